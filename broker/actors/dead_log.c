@@ -1,0 +1,441 @@
+/* The dead letters of one topic. SPDX-License-Identifier: MIT */
+#include "dead_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { LETTER = 2, LEAVING, LEFT, STATE };
+#define LETTER_HEADER  48
+#define LEAVING_HEADER 16
+#define SEGMENT_BYTES  (1u << 20)
+
+struct ef_dead_log_s {
+    ef_storage_t *storage; /* owned */
+    ef_wal_t *wal;         /* owned */
+    ef_letter_t *letters;  /* owned, by m */
+    uint32_t count;
+    uint32_t capacity;
+    uint64_t highest_m;
+    uint64_t highest_b;
+    ef_leaving_t *leaving; /* owned, by b */
+    uint32_t leaving_count;
+    ef_batch_t batch;      /* the group under way */
+    uint64_t *placed;      /* owned: m of the letters in it, in order, to be given their place */
+    uint32_t *placed_at;   /* owned: where each begins in the batch */
+    uint32_t placed_count;
+    uint32_t placed_capacity;
+    uint64_t fill;         /* bytes in the newest segment */
+};
+
+uint32_t
+ef_dead_log_seek (const ef_dead_log_t *self, uint64_t m)
+{
+    uint32_t low = 0;
+    uint32_t high = self->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (self->letters[middle].m < m) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static ef_letter_t *
+s_find (ef_dead_log_t *self, uint64_t m)
+{
+    uint32_t at = ef_dead_log_seek (self, m);
+    return at < self->count && self->letters[at].m == m ? &self->letters[at] : NULL;
+}
+
+static ef_letter_t *
+s_insert (ef_dead_log_t *self, uint64_t m)
+{
+    if (self->count == self->capacity) {
+        self->capacity = self->capacity ? 2 * self->capacity : 64;
+        self->letters = realloc (self->letters, self->capacity * sizeof *self->letters);
+        ef_assert (self->letters != NULL);
+    }
+    uint32_t at = ef_dead_log_seek (self, m);
+    memmove (self->letters + at + 1, self->letters + at,
+             (self->count - at) * sizeof *self->letters);
+    memset (&self->letters[at], 0, sizeof *self->letters);
+    self->letters[at].m = m;
+    self->count++;
+    return &self->letters[at];
+}
+
+static void
+s_read_header (ef_letter_t *letter, const uint8_t *header)
+{
+    letter->m = ef_le64 (header);
+    letter->n = ef_le64 (header + 8);
+    letter->dead_ms = ef_le64 (header + 24);
+    letter->attempts = ef_le32 (header + 32);
+    letter->reason = header[44];
+}
+
+static void
+s_drop_leaving (ef_dead_log_t *self, uint32_t at)
+{
+    ef_leaving_t *leaving = &self->leaving[at];
+    for (uint32_t i = 0; i < leaving->count; i++) {
+        ef_letter_t *letter = s_find (self, leaving->m[i]);
+        if (letter) {
+            uint32_t index = (uint32_t) (letter - self->letters);
+            self->count--;
+            memmove (letter, letter + 1, (self->count - index) * sizeof *letter);
+        }
+    }
+    free (leaving->m);
+    self->leaving_count--;
+    memmove (leaving, leaving + 1, (self->leaving_count - at) * sizeof *leaving);
+}
+
+static void
+s_drop_b (ef_dead_log_t *self, uint64_t b)
+{
+    for (uint32_t i = 0; i < self->leaving_count; i++) {
+        if (self->leaving[i].b == b) {
+            s_drop_leaving (self, i);
+            return;
+        }
+    }
+}
+
+static void
+s_note_leaving (ef_dead_log_t *self, uint64_t b, bool purge, const uint8_t *list, uint32_t count)
+{
+    self->leaving = realloc (self->leaving, (self->leaving_count + 1) * sizeof *self->leaving);
+    uint64_t *m = malloc ((count ? count : 1) * sizeof *m);
+    ef_assert (self->leaving != NULL && m != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        m[i] = ef_le64 (list + 8 * i);
+        ef_letter_t *letter = s_find (self, m[i]);
+        if (letter) {
+            letter->is_leaving = true;
+        }
+    }
+    self->leaving[self->leaving_count++] = (ef_leaving_t){b, purge, count, m};
+    self->highest_b = b > self->highest_b ? b : self->highest_b;
+}
+
+static bool
+s_is_leaving (const ef_dead_log_t *self, uint64_t b)
+{
+    for (uint32_t i = 0; i < self->leaving_count; i++) {
+        if (self->leaving[i].b == b) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int
+s_replay (void *arg, const ef_record_t *record)
+{
+    ef_dead_log_t *self = arg;
+    const uint8_t *header = record->body;
+    switch (record->type) {
+    case LETTER: {
+        if (record->body_bytes < LETTER_HEADER) {
+            return -1;
+        }
+        uint64_t m = ef_le64 (header);
+        ef_letter_t *letter = s_find (self, m);
+        letter = letter ? letter : s_insert (self, m);
+        s_read_header (letter, header);
+        letter->segment = record->segment;
+        letter->offset = record->offset;
+        self->highest_m = m > self->highest_m ? m : self->highest_m;
+        return 0;
+    }
+    case LEAVING: {
+        uint32_t count = record->body_bytes >= LEAVING_HEADER ? ef_le32 (header + 12) : UINT32_MAX;
+        if (record->body_bytes < LEAVING_HEADER + 8ull * count) {
+            return -1;
+        }
+        if (s_is_leaving (self, ef_le64 (header))) {
+            return 0; /* noted again at the start of a segment */
+        }
+        s_note_leaving (self, ef_le64 (header), header[8], header + record->header_bytes, count);
+        return 0;
+    }
+    case LEFT:
+        if (record->body_bytes < 8) {
+            return -1;
+        }
+        s_drop_b (self, ef_le64 (header));
+        return 0;
+    case STATE:
+        if (record->body_bytes < 16) {
+            return -1;
+        }
+        self->highest_m = ef_le64 (header) > self->highest_m ? ef_le64 (header) : self->highest_m;
+        self->highest_b =
+            ef_le64 (header + 8) > self->highest_b ? ef_le64 (header + 8) : self->highest_b;
+        return 0;
+    default: return -1;
+    }
+}
+
+ef_dead_log_t *
+ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_report_t *report)
+{
+    ef_dead_log_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    ef_wal_options_t own = *options;
+    own.segment_bytes = SEGMENT_BYTES;
+    self->storage = storage;
+    self->fill = SEGMENT_BYTES;
+    self->wal = ef_wal_open (storage, &own, s_replay, self, report);
+    if (self->wal == NULL) {
+        ef_dead_log_destroy (&self);
+    }
+    return self;
+}
+
+void
+ef_dead_log_destroy (ef_dead_log_t **self_p)
+{
+    ef_dead_log_t *self = *self_p;
+    if (self == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < self->leaving_count; i++) {
+        free (self->leaving[i].m);
+    }
+    ef_wal_destroy (&self->wal);
+    self->storage->destroy (&self->storage);
+    ef_buf_free (&self->batch.buf);
+    free (self->leaving);
+    free (self->letters);
+    free (self->placed);
+    free (self->placed_at);
+    free (self);
+    *self_p = NULL;
+}
+
+static void
+s_write_leaving (ef_buf_t *buf, const ef_leaving_t *leaving)
+{
+    size_t mark = ef_record_begin (buf, LEAVING, 0, LEAVING_HEADER);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    ef_le64_put (header, leaving->b);
+    header[8] = leaving->purge;
+    ef_le32_put (header + 12, leaving->count);
+    for (uint32_t i = 0; i < leaving->count; i++) {
+        ef_le64_put (ef_buf_add (buf, 8), leaving->m[i]);
+    }
+    ef_record_end (buf, mark);
+}
+
+/* The group's buffer; a new segment begins with what older ones may lose. */
+static ef_buf_t *
+s_buf (ef_dead_log_t *self)
+{
+    ef_buf_t *buf = &self->batch.buf;
+    if (buf->size == 0 && self->fill >= SEGMENT_BYTES) {
+        self->batch.roll = true;
+        self->fill = 0;
+        size_t mark = ef_record_begin (buf, STATE, 0, 16);
+        ef_le64_put (buf->data + mark + EF_RECORD_HEAD, self->highest_m);
+        ef_le64_put (buf->data + mark + EF_RECORD_HEAD + 8, self->highest_b);
+        ef_record_end (buf, mark);
+        for (uint32_t i = 0; i < self->leaving_count; i++) {
+            s_write_leaving (buf, &self->leaving[i]);
+        }
+    }
+    return buf;
+}
+
+static void
+s_place_later (ef_dead_log_t *self, uint64_t m, size_t at)
+{
+    if (self->placed_count == self->placed_capacity) {
+        self->placed_capacity = self->placed_capacity ? 2 * self->placed_capacity : 64;
+        self->placed = realloc (self->placed, self->placed_capacity * sizeof *self->placed);
+        self->placed_at = realloc (self->placed_at, self->placed_capacity * sizeof (uint32_t));
+        ef_assert (self->placed != NULL && self->placed_at != NULL);
+    }
+    self->placed[self->placed_count] = m;
+    self->placed_at[self->placed_count++] = (uint32_t) at;
+}
+
+void
+ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead)
+{
+    if (dead->m <= self->highest_m) {
+        return;
+    }
+    ef_buf_t *buf = s_buf (self);
+    size_t mark = ef_record_begin (buf, LETTER, 0, LETTER_HEADER);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    ef_le64_put (header, dead->m);
+    ef_le64_put (header + 8, dead->n);
+    ef_le64_put (header + 16, dead->accepted_ms);
+    ef_le64_put (header + 24, dead->dead_ms);
+    ef_le32_put (header + 32, dead->attempts);
+    ef_le32_put (header + 36, dead->event.size);
+    ef_le32_put (header + 40, dead->history.size);
+    header[44] = (uint8_t) dead->reason;
+    s_read_header (s_insert (self, dead->m), header);
+    ef_buf_put (buf, dead->event.data, dead->event.size);
+    ef_buf_put (buf, dead->history.data, dead->history.size);
+    ef_record_end (buf, mark);
+    s_place_later (self, dead->m, mark);
+    self->highest_m = dead->m;
+}
+
+uint64_t
+ef_dead_log_leave (ef_dead_log_t *self, const uint64_t *m, uint32_t count, bool purge)
+{
+    ef_buf_t list = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        ef_letter_t *letter = s_find (self, m[i]);
+        ef_assert (letter != NULL && !letter->is_leaving);
+        ef_le64_put (ef_buf_add (&list, 8), m[i]);
+    }
+    ef_buf_t *buf = s_buf (self);
+    s_note_leaving (self, self->highest_b + 1, purge, list.data, count);
+    s_write_leaving (buf, &self->leaving[self->leaving_count - 1]);
+    ef_buf_free (&list);
+    return self->highest_b;
+}
+
+void
+ef_dead_log_left (ef_dead_log_t *self, uint64_t b)
+{
+    ef_buf_t *buf = s_buf (self);
+    size_t mark = ef_record_begin (buf, LEFT, 0, 8);
+    ef_le64_put (buf->data + mark + EF_RECORD_HEAD, b);
+    ef_record_end (buf, mark);
+    s_drop_b (self, b);
+}
+
+/* Segments from the oldest end that hold no letter go. */
+static int
+s_trim (ef_dead_log_t *self)
+{
+    int rc = 0;
+    while (rc == 0 && ef_wal_oldest (self->wal) + 1 < ef_wal_newest (self->wal)) {
+        for (uint32_t i = 0; i < self->count; i++) {
+            if (self->letters[i].segment == ef_wal_oldest (self->wal)) {
+                return 0;
+            }
+        }
+        rc = ef_wal_drop_oldest (self->wal);
+    }
+    return rc;
+}
+
+int
+ef_dead_log_commit (ef_dead_log_t *self)
+{
+    ef_batch_t *batch = &self->batch;
+    if (batch->buf.size == 0) {
+        return 0;
+    }
+    int rc = ef_wal_append (self->wal, &batch, 1);
+    for (uint32_t i = 0; rc == 0 && i < self->placed_count; i++) {
+        ef_letter_t *letter = s_find (self, self->placed[i]);
+        if (letter) {
+            letter->segment = batch->segment;
+            letter->offset = batch->offset + self->placed_at[i];
+        }
+    }
+    bool has_rolled = batch->roll;
+    self->fill += batch->buf.size;
+    self->placed_count = 0;
+    batch->roll = false;
+    if (batch->buf.capacity > SEGMENT_BYTES) {
+        ef_buf_free (&batch->buf);
+    }
+    ef_buf_clear (&batch->buf);
+    return rc == 0 && has_rolled ? s_trim (self) : rc;
+}
+
+uint64_t
+ef_dead_log_highest (const ef_dead_log_t *self)
+{
+    return self->highest_m;
+}
+
+uint32_t
+ef_dead_log_count (const ef_dead_log_t *self)
+{
+    return self->count;
+}
+
+const ef_letter_t *
+ef_dead_log_at (const ef_dead_log_t *self, uint32_t index)
+{
+    ef_assert (index < self->count);
+    return &self->letters[index];
+}
+
+uint32_t
+ef_dead_log_leaving_count (const ef_dead_log_t *self)
+{
+    return self->leaving_count;
+}
+
+const ef_leaving_t *
+ef_dead_log_leaving (const ef_dead_log_t *self, uint32_t index)
+{
+    ef_assert (index < self->leaving_count);
+    return &self->leaving[index];
+}
+
+/* Reads and checks one record. */
+static uint8_t *
+s_read_record (ef_storage_t *storage, const ef_letter_t *letter, int file)
+{
+    uint8_t head[EF_RECORD_HEAD];
+    if (storage->read (storage, file, head, sizeof head, letter->offset) != sizeof head) {
+        return NULL;
+    }
+    uint32_t bytes = ef_le32 (head);
+    if (bytes < EF_RECORD_HEAD + LETTER_HEADER || bytes > EF_RECORD_MAX) {
+        return NULL;
+    }
+    /* The checksum covers the place, so the record is looked at as if the segment began before it. */
+    uint8_t *record = malloc (bytes);
+    ef_assert (record != NULL);
+    if (storage->read (storage, file, record, bytes, letter->offset) != (int64_t) bytes ||
+        !ef_record_is_whole (record, bytes, letter->segment, letter->offset)) {
+        free (record);
+        return NULL;
+    }
+    return record;
+}
+
+int
+ef_dead_log_read (ef_dead_log_t *self, const ef_letter_t *letter, ef_letter_body_t *body)
+{
+    char name[24];
+    ef_wal_segment_name (letter->segment, name);
+    int file = self->storage->open (self->storage, name);
+    uint8_t *record = file < 0 ? NULL : s_read_record (self->storage, letter, file);
+    if (file >= 0) {
+        self->storage->close (self->storage, file);
+    }
+    if (record == NULL) {
+        return -1;
+    }
+    const uint8_t *header = record + EF_RECORD_HEAD;
+    uint32_t event = ef_le32 (header + 36);
+    uint32_t history = ef_le32 (header + 40);
+    if ((uint64_t) EF_RECORD_HEAD + LETTER_HEADER + event + history > ef_le32 (record)) {
+        free (record);
+        return -1;
+    }
+    body->letter = *letter;
+    body->accepted_ms = ef_le64 (header + 16);
+    body->event = (ef_span_t){(const char *) header + LETTER_HEADER, event};
+    body->history = (ef_span_t){(const char *) header + LETTER_HEADER + event, history};
+    body->bytes = record;
+    return 0;
+}

@@ -1,0 +1,517 @@
+/* Workers' answers: ACK, NACK, EXTEND and the small commands. SPDX-License-Identifier: MIT */
+#include "back.h"
+
+#include <stdio.h>
+
+int
+back_read_tag (ef_cursor_t *cursor, uint64_t *first, uint64_t *last)
+{
+    uint32_t count;
+    if (ef_get_uint (cursor, first) == 0) {
+        *last = *first;
+        return 0;
+    }
+    return ef_get_array (cursor, &count) || count != 2 || ef_get_uint (cursor, first) ||
+                   ef_get_uint (cursor, last) || *last < *first
+               ? -1
+               : 0;
+}
+
+/* Called for every tag of the worker that is named; false: the answer comes too late for it. */
+typedef bool (*each_item_t) (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg);
+
+typedef struct {
+    uint64_t tags[EF_STALE_MAX];
+    uint32_t count;  /* listed */
+    uint64_t total;
+} stale_t;
+
+static void
+s_stale (stale_t *stale, uint64_t tag)
+{
+    if (stale->count < EF_STALE_MAX) {
+        stale->tags[stale->count++] = tag;
+    }
+    stale->total++;
+}
+
+static void
+s_each_of_lease (back_t *request, lease_t *lease, uint64_t first, uint64_t last, each_item_t each,
+                 void *arg, stale_t *stale)
+{
+    uint64_t end = lease->first_tag + lease->count - 1;
+    uint64_t from = first > lease->first_tag ? first : lease->first_tag;
+    uint64_t to = last < end ? last : end;
+    for (uint64_t tag = from; tag <= to; tag++) {
+        item_t *item = &lease->items[tag - lease->first_tag];
+        if (item->state != ITEM_ANSWERED && !each (request, lease, item, tag, arg)) {
+            s_stale (stale, tag);
+        }
+    }
+}
+
+/* Walks a tags array. 0, or -1 where it can't be read. */
+static int
+s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t *stale)
+{
+    worker_t *worker = request->peer->worker;
+    uint32_t count;
+    if (ef_get_array (&tags, &count) || count > EF_TAGS_MAX) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t first;
+        uint64_t last;
+        uint32_t place;
+        if (back_read_tag (&tags, &first, &last)) {
+            return -1;
+        }
+        lease_t *one;
+        if (first == last && worker_item (worker, first, &one) == NULL) {
+            s_stale (stale, first);
+            continue;
+        }
+        lease_t *lease = worker_lease_from (worker, first, &place);
+        while (lease && lease->first_tag <= last) {
+            uint64_t behind = lease->first_tag + lease->count;
+            s_each_of_lease (request, lease, first, last, each, arg, stale);
+            lease_reap (request->core, lease);
+            lease = behind <= last ? worker_lease_from (worker, behind, &place) : NULL;
+        }
+    }
+    return 0;
+}
+
+/* A lapsed item's event counts as answered while the tag is its last one and it isn't away again. */
+static entry_t *
+s_late (lease_t *lease, item_t *item, uint64_t tag)
+{
+    entry_t *entry = entry_find (lease->topic, item->n);
+    bool is_waiting = entry && entry->tag == tag && !(entry->flags & ENTRY_INSERTING) &&
+                      (entry->state == EF_STATE_READY || entry->state == EF_STATE_RETRYING);
+    return is_waiting ? entry : NULL;
+}
+
+static bool
+s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
+{
+    ef_core_t *core = request->core;
+    uint64_t *done = arg;
+    bool counts = true;
+    if (item->state == ITEM_OPEN) {
+        finish_event (core, lease->topic, item->n, item->entry, item->bytes, EF_STATE_LEASED);
+    } else {
+        entry_t *entry = s_late (lease, item, tag);
+        counts = entry != NULL;
+        if (entry) {
+            finish_event (core, lease->topic, item->n, entry, entry->bytes,
+                          (ef_state_t) entry->state);
+        }
+    }
+    item_answered (core, lease, item);
+    lease->worker->done += counts;
+    *done += counts;
+    return counts;
+}
+
+/* Looks only: would an ACK of this tag count? */
+static bool
+s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
+{
+    (void) request;
+    (void) arg;
+    return item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL;
+}
+
+typedef struct {
+    bool has_seq;
+    uint64_t seq;
+    bool is_dead;
+    bool is_release;
+    int64_t retry_ms;
+    ef_span_t trace;
+} options_t;
+
+static int
+s_read_options (back_t *request, options_t *options)
+{
+    uint32_t pairs;
+    memset (options, 0, sizeof *options);
+    options->retry_ms = -1;
+    if (request->count == 0) {
+        return 0;
+    }
+    if (ef_get_map (&request->arguments, &pairs)) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        ef_span_t text;
+        ef_cursor_t *cursor = &request->arguments;
+        int rc = ef_get_str (cursor, &key);
+        if (rc == 0 && ef_span_is (key, "seq")) {
+            rc = ef_get_uint (cursor, &options->seq);
+            options->has_seq = true;
+        } else if (rc == 0 && ef_span_is (key, "dead")) {
+            rc = ef_get_bool (cursor, &options->is_dead);
+        } else if (rc == 0 && ef_span_is (key, "release")) {
+            rc = ef_get_bool (cursor, &options->is_release);
+        } else if (rc == 0 && ef_span_is (key, "retry")) {
+            rc = ef_get_int (cursor, &options->retry_ms) || options->retry_ms < 0 ? -1 : 0;
+        } else if (rc == 0 && ef_span_is (key, "trace")) {
+            rc = ef_get_str (cursor, &text);
+            options->trace = text;
+        } else if (rc == 0) {
+            rc = ef_skip (cursor);
+        }
+        if (rc) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Says what became of an answer that bore a seq, once it is durable. */
+static void
+s_queue_acked (back_t *request, uint64_t seq, uint64_t done, const stale_t *stale,
+               const ef_buf_t *refused, uint32_t refused_count)
+{
+    ef_buf_t *answer = calloc (1, sizeof *answer);
+    ef_assert (answer != NULL);
+    ef_put_array (answer, 3);
+    ef_put_str (answer, "ACKED");
+    ef_put_uint (answer, seq);
+    ef_put_map (answer, 1u + (stale->count > 0) + (refused_count > 0));
+    ef_put_key_uint (answer, "done", done);
+    if (stale->count) {
+        ef_put_str (answer, "stale");
+        ef_put_array (answer, stale->count);
+        for (uint32_t i = 0; i < stale->count; i++) {
+            ef_put_uint (answer, stale->tags[i]);
+        }
+    }
+    if (refused_count) {
+        ef_put_str (answer, "refused");
+        ef_put_array (answer, refused_count);
+        ef_buf_put (answer, refused->data, refused->size);
+    }
+    batch_after (request->core,
+                 (after_t){.kind = AFTER_ACKED, .peer = request->number, .pointer = answer});
+}
+
+/* Items of `refused` as ACKED has them: without the seq in front. */
+static uint32_t
+s_strip_refused (const accept_result_t *result, ef_buf_t *out)
+{
+    ef_cursor_t cursor = ef_cursor (result->refused.data, result->refused.size);
+    for (uint32_t i = 0; i < result->refused_count; i++) {
+        uint32_t fields;
+        int rc = ef_get_array (&cursor, &fields);
+        rc = rc ? rc : ef_skip (&cursor);
+        const uint8_t *start = cursor.at;
+        for (unsigned k = 0; k < 3; k++) {
+            rc = rc ? rc : ef_skip (&cursor);
+        }
+        ef_assert (rc == 0 && fields == 4);
+        ef_put_array (out, 3);
+        ef_buf_put (out, start, (size_t) (cursor.at - start));
+    }
+    return result->refused_count;
+}
+
+/* An ACK that brings events: they and the acknowledgement go in one batch, or nothing happens. */
+static void
+s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq)
+{
+    ef_core_t *core = request->core;
+    stale_t stale = {.count = 0};
+    uint64_t done = 0;
+    ef_buf_t refused = {0};
+    uint32_t refused_count = 0;
+    if (s_each (request, tags, s_probe_item, NULL, &stale)) {
+        peer_error (core, request->number, EF_BAD_COMMAND, "tags must be an array of tags and pairs",
+                    NULL);
+        return;
+    }
+    if (stale.total == 0) {
+        accept_request_t accept = {.frames = request->body,
+                                   .count = request->frames,
+                                   .is_atomic = true,
+                                   .is_emit = true};
+        accept_result_t result;
+        accept_events (core, &accept, &result);
+        if (result.status != EF_OK) {
+            ef_put_array (&refused, 3);
+            ef_put_nil (&refused);
+            ef_put_str (&refused, ef_status_name (result.status));
+            ef_put_str (&refused, result.text);
+            refused_count = 1;
+        } else if (result.refused_count) {
+            refused_count = s_strip_refused (&result, &refused);
+        } else {
+            int rc = s_each (request, tags, s_ack_item, &done, &stale);
+            ef_assert (rc == 0); /* read once already */
+        }
+        accept_result_free (&result);
+    }
+    s_queue_acked (request, seq, done, &stale, &refused, refused_count);
+    ef_buf_free (&refused);
+}
+
+static void
+s_ack (back_t *request)
+{
+    ef_core_t *core = request->core;
+    ef_cursor_t tags = request->arguments;
+    options_t options;
+    stale_t stale = {.count = 0};
+    uint64_t done = 0;
+    if (request->count < 1 || ef_skip (&request->arguments)) {
+        peer_error (core, request->number, EF_BAD_COMMAND, "expected [\"ACK\", tags, options?]", NULL);
+        return;
+    }
+    request->count--;
+    if (s_read_options (request, &options) || (request->frames > 0 && !options.has_seq)) {
+        peer_error (core, request->number, EF_BAD_COMMAND,
+                    "options of ACK are a map; with events it needs a seq (int)", NULL);
+        return;
+    }
+    if (request->frames > 0) {
+        s_ack_with_events (request, tags, options.seq);
+        return;
+    }
+    if (s_each (request, tags, s_ack_item, &done, &stale)) {
+        peer_error (core, request->number, EF_BAD_COMMAND, "tags must be an array of tags and pairs",
+                    NULL);
+    }
+    core->stale_answers += stale.total;
+    if (options.has_seq) {
+        s_queue_acked (request, options.seq, done, &stale, NULL, 0);
+    }
+}
+
+typedef struct {
+    failure_t failure;
+    bool is_release;
+    uint64_t count;
+} nack_t;
+
+static void
+s_avoid (ef_core_t *core, topic_t *topic, const item_t *item, const worker_t *worker,
+         int64_t retry_ms)
+{
+    if (topic->avoid_count == 256) {
+        return; /* then it may come back to the same worker sooner */
+    }
+    topic->avoids = realloc (topic->avoids, (topic->avoid_count + 1) * sizeof *topic->avoids);
+    ef_assert (topic->avoids != NULL);
+    avoid_t *avoid = &topic->avoids[topic->avoid_count++];
+    avoid->n = item->n;
+    avoid->until_ms = core->now + (retry_ms >= 0 ? (uint64_t) retry_ms : EF_RELEASE_MS);
+    memcpy (avoid->worker, worker->name, sizeof avoid->worker);
+}
+
+static bool
+s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
+{
+    (void) tag;
+    ef_core_t *core = request->core;
+    nack_t *nack = arg;
+    bool counts = item->state == ITEM_OPEN;
+    if (counts && nack->is_release) {
+        s_avoid (core, lease->topic, item, lease->worker, nack->failure.retry_ms);
+        give_back (core, lease->topic, item);
+    } else if (counts) {
+        fail_event (core, item_entry (core, lease->topic, item), &nack->failure);
+        lease->worker->failed++;
+    }
+    item_answered (core, lease, item);
+    nack->count += counts;
+    return counts;
+}
+
+/* The code of a failure: an int or a str, kept as it came, cut where it is long. */
+static int
+s_read_code (back_t *request, ef_buf_t *code)
+{
+    int64_t number;
+    ef_span_t text;
+    if (ef_get_int (&request->arguments, &number) == 0) {
+        ef_put_int (code, number);
+    } else if (ef_get_str (&request->arguments, &text) == 0) {
+        ef_put_strn (code, text.data, text.size < EF_CODE_MAX ? text.size : EF_CODE_MAX);
+    } else if (ef_get_nil (&request->arguments) == 0) {
+        ef_put_nil (code);
+    } else {
+        return -1;
+    }
+    return 0;
+}
+
+static void
+s_nack (back_t *request)
+{
+    ef_core_t *core = request->core;
+    ef_cursor_t tags = request->arguments;
+    ef_buf_t code = {0};
+    options_t options = {.retry_ms = -1};
+    stale_t stale = {.count = 0};
+    ef_span_t text = {NULL, 0};
+    int rc = request->count < 3 || ef_skip (&request->arguments) || s_read_code (request, &code)
+                 ? -1
+                 : 0;
+    if (rc == 0 && ef_get_nil (&request->arguments) != 0) {
+        rc = ef_get_str (&request->arguments, &text);
+    }
+    if (rc == 0) {
+        request->count -= 3;
+        rc = s_read_options (request, &options);
+    }
+    if (rc == 0) {
+        nack_t nack = {.is_release = options.is_release};
+        nack.failure = (failure_t){.code = span_of (code.data, code.size),
+                                   .text = text,
+                                   .trace = options.trace,
+                                   .worker = request->peer->worker->name,
+                                   .retry_ms = options.retry_ms,
+                                   .is_dead = options.is_dead};
+        rc = s_each (request, tags, s_nack_item, &nack, &stale);
+        core->stale_answers += stale.total;
+        if (rc == 0 && options.has_seq) {
+            s_queue_acked (request, options.seq, nack.count, &stale, NULL, 0);
+        }
+    }
+    if (rc) {
+        peer_error (core, request->number, EF_BAD_COMMAND,
+                    "expected [\"NACK\", tags, code (int or str), text (str), options?]", NULL);
+    }
+    ef_buf_free (&code);
+}
+
+static bool
+s_extend_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
+{
+    (void) tag;
+    const uint64_t *ms = arg;
+    if (item->state != ITEM_OPEN) {
+        return false;
+    }
+    item->deadline_ms = request->core->now + *ms;
+    item->is_warned = false;
+    lease->next_ms = request->core->now; /* looked at in this turn, which sets it right */
+    ef_heap_moved (&request->core->leases, lease->heap_at);
+    return true;
+}
+
+static void
+s_extend (back_t *request)
+{
+    ef_cursor_t tags = request->arguments;
+    stale_t stale = {.count = 0};
+    uint64_t ms;
+    if (request->count < 2 || ef_skip (&request->arguments) ||
+        ef_get_uint (&request->arguments, &ms) || ms == 0 || ms > 24u * 3600u * 1000u ||
+        s_each (request, tags, s_extend_item, &ms, &stale)) {
+        peer_error (request->core, request->number, EF_BAD_COMMAND,
+                    "expected [\"EXTEND\", tags, ms (1 to 86400000)]", NULL);
+    }
+    request->core->stale_answers += stale.total;
+}
+
+static void
+s_credit (back_t *request)
+{
+    uint64_t credit;
+    if (request->count < 1 || ef_get_uint (&request->arguments, &credit)) {
+        peer_error (request->core, request->number, EF_BAD_COMMAND, "expected [\"CREDIT\", n]", NULL);
+        return;
+    }
+    request->peer->worker->credit = (uint32_t) (credit < EF_CREDIT_MAX ? credit : EF_CREDIT_MAX);
+}
+
+static void
+s_bye (back_t *request)
+{
+    peer_forget (request->core, request->number);
+    request->peer = NULL;
+}
+
+/* PING's map: health is what the core acts on. */
+static void
+s_ping (back_t *request)
+{
+    ef_core_t *core = request->core;
+    uint32_t pairs = 0;
+    if (request->count > 0 && ef_get_map (&request->arguments, &pairs) == 0) {
+        for (uint32_t i = 0; i < pairs; i++) {
+            ef_span_t key;
+            ef_span_t value;
+            if (ef_get_str (&request->arguments, &key)) {
+                break;
+            }
+            if (ef_span_is (key, "health") && ef_get_str (&request->arguments, &value) == 0) {
+                request->peer->worker->is_unhealthy = ef_span_is (value, "unhealthy");
+            } else if (ef_skip (&request->arguments)) {
+                break;
+            }
+        }
+    }
+    ef_buf_clear (&core->header);
+    ef_put_array (&core->header, 1);
+    ef_put_str (&core->header, "PONG");
+    (void) peer_send (core, request->number, NULL); /* it pings again */
+}
+
+static void
+s_pong (back_t *request)
+{
+    (void) request; /* having been heard is all */
+}
+
+static const struct {
+    const char *name;
+    void (*run) (back_t *request);
+} s_commands[] = {
+    {"ACK", s_ack},       {"NACK", s_nack}, {"EXTEND", s_extend}, {"CREDIT", s_credit},
+    {"READY", back_ready}, {"PING", s_ping}, {"PONG", s_pong},     {"BYE", s_bye},
+};
+
+void
+ef_core_back (ef_core_t *self, uint32_t number, const ef_frame_t *frames, uint32_t count)
+{
+    peer_t *peer = peer_require (self, number, PEER_BACK);
+    back_t request = {.core = self, .number = number, .peer = peer};
+    ef_span_t command;
+    uint32_t items;
+    if (count > 0) {
+        request.arguments = ef_cursor (frames[0].data, frames[0].size);
+        request.body = frames + 1;
+        request.frames = count - 1;
+    }
+    if (count == 0 || frames[0].size > EF_HEADER_MAX ||
+        ef_get_array (&request.arguments, &items) || items == 0 ||
+        ef_get_str (&request.arguments, &command)) {
+        peer_error (self, number, EF_BAD_FRAME,
+                    "the first frame is an array that begins with a command", NULL);
+        return;
+    }
+    if (peer->worker == NULL && !ef_span_is (command, "READY")) {
+        peer_error (self, number, EF_UNKNOWN_PEER, "say READY first", NULL);
+        return;
+    }
+    if (peer->worker) {
+        peer->worker->is_stuck = false;
+    }
+    request.count = items - 1;
+    for (size_t i = 0; i < sizeof s_commands / sizeof s_commands[0]; i++) {
+        if (ef_span_is (command, s_commands[i].name)) {
+            s_commands[i].run (&request);
+            if (request.peer && request.peer->worker) {
+                worker_queue (request.peer->worker);
+            }
+            return;
+        }
+    }
+    peer_error (self, number, EF_BAD_COMMAND,
+                "the back takes READY, ACK, NACK, EXTEND, CREDIT, PING, PONG and BYE", NULL);
+}

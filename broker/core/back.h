@@ -1,0 +1,23 @@
+/* What the files of the back share. SPDX-License-Identifier: MIT */
+#ifndef EF_BACK_H
+#define EF_BACK_H
+
+#include "core_private.h"
+
+typedef struct {
+    ef_core_t *core;
+    uint32_t number;
+    peer_t *peer;
+    ef_cursor_t arguments;
+    uint32_t count;
+    const ef_frame_t *body;
+    uint32_t frames;
+} back_t;
+
+void back_ready (back_t *request);
+const void *back_worker_key (const void *item, size_t *size);
+
+/* One item of a tags array: a tag, or a pair [first, last]. */
+EF_MUST_USE int back_read_tag (ef_cursor_t *cursor, uint64_t *first, uint64_t *last);
+
+#endif

@@ -1,0 +1,244 @@
+/* Absolute values at the start of a segment, and emptying the oldest one. SPDX-License-Identifier: MIT
+
+   The router copies what still matters out of the oldest segment into its own batches, so that a copy
+   stands in the log exactly where the event was alive and with the attempts that it had. */
+#include "core_private.h"
+
+#define CLEAN_ROUND_BYTES (1u << 20) /* copied between two waits for the disk */
+
+void
+topic_write (const topic_t *topic, ef_buf_t *buf)
+{
+    size_t name = strlen (topic->config.name);
+    size_t mark = ef_record_begin (buf, EF_LOG_TOPIC, 0, EF_TOPIC_HEADER);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    uint64_t numbers[] = {topic->accepted + topic->pending_events,
+                          topic->counts[EF_STATE_DONE],
+                          topic->counts[EF_STATE_DEAD] + topic->pending_dead - topic->returning,
+                          topic->counts[EF_STATE_ARCHIVED],
+                          topic->counts[EF_STATE_PURGED],
+                          topic->attempts_failed,
+                          topic->deliveries};
+    ef_le32_put (header, topic->index);
+    ef_le32_put (header + 4, (topic->is_paused ? EF_TOPIC_FLAG_PAUSED : 0) |
+                                 (topic->is_draining ? EF_TOPIC_FLAG_DRAINING : 0));
+    ef_le64_put (header + 8, topic->next_n);
+    ef_le64_put (header + 16, topic->m + topic->pending_dead);
+    ef_le64_put (header + 24, topic->b);
+    for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        ef_le64_put (header + 32 + 8 * i, numbers[i]);
+    }
+    header[88] = (uint8_t) name;
+    ef_buf_put (buf, topic->config.name, name);
+    ef_record_end (buf, mark);
+}
+
+void
+snapshot_write (ef_core_t *self, ef_buf_t *buf)
+{
+    size_t mark = ef_record_begin (buf, EF_LOG_TAGS, 0, EF_TAGS_HEADER);
+    uint64_t limit = self->tag_asked > self->tag_limit ? self->tag_asked : self->tag_limit;
+    ef_le64_put (buf->data + mark + EF_RECORD_HEAD, limit);
+    ef_record_end (buf, mark);
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        topic_write (self->topics[i], buf);
+        self->topics[i]->is_new = false;
+    }
+    session_t *session;
+    uint32_t position = 0;
+    while ((session = ef_hash_next (&self->sessions, &position)) != NULL) {
+        session_write (session, buf);
+    }
+}
+
+typedef struct {
+    ef_core_t *core;
+    topic_t *topic;
+    ef_buf_t *buf;
+    size_t mark;     /* of the COPIES record under way */
+    uint32_t count;  /* events in it */
+    uint64_t bytes;  /* copied in this round */
+    bool is_blocked; /* something isn't in memory yet, or must leave first */
+} round_t;
+
+static void
+s_end_record (round_t *self)
+{
+    if (self->count == 0) {
+        return;
+    }
+    ef_le32_put (self->buf->data + self->mark + EF_RECORD_HEAD + 4, self->count);
+    ef_record_end (self->buf, self->mark);
+    batch_after (self->core, (after_t){.kind = AFTER_RECORD,
+                                       .peer = self->topic->index,
+                                       .rel = (uint32_t) self->mark});
+    self->count = 0;
+}
+
+static void
+s_copy (round_t *self, const stored_t *stored, uint64_t n)
+{
+    if (self->count == 0) {
+        self->buf = batch_buf (self->core);
+        self->mark = ef_record_begin (self->buf, EF_LOG_COPIES, 0, EF_COPIES_HEADER);
+        ef_le32_put (self->buf->data + self->mark + EF_RECORD_HEAD, self->topic->index);
+    }
+    size_t before = self->buf->size;
+    copies_add (self->buf, stored, n);
+    self->bytes += self->buf->size - before;
+    if (++self->count == EF_MESSAGE_EVENTS_MAX) {
+        s_end_record (self);
+    }
+}
+
+static const uint8_t *
+s_head (round_t *self, place_t *place)
+{
+    const uint8_t *head = place_find (self->core, place);
+    if (head == NULL) {
+        fetch_place (self->core, place);
+        self->is_blocked = true;
+    }
+    return head;
+}
+
+static void
+s_copy_extents (round_t *self)
+{
+    ef_extent_at_t at;
+    for (ef_extent_t *extent = ef_extents_first (&self->topic->extents, &at);
+         extent && self->bytes < CLEAN_ROUND_BYTES;
+         extent = ef_extents_next (&self->topic->extents, &at)) {
+        if (extent->segment != self->core->oldest_segment) {
+            continue;
+        }
+        place_t place = {extent->segment, extent->offset, extent->rel, extent->index};
+        const uint8_t *head = s_head (self, &place);
+        for (uint32_t i = 0; head && i < extent->count; i++, place.index++) {
+            stored_t stored;
+            int rc = stored_read (head, place.rel, place.index, extent->is_copy, &stored);
+            ef_assert (rc == 0 && stored.n == extent->n + i);
+            s_copy (self, &stored, stored.n);
+            place.rel = stored_next (head, place.rel, place.index, extent->is_copy);
+        }
+    }
+}
+
+static void
+s_copy_entry (round_t *self, entry_t *entry)
+{
+    stored_t stored;
+    if (entry->state == EF_STATE_DEAD) {
+        self->is_blocked = true; /* it leaves on its own, soon */
+        return;
+    }
+    const uint8_t *head = s_head (self, &entry->place);
+    if (head == NULL) {
+        return;
+    }
+    int rc = stored_read (head, entry->place.rel, entry->place.index, entry->flags & ENTRY_COPY,
+                          &stored);
+    ef_assert (rc == 0 && stored.n == entry->n);
+    ef_buf_t history = {0};
+    history_put (entry->history, &history);
+    bool is_waiting = (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) &&
+                      !(entry->flags & ENTRY_INSERTING);
+    stored.history = span_of (history.data, history.size);
+    stored.attempts = entry->attempts;
+    stored.insertions = 0;
+    stored.state = is_waiting ? entry->state : EF_STATE_READY;
+    stored.due_ms = is_waiting ? entry->due_ms : 0;
+    s_copy (self, &stored, entry->n);
+    ef_buf_free (&history);
+}
+
+static void
+s_copy_entries (round_t *self)
+{
+    uint32_t position = 0;
+    entry_t *entry;
+    while (self->bytes < CLEAN_ROUND_BYTES &&
+           (entry = ef_hash_next (&self->topic->entries, &position)) != NULL) {
+        if (entry->place.segment == self->core->oldest_segment) {
+            s_copy_entry (self, entry);
+        }
+    }
+}
+
+/* First attempts that are out with workers. */
+static void
+s_copy_leased (round_t *self)
+{
+    ef_core_t *core = self->core;
+    for (uint32_t i = 0; i < core->leases.count && self->bytes < CLEAN_ROUND_BYTES; i++) {
+        lease_t *lease = core->leases.items[i];
+        for (uint32_t k = 0; lease->topic == self->topic && k < lease->count; k++) {
+            item_t *item = &lease->items[k];
+            if (item->state != ITEM_OPEN || item->entry ||
+                item->place.segment != core->oldest_segment) {
+                continue;
+            }
+            stored_t stored;
+            const uint8_t *head = s_head (self, &item->place);
+            if (head == NULL) {
+                continue;
+            }
+            int rc = stored_read (head, item->place.rel, item->place.index, item->flags & ENTRY_COPY,
+                                  &stored);
+            ef_assert (rc == 0 && stored.n == item->n);
+            s_copy (self, &stored, item->n);
+        }
+    }
+}
+
+/* What the journal must keep, and half as much again for heads. */
+static uint64_t
+s_live_bytes (const ef_core_t *self)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        bytes += self->topics[i]->bytes;
+    }
+    return bytes;
+}
+
+static bool
+s_is_due (const ef_core_t *self)
+{
+    uint64_t segments = self->newest_segment - self->oldest_segment;
+    return segments >= 4 &&
+           (segments - 2) * self->config.segment_bytes > 2 * s_live_bytes (self);
+}
+
+/* One round of copying, or, once nothing of the oldest segment matters any more, its end. */
+void
+clean_step (ef_core_t *self)
+{
+    if (!self->is_cleaning) {
+        if (self->oldest_segment == 0 || !s_is_due (self)) {
+            return;
+        }
+        self->is_cleaning = true;
+        self->clean_lsn = 0;
+    }
+    if (self->durable_lsn < self->clean_lsn || ef_core_is_behind (self)) {
+        return;
+    }
+    round_t round = {.core = self};
+    for (uint32_t i = 0; i < self->topic_count && round.bytes < CLEAN_ROUND_BYTES; i++) {
+        round.topic = self->topics[i];
+        s_copy_extents (&round);
+        s_copy_entries (&round);
+        s_copy_leased (&round);
+        s_end_record (&round);
+    }
+    if (round.bytes > 0) {
+        self->clean_lsn = self->batch->lsn;
+    } else if (!round.is_blocked) {
+        /* Ends that were written before this may stand in the segment alone: they must be durable here
+           as absolute values, which the start of the newest segment is. */
+        self->effects.drop_segment (self->effects.arg, self->oldest_segment++);
+        self->is_cleaning = false;
+        self->cleaned++;
+    }
+}

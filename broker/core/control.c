@@ -1,0 +1,350 @@
+/* What operators and the scaler ask of the core. SPDX-License-Identifier: MIT */
+#include "core_private.h"
+
+static topic_t *
+s_topic (ef_core_t *self, const char *name)
+{
+    return topic_find (self, name, strlen (name));
+}
+
+static void
+s_write_topic (ef_core_t *self, topic_t *topic)
+{
+    topic_write (topic, batch_buf (self));
+    topic->is_new = false;
+}
+
+ef_status_t
+ef_core_pause (ef_core_t *self, const char *name, bool paused)
+{
+    topic_t *topic = s_topic (self, name);
+    if (topic == NULL) {
+        return EF_NOT_FOUND;
+    }
+    topic->is_paused = paused;
+    topic->is_draining = paused ? topic->is_draining : false;
+    s_write_topic (self, topic);
+    return EF_OK;
+}
+
+ef_status_t
+ef_core_drain (ef_core_t *self, const char *name)
+{
+    topic_t *topic = s_topic (self, name);
+    if (topic == NULL) {
+        return EF_NOT_FOUND;
+    }
+    topic->is_draining = true;
+    s_write_topic (self, topic);
+    return EF_OK;
+}
+
+static size_t
+s_begin_purge (ef_buf_t *buf, const topic_t *topic, uint8_t flags, uint64_t up_to)
+{
+    size_t mark = ef_record_begin (buf, EF_LOG_PURGE, flags, EF_PURGE_HEADER);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    ef_le32_put (header, topic->index);
+    ef_le64_put (header + 8, up_to);
+    return mark;
+}
+
+/* A leased event of a purged topic came back: it is gone now. */
+void
+purge_one (ef_core_t *self, entry_t *entry)
+{
+    topic_t *topic = entry->topic;
+    ef_buf_t *buf = batch_buf (self);
+    size_t mark = s_begin_purge (buf, topic, EF_PURGE_FLAG_LIST, 0);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    ef_le32_put (header + 4, 1);
+    ef_le64_put (header + 16, 1);
+    ef_le64_put (ef_buf_add (buf, 8), entry->n);
+    ef_record_end (buf, mark);
+    topic_move (topic, (ef_state_t) entry->state, EF_STATE_PURGED, 1);
+    topic_shrink (topic, entry->bytes);
+    entry_free (self, &entry);
+}
+
+/* Lists the events that are out with workers, and marks them: they go when they come back. */
+static uint32_t
+s_exempt_leased (ef_core_t *self, const topic_t *topic, uint64_t up_to, ef_buf_t *buf)
+{
+    uint32_t listed = 0;
+    for (uint32_t i = 0; i < self->leases.count; i++) {
+        lease_t *lease = self->leases.items[i];
+        for (uint32_t k = 0; lease->topic == topic && k < lease->count; k++) {
+            item_t *item = &lease->items[k];
+            if (item->state != ITEM_OPEN || item->n > up_to) {
+                continue;
+            }
+            item->flags |= ENTRY_PURGE;
+            if (item->entry) {
+                item->entry->flags |= ENTRY_PURGE;
+            }
+            ef_le64_put (ef_buf_add (buf, 8), item->n);
+            listed++;
+        }
+    }
+    return listed;
+}
+
+uint64_t
+purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n)
+{
+    ef_buf_t *buf = batch_buf (self);
+    size_t mark = s_begin_purge (buf, topic, 0, n);
+    uint32_t listed = s_exempt_leased (self, topic, n, buf);
+    uint64_t bytes;
+    uint64_t purged = ef_extents_cut (&topic->extents, 0, n, &bytes);
+    if (purged) {
+        topic_move (topic, EF_STATE_READY, EF_STATE_PURGED, purged);
+    }
+    entry_t *entry;
+    for (uint32_t at = 0; (entry = ef_hash_next (&topic->entries, &at)) != NULL;) {
+        if (entry->n > n || entry->state == EF_STATE_DEAD || entry->state == EF_STATE_LEASED) {
+            continue;
+        }
+        topic_move (topic, (ef_state_t) entry->state, EF_STATE_PURGED, 1);
+        bytes += entry->bytes;
+        purged++;
+        entry_free (self, &entry);
+        at = 0; /* the table has changed */
+    }
+    topic_shrink (topic, bytes);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    ef_le32_put (header + 4, listed);
+    ef_le64_put (header + 16, purged);
+    ef_record_end (buf, mark);
+    return purged;
+}
+
+/* Up to the newest event that was accepted. */
+ef_status_t
+ef_core_purge (ef_core_t *self, const char *name, uint64_t *purged)
+{
+    topic_t *topic = s_topic (self, name);
+    if (topic == NULL) {
+        return EF_NOT_FOUND;
+    }
+    *purged = purge_up_to (self, topic, topic->next_n - 1 - topic->pending_events);
+    return EF_OK;
+}
+
+static void
+s_drain_worker (ef_core_t *self, worker_t *worker)
+{
+    if (worker->is_draining) {
+        return;
+    }
+    worker->is_draining = true;
+    worker_queue (worker);
+    ef_buf_clear (&self->header);
+    ef_put_array (&self->header, 1);
+    ef_put_str (&self->header, "DRAIN");
+    (void) peer_send (self, worker->peer, NULL); /* it gets nothing more in any case */
+}
+
+void
+ef_core_drain_all (ef_core_t *self)
+{
+    self->is_draining = true;
+    worker_t *worker;
+    uint32_t position = 0;
+    while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
+        s_drain_worker (self, worker);
+    }
+}
+
+bool
+ef_core_drain_worker (ef_core_t *self, const char *token)
+{
+    worker_t *worker;
+    uint32_t position = 0;
+    while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
+        if (worker->token[0] && strcmp (worker->token, token) == 0) {
+            s_drain_worker (self, worker);
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t
+ef_core_leased (const ef_core_t *self)
+{
+    uint64_t leased = 0;
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        leased += self->topics[i]->counts[EF_STATE_LEASED];
+    }
+    return leased;
+}
+
+void
+ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load)
+{
+    const topic_t *topic = self->topics[index];
+    *load = (ef_load_t){
+        .ready = topic->counts[EF_STATE_READY],
+        .leased = topic->counts[EF_STATE_LEASED],
+        .retrying = topic->counts[EF_STATE_RETRYING],
+        .overflowed = topic->overflowed,
+        .attempts_failed = topic->attempts_failed,
+        .stalled_ms = topic->stalled_since ? self->now - topic->stalled_since : 0,
+        .workers = topic->workers,
+    };
+}
+
+void
+ef_core_status (const ef_core_t *self, ef_buf_t *out)
+{
+    uint64_t refused = 0;
+    for (unsigned i = 0; i < EF_STATUS_COUNT; i++) {
+        refused += self->refused[i];
+    }
+    ef_put_map (out, 17);
+    ef_put_key_str (out, "broker", self->config.broker);
+    ef_put_key_uint (out, "epoch", self->epoch);
+    ef_put_key_str (out, "durability", self->config.durability);
+    ef_put_key_bool (out, "draining", self->is_draining);
+    ef_put_key_uint (out, "topics", self->topic_count);
+    ef_put_key_uint (out, "workers", self->workers.count);
+    ef_put_key_uint (out, "sessions", self->sessions.count);
+    ef_put_key_uint (out, "journal_oldest", self->oldest_segment);
+    ef_put_key_uint (out, "journal_newest", self->newest_segment);
+    ef_put_key_uint (out, "journal_cleaned", self->cleaned);
+    ef_put_key_uint (out, "unsynced_bytes", self->behind);
+    ef_put_key_uint (out, "cache_bytes", self->cache.bytes);
+    ef_put_key_uint (out, "history_bytes", self->history_bytes);
+    ef_put_key_uint (out, "stale_answers", self->stale_answers);
+    ef_put_key_uint (out, "ingress_events", self->ingress_events);
+    ef_put_key_uint (out, "ingress_bytes", self->ingress_bytes);
+    ef_put_str (out, "refused");
+    uint32_t kinds = 0;
+    for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
+        kinds += self->refused[i] > 0;
+    }
+    ef_put_map (out, kinds);
+    for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
+        if (self->refused[i]) {
+            ef_put_key_uint (out, ef_status_name ((ef_status_t) i), self->refused[i]);
+        }
+    }
+}
+
+void
+ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out)
+{
+    const topic_t *topic = self->topics[index];
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {
+        {"accepted", topic->accepted},
+        {"bytes", topic->bytes},
+        {"capacity_events", topic->config.capacity_events},
+        {"capacity_bytes", topic->config.capacity_bytes},
+        {"inserting", topic->inserting},
+        {"insert_capacity", topic->config.insert_capacity},
+        {"insert_failed", topic->insert_failed},
+        {"overflowed", topic->overflowed},
+        {"failed", topic->attempts_failed},
+        {"deliveries", topic->deliveries},
+        {"published_bytes", topic->published_bytes},
+        {"workers", topic->workers},
+        {"stalled_ms", topic->stalled_since ? self->now - topic->stalled_since : 0},
+        {"lease_ms", topic->config.lease_ms},
+        {"attempts", topic->config.attempts},
+    };
+    uint32_t count = sizeof numbers / sizeof numbers[0];
+    ef_put_map (out, count + 3 + EF_STATE_COUNT);
+    ef_put_key_str (out, "topic", topic->config.name);
+    ef_put_key_bool (out, "paused", topic->is_paused);
+    ef_put_key_bool (out, "draining", topic->is_draining);
+    for (unsigned i = 0; i < EF_STATE_COUNT; i++) {
+        ef_put_key_uint (out, ef_state_name ((ef_state_t) i), topic->counts[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        ef_put_key_uint (out, numbers[i].key, numbers[i].value);
+    }
+}
+
+void
+ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map), void *arg)
+{
+    ef_buf_t map = {0};
+    worker_t *worker;
+    uint32_t position = 0;
+    while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
+        ef_buf_clear (&map);
+        ef_put_map (&map, 13);
+        ef_put_key_str (&map, "worker", worker->name);
+        ef_put_key_str (&map, "host", worker->host);
+        ef_put_key_uint (&map, "pid", worker->pid);
+        ef_put_str (&map, "topics");
+        ef_put_array (&map, worker->sub_count);
+        for (uint32_t i = 0; i < worker->sub_count; i++) {
+            ef_put_str (&map, worker->subs[i].topic->config.name);
+        }
+        ef_put_key_uint (&map, "credit", worker->credit);
+        ef_put_key_uint (&map, "in_flight", worker->in_flight);
+        ef_put_key_uint (&map, "bytes_in_flight", worker->bytes_in_flight);
+        ef_put_key_uint (&map, "done", worker->done);
+        ef_put_key_uint (&map, "failed", worker->failed);
+        ef_put_key_bool (&map, "draining", worker->is_draining);
+        ef_put_key_bool (&map, "healthy", !worker->is_unhealthy);
+        ef_put_key_uint (&map, "heartbeat_ms", worker->heartbeat_ms);
+        ef_put_key_uint (&map, "started", worker->started_ms);
+        each (arg, &map);
+    }
+    ef_buf_free (&map);
+}
+
+static void
+s_put_peeked (ef_core_t *self, place_t place, bool is_copy, uint64_t n, ef_state_t state,
+              ef_buf_t *out)
+{
+    stored_t stored;
+    const uint8_t *head = place_find (self, &place);
+    ef_put_array (out, 3);
+    ef_put_uint (out, n);
+    ef_put_str (out, ef_state_name (state));
+    if (head == NULL) {
+        fetch_place (self, &place);
+        ef_put_nil (out);
+    } else if (stored_read (head, place.rel, place.index, is_copy, &stored) == 0) {
+        (void) stored_write_event (ef_buf_add (out, stored_event_size (&stored)), &stored);
+    } else {
+        ef_put_nil (out);
+    }
+}
+
+ef_status_t
+ef_core_peek (ef_core_t *self, const char *name, uint32_t limit, ef_buf_t *out, uint32_t *count)
+{
+    topic_t *topic = s_topic (self, name);
+    *count = 0;
+    if (topic == NULL) {
+        return EF_NOT_FOUND;
+    }
+    uint32_t position = 0;
+    entry_t *entry;
+    while (*count < limit && (entry = ef_hash_next (&topic->entries, &position)) != NULL) {
+        if (entry->state != EF_STATE_DEAD) {
+            s_put_peeked (self, entry->place, entry->flags & ENTRY_COPY, entry->n,
+                          (ef_state_t) entry->state, out);
+            ++*count;
+        }
+    }
+    ef_extent_at_t at;
+    for (ef_extent_t *extent = ef_extents_first (&topic->extents, &at); extent && *count < limit;
+         extent = ef_extents_next (&topic->extents, &at)) {
+        place_t place = {extent->segment, extent->offset, extent->rel, extent->index};
+        for (uint32_t i = 0; i < extent->count && *count < limit; i++, place.index++) {
+            place.rel = i > 0 ? 0 : place.rel; /* found anew from the index */
+            s_put_peeked (self, place, extent->is_copy, extent->n + i, EF_STATE_READY, out);
+            ++*count;
+        }
+    }
+    return EF_OK;
+}

@@ -1,0 +1,199 @@
+/* The core as a whole: its life, its clock, its turn. SPDX-License-Identifier: MIT */
+#include "core_private.h"
+
+#define SWEEP_MS 500 /* how often peers, sessions and overflow are looked at, at the least */
+
+ef_core_t *
+ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects)
+{
+    ef_core_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    self->config = *config;
+    self->effects = *effects;
+    self->key[0] = effects->random (effects->arg);
+    self->key[1] = effects->random (effects->arg);
+    self->is_replaying = true;
+    self->next_lsn = 1;
+    self->ends_mark = SIZE_MAX;
+    self->cache.budget = config->cache_bytes;
+    return self;
+}
+
+void
+ef_core_destroy (ef_core_t **self_p)
+{
+    ef_core_t *self = *self_p;
+    if (self == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < self->peer_count; i++) {
+        self->peers[i].session = NULL;
+        if (self->peers[i].worker) {
+            worker_free (self, &self->peers[i].worker);
+        }
+    }
+    for (; self->after_count > 0; self->after_count--) {
+        after_t *after = &self->after[self->after_head];
+        if (after->kind == AFTER_SESSION) {
+            session_t *session = after->pointer;
+            session->queued--;
+            session_release (&session);
+        } else if (after->pointer) {
+            ef_buf_free (after->pointer);
+            free (after->pointer);
+        }
+        self->after_head = (self->after_head + 1) & (self->after_capacity - 1);
+    }
+    session_t *session;
+    self->is_replaying = true; /* nothing is written any more */
+    for (uint32_t at = 0; (session = ef_hash_next (&self->sessions, &at)) != NULL; at = 0) {
+        session_forget (self, session);
+    }
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        topic_free (&self->topics[i]);
+    }
+    if (self->batch) {
+        ef_buf_free (&self->batch->buf);
+        free (self->batch);
+    }
+    ef_hash_free (&self->topic_names);
+    ef_hash_free (&self->sessions);
+    ef_hash_free (&self->workers);
+    ef_heap_free (&self->leases);
+    ef_cache_free (&self->cache);
+    ef_buf_free (&self->header);
+    free (self->topics);
+    free (self->topic_ids);
+    free (self->peers);
+    free (self->after);
+    free (self->scan);
+    free (self);
+    *self_p = NULL;
+}
+
+void
+ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms)
+{
+    ef_assert (mono_ms >= self->now);
+    self->now = mono_ms;
+    self->wall = wall_ms;
+}
+
+/* If this thread was away for longer than a heartbeat, what it missed is nobody's fault: silence and
+   leases start anew. */
+static void
+s_forgive_absence (ef_core_t *self)
+{
+    uint64_t away = self->last_tick ? self->now - self->last_tick : 0;
+    if (away <= (uint64_t) SWEEP_MS + self->config.heartbeat_ms) {
+        return;
+    }
+    for (uint32_t i = 0; i < self->peer_count; i++) {
+        self->peers[i].heard_ms = self->now;
+    }
+    for (uint32_t i = 0; i < self->leases.count; i++) {
+        lease_t *lease = self->leases.items[i];
+        lease->next_ms += away;
+        for (uint32_t k = 0; k < lease->count; k++) {
+            lease->items[k].deadline_ms += away;
+        }
+    }
+}
+
+/* Asks for the next block of tags while half of the last one is left. */
+static void
+s_reserve_tags (ef_core_t *self)
+{
+    uint64_t limit = self->tag_asked > self->tag_limit ? self->tag_asked : self->tag_limit;
+    if (limit > self->next_tag + EF_TAG_BLOCK / 2 || limit + EF_TAG_BLOCK > EF_TAG_MAX) {
+        return;
+    }
+    self->tag_asked = limit + EF_TAG_BLOCK;
+    ef_buf_t *buf = batch_buf (self);
+    size_t mark = ef_record_begin (buf, EF_LOG_TAGS, 0, EF_TAGS_HEADER);
+    ef_le64_put (buf->data + mark + EF_RECORD_HEAD, self->tag_asked);
+    ef_record_end (buf, mark);
+    batch_after (self, (after_t){.kind = AFTER_TAGS, .peer = UINT32_MAX, .n = self->tag_asked});
+}
+
+/* Overflow returns by itself, at its rate, while there is room. */
+static void
+s_call_back_overflow (ef_core_t *self)
+{
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        topic_t *topic = self->topics[i];
+        if (topic->counts[EF_STATE_DEAD] > topic->outbox_count && !topic->config.overflow_manual &&
+            !topic->is_draining && topic->returning == 0 && topic_is_under_low_mark (topic)) {
+            uint32_t share = topic->config.overflow_rate * SWEEP_MS / 1000;
+            self->effects.want_overflow (self->effects.arg, topic->config.name, share ? share : 1);
+        }
+    }
+}
+
+void
+ef_core_tick (ef_core_t *self)
+{
+    s_forgive_absence (self);
+    self->last_tick = self->now;
+    leases_tick (self);
+    if (self->now >= self->sweep_next_ms) {
+        uint32_t sweep = SWEEP_MS;
+        for (uint32_t i = 0; i < self->peer_count; i++) {
+            const worker_t *worker = self->peers[i].worker;
+            if (worker && worker->heartbeat_ms && worker->heartbeat_ms / 2 < sweep) {
+                sweep = worker->heartbeat_ms / 2;
+            }
+        }
+        self->sweep_next_ms = self->now + sweep;
+        peers_sweep (self);
+        sessions_sweep (self);
+        s_call_back_overflow (self);
+    }
+}
+
+void
+ef_core_turn (ef_core_t *self)
+{
+    s_reserve_tags (self);
+    dispatch_all (self);
+    clean_step (self);
+    batch_submit (self);
+    after_run (self);
+}
+
+uint64_t
+ef_core_next_ms (const ef_core_t *self)
+{
+    uint64_t next = self->sweep_next_ms;
+    const lease_t *lease = ef_heap_top (&self->leases);
+    if (lease && lease->next_ms < next) {
+        next = lease->next_ms;
+    }
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        const topic_t *topic = self->topics[i];
+        uint64_t stall = topic->stalled_since + topic->config.stall_ms;
+        if (topic->stalled_since && !topic->stall_told && stall < next) {
+            next = stall;
+        }
+    }
+    return next;
+}
+
+/* A stretch that was asked for; one without bytes means that it couldn't be read. */
+void
+ef_core_fetched (ef_core_t *self, uint32_t segment, uint32_t offset, ef_stretch_t stretch)
+{
+    for (uint32_t i = 0; i < self->fetching_count; i++) {
+        if (self->fetching[i].segment == segment && self->fetching[i].offset == offset) {
+            self->fetching[i] = self->fetching[--self->fetching_count];
+            break;
+        }
+    }
+    if (stretch.bytes == NULL) {
+        return;
+    }
+    ef_cache_put (&self->cache, stretch);
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        outbox_flush (self, self->topics[i]);
+    }
+}

@@ -1,0 +1,228 @@
+/* The core: everything that decides what happens to an event. SPDX-License-Identifier: MIT
+
+   Role: takes what peers, the journal and the actors say, changes its tables, calls its effects.
+   Owns: topics, events in hand, sessions, workers, leases. Talks to: nobody but through ef_effects_t.
+   Invariants: the law (ef_core_check); what a peer was told is durable; no clock, no I/O, no randomness
+   of its own, so the simulator runs this very object code.
+   On failure: it asserts on itself, and answers peers. */
+#ifndef EF_CORE_H
+#define EF_CORE_H
+
+#include "../../proto/event.h"
+#include "../journal/wal.h"
+#include "cache.h"
+
+#define EF_TOPIC_NAME_BYTES 56 /* EF_TOPIC_MAX and a NUL, rounded up */
+
+typedef struct ef_core_s ef_core_t;
+
+/* What a topic is told to do. Times in ms, sizes in bytes; 0 in a capacity: no bound but the disk's. */
+typedef struct {
+    char name[EF_TOPIC_NAME_BYTES];
+    uint64_t capacity_events;
+    uint64_t capacity_bytes;
+    bool refuse_when_full;        /* on_full = refuse; else what arrives waits for re-insertion */
+    bool overflow_manual;         /* overflow_replay = manual */
+    uint32_t overflow_rate;       /* events a second that return by themselves */
+    uint32_t lease_ms;
+    uint32_t stall_ms;
+    uint32_t attempts;            /* processing attempts before it is dead */
+    uint32_t retry_base_ms;
+    uint32_t retry_cap_ms;
+    double retry_factor;
+    uint32_t retry_capacity;      /* leased + retrying */
+    uint32_t scheduled_capacity;
+    uint32_t insert_attempts;
+    uint32_t insert_base_ms;
+    uint32_t insert_cap_ms;
+    uint32_t insert_capacity;     /* events that may wait for re-insertion */
+} ef_topic_config_t;
+
+typedef struct {
+    char broker[64];              /* name told in WELCOME */
+    uint32_t max_event;
+    uint32_t max_message;
+    uint32_t window;              /* events */
+    uint32_t heartbeat_ms;
+    uint64_t segment_bytes;
+    uint64_t cache_bytes;
+    uint64_t behind_bytes;        /* not yet durable; past it publishers aren't read */
+    bool auto_create;             /* an unknown topic is made with `defaults` */
+    ef_topic_config_t defaults;
+    const char *durability;       /* named in every CONFIRM; static */
+} ef_core_config_t;
+
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} ef_frame_t;
+
+/* Why an event died; on disk as this number. */
+#define EF_REASON_TABLE(X)                                                                         \
+    X (NONE, "none")                                                                               \
+    X (ATTEMPTS, "attempts")                                                                       \
+    X (PERMANENT, "permanent")                                                                     \
+    X (OVERFLOW, "overflow")                                                                       \
+    X (EXPIRED, "expired")                                                                         \
+    X (INVALID, "invalid")
+typedef enum {
+#define X(name, text) EF_REASON_##name,
+    EF_REASON_TABLE (X)
+#undef X
+        EF_REASON_COUNT
+} ef_reason_t;
+const char *ef_reason_name (ef_reason_t reason);
+
+/* States of an event; the law sums them. */
+#define EF_STATE_TABLE(X)                                                                          \
+    X (READY, "ready")                                                                             \
+    X (LEASED, "leased")                                                                           \
+    X (SCHEDULED, "scheduled")                                                                     \
+    X (RETRYING, "retrying")                                                                       \
+    X (PARKED, "parked")                                                                           \
+    X (DONE, "done")                                                                               \
+    X (DEAD, "dead")                                                                               \
+    X (ARCHIVED, "archived")                                                                       \
+    X (PURGED, "purged")
+typedef enum {
+#define X(name, text) EF_STATE_##name,
+    EF_STATE_TABLE (X)
+#undef X
+        EF_STATE_COUNT
+} ef_state_t;
+const char *ef_state_name (ef_state_t state);
+
+/* A dead letter on its way to its journal. `event` has its id written out; everything is borrowed for
+   the call. */
+typedef struct {
+    uint64_t m;
+    uint64_t n;
+    uint64_t accepted_ms;
+    uint64_t dead_ms;
+    uint32_t attempts;
+    ef_reason_t reason;
+    ef_span_t event;
+    ef_span_t history; /* [[code, text, trace, ms, worker], …] */
+} ef_dead_t;
+
+/* A dead letter that comes back (borrowed for the call). */
+typedef struct {
+    uint64_t accepted_ms;
+    ef_span_t event;
+    ef_span_t history;
+} ef_returned_t;
+
+typedef struct {
+    void *arg;
+    /* Memory for a message's body of exactly `bytes`; `*message` is its handle. */
+    uint8_t *(*body_new) (void *arg, size_t bytes, void **message);
+    /* Sends a header and a body (or NULL) to a peer; takes the body in any case. 0; -1: the peer can't
+       take it now or is gone. */
+    int (*send) (void *arg, uint32_t peer, const ef_buf_t *header, void *message);
+    /* The core is done with a peer: nothing of it is known any more. */
+    void (*forget) (void *arg, uint32_t peer);
+    /* Takes a batch to be made durable; it comes back by ef_core_durable, in order. */
+    void (*submit) (void *arg, ef_batch_t *batch);
+    /* Wants the journal from a place on; comes back by ef_core_fetched, once for each call. */
+    void (*fetch) (void *arg, uint32_t segment, uint32_t offset);
+    /* The oldest segment is no longer needed. */
+    void (*drop_segment) (void *arg, uint32_t segment);
+    /* Wants ef_core_due at a time. */
+    void (*retry_at) (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms);
+    void (*dead) (void *arg, const char *topic, const ef_dead_t *dead);
+    /* The move b back is durable here: the dead letters may be dropped there. */
+    void (*returned) (void *arg, const char *topic, uint64_t b);
+    /* Wants up to `count` overflow letters of a topic back, by ef_core_return. */
+    void (*want_overflow) (void *arg, const char *topic, uint32_t count);
+    /* Something worth knowing: "stall", "overflow", … with a detail in words. */
+    void (*notify) (void *arg, const char *kind, const char *topic, const char *detail);
+    uint64_t (*random) (void *arg);
+} ef_effects_t;
+
+ef_core_t *ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects);
+void ef_core_destroy (ef_core_t **self_p);
+
+/* Adds a topic or changes the settings of one. Before replay for those that are configured. 0, or -1
+   past EF_TOPICS_MAX. */
+EF_MUST_USE int ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config);
+
+/* Replay: every record in order, then the end, once. 0, or -1 for a record that makes no sense. */
+EF_MUST_USE int ef_core_replay (ef_core_t *self, const ef_record_t *record);
+/* What the dead-letter journal of a topic has: the highest m taken, how many letters, and the highest b
+   that it has noted as leaving. */
+void ef_core_replay_dead (ef_core_t *self, const char *topic, uint64_t m);
+void ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment,
+                    uint32_t newest_segment);
+
+/* Sets both clocks; called before any other input of a turn. */
+void ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms);
+
+/* One message from a peer, routing id and empty delimiter taken off. `peer` is a small number of the
+   caller's that stands for the connection until forget. */
+void ef_core_front (ef_core_t *self, uint32_t peer, bool is_req, const ef_frame_t *frames,
+                    uint32_t count);
+void ef_core_back (ef_core_t *self, uint32_t peer, const ef_frame_t *frames, uint32_t count);
+void ef_core_ingress (ef_core_t *self, const ef_frame_t *frames, uint32_t count);
+
+/* Answers from the journal and the actors. The batch's memory passes to the core. */
+void ef_core_durable (ef_core_t *self, ef_batch_t *batch);
+void ef_core_fetched (ef_core_t *self, uint32_t segment, uint32_t offset, ef_stretch_t stretch);
+void ef_core_due (ef_core_t *self, uint32_t topic, uint64_t n, uint32_t generation);
+void ef_core_dead_durable (ef_core_t *self, const char *topic, uint64_t m);
+/* Move b of a topic: `count` letters come back, or, with `purge`, go for good. */
+void ef_core_return (ef_core_t *self, const char *topic, uint64_t b, bool purge,
+                     const ef_returned_t *letters, uint32_t count);
+
+/* Judges deadlines that have passed. */
+void ef_core_tick (ef_core_t *self);
+/* Hands out what can be handed out and submits the batch under way. Ends every turn. */
+void ef_core_turn (ef_core_t *self);
+/* When ef_core_tick must be called next at the latest, in monotonic ms. */
+uint64_t ef_core_next_ms (const ef_core_t *self);
+
+/* True while so much isn't durable yet that publishers aren't to be read. */
+bool ef_core_is_behind (const ef_core_t *self);
+/* True where nothing submitted waits to become durable. */
+bool ef_core_is_settled (const ef_core_t *self);
+
+/* Control. Each answers EF_OK or says why not. */
+ef_status_t ef_core_pause (ef_core_t *self, const char *topic, bool paused);
+ef_status_t ef_core_drain (ef_core_t *self, const char *topic);
+ef_status_t ef_core_purge (ef_core_t *self, const char *topic, uint64_t *purged);
+/* Tells every worker to finish and leave, and publishers that nothing more is taken. */
+void ef_core_drain_all (ef_core_t *self);
+uint64_t ef_core_leased (const ef_core_t *self);
+
+/* What is where: appended as MessagePack maps (SPECIFICATION.md, "Stats"). */
+void ef_core_status (const ef_core_t *self, ef_buf_t *out);
+uint32_t ef_core_topic_count (const ef_core_t *self);
+const char *ef_core_topic_name (const ef_core_t *self, uint32_t index);
+void ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out);
+int ef_core_find_topic (const ef_core_t *self, const char *name, size_t size); /* -1: none */
+uint64_t ef_core_count (const ef_core_t *self, uint32_t index, ef_state_t state);
+uint64_t ef_core_accepted (const ef_core_t *self, uint32_t index);
+/* Calls `each` with a map for every worker. */
+void ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map),
+                      void *arg);
+/* Appends up to `limit` waiting events of a topic that are in memory, as [n, state, event or nil]. */
+ef_status_t ef_core_peek (ef_core_t *self, const char *topic, uint32_t limit, ef_buf_t *out,
+                          uint32_t *count);
+
+/* What the scaler looks at. */
+typedef struct {
+    uint64_t ready;
+    uint64_t leased;
+    uint64_t retrying;
+    uint64_t overflowed;   /* total since start */
+    uint64_t attempts_failed;
+    uint64_t stalled_ms;   /* how long it has been stalled, 0: it isn't */
+    uint32_t workers;
+} ef_load_t;
+void ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load);
+/* Tells the worker that was started with this token to finish and leave. False: it isn't here. */
+bool ef_core_drain_worker (ef_core_t *self, const char *token);
+
+/* Asserts the law and all that the tables say of each other. Costs a walk over everything. */
+void ef_core_check (ef_core_t *self);
+
+#endif

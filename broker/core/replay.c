@@ -1,0 +1,374 @@
+/* Replay of the main journal. SPDX-License-Identifier: MIT
+
+   Totals follow the records: TOPIC sets them, every later record adds to them. What is live is counted
+   from the tables when the replay ends. */
+#include "core_private.h"
+
+static topic_t *
+s_topic (const ef_core_t *self, uint32_t id)
+{
+    if (self->topic_ids == NULL || id >= EF_TOPICS_MAX || self->topic_ids[id] == UINT32_MAX) {
+        return NULL;
+    }
+    return self->topics[self->topic_ids[id]];
+}
+
+static int
+s_replay_topic (ef_core_t *self, const ef_record_t *record)
+{
+    const uint8_t *header = record->body;
+    uint32_t id = ef_le32 (header);
+    uint32_t name = header[88];
+    if (record->header_bytes < EF_TOPIC_HEADER ||
+        record->body_bytes < record->header_bytes + name || name == 0 || id >= EF_TOPICS_MAX) {
+        return -1;
+    }
+    if (self->topic_ids == NULL) {
+        self->topic_ids = malloc (EF_TOPICS_MAX * sizeof *self->topic_ids);
+        ef_assert (self->topic_ids != NULL);
+        memset (self->topic_ids, 0xff, EF_TOPICS_MAX * sizeof *self->topic_ids);
+    }
+    topic_t *topic = topic_require (self, (const char *) header + record->header_bytes, name);
+    if (topic == NULL) {
+        return -1;
+    }
+    self->topic_ids[id] = topic->index;
+    uint32_t flags = ef_le32 (header + 4);
+    topic->is_paused = flags & EF_TOPIC_FLAG_PAUSED;
+    topic->is_draining = flags & EF_TOPIC_FLAG_DRAINING;
+    topic->next_n = ef_le64 (header + 8);
+    topic->m = ef_le64 (header + 16);
+    topic->b = ef_le64 (header + 24);
+    topic->accepted = ef_le64 (header + 32);
+    topic->counts[EF_STATE_DONE] = ef_le64 (header + 40);
+    topic->counts[EF_STATE_DEAD] = ef_le64 (header + 48);
+    topic->counts[EF_STATE_ARCHIVED] = ef_le64 (header + 56);
+    topic->counts[EF_STATE_PURGED] = ef_le64 (header + 64);
+    topic->attempts_failed = ef_le64 (header + 72);
+    topic->deliveries = ef_le64 (header + 80);
+    return 0;
+}
+
+static int
+s_replay_events (ef_core_t *self, const ef_record_t *record)
+{
+    const uint8_t *header = record->body;
+    if (record->body_bytes < EF_EVENTS_HEADER) {
+        return -1;
+    }
+    topic_t *topic = s_topic (self, ef_le32 (header));
+    uint32_t count = ef_le32 (header + 4);
+    uint64_t first = ef_le64 (header + 8);
+    uint32_t outcome = ef_le32 (header + 40);
+    uint64_t least = (uint64_t) EF_EVENTS_HEADER + outcome + 4ull * count;
+    if (topic == NULL || record->body_bytes < least || count == 0) {
+        return -1;
+    }
+    topic->accepted += count;
+    topic->next_n = first + count > topic->next_n ? first + count : topic->next_n;
+    if (outcome >= EF_OUTCOME_HEAD + 8) {
+        const uint8_t *at = header + EF_EVENTS_HEADER;
+        uint32_t accepted = ef_le32 (at + 24);
+        session_replay (self, at, outcome, accepted ? accepted : 1);
+    }
+    return adopt_record (self, topic, header - EF_RECORD_HEAD, record->segment, record->offset,
+                         false);
+}
+
+static int
+s_replay_copies (ef_core_t *self, const ef_record_t *record)
+{
+    if (record->body_bytes < EF_COPIES_HEADER) {
+        return -1;
+    }
+    topic_t *topic = s_topic (self, ef_le32 (record->body));
+    uint32_t count = ef_le32 (record->body + 4);
+    if (topic == NULL) {
+        return -1;
+    }
+    uint64_t m = topic->m;
+    if (adopt_record (self, topic, record->body - EF_RECORD_HEAD, record->segment, record->offset,
+                      true)) {
+        return -1;
+    }
+    bool is_return = ef_le64 (record->body + 8) != 0;
+    bool is_invalid = record->flags & EF_COPIES_FLAG_INVALID;
+    if (is_return || is_invalid) {
+        const uint8_t *first = record->body + EF_COPIES_HEADER;
+        uint64_t last = count ? ef_le64 (first) + count - 1 : 0;
+        topic->next_n = last >= topic->next_n ? last + 1 : topic->next_n;
+    }
+    if (is_invalid) {
+        ef_assert (topic->m == m + count);
+        topic->accepted += count;
+        topic->counts[EF_STATE_DEAD] += count;
+    }
+    return 0;
+}
+
+/* The entry of an event, taken out of its extent where it has none yet; NULL: unknown. */
+static entry_t *
+s_entry (ef_core_t *self, topic_t *topic, uint64_t n)
+{
+    entry_t *entry = entry_find (topic, n);
+    ef_extent_at_t at;
+    ef_extent_t *extent = entry ? NULL : ef_extents_find (&topic->extents, n, &at);
+    if (extent == NULL) {
+        return entry;
+    }
+    entry = entry_new (self, topic, n);
+    uint32_t skip = (uint32_t) (n - extent->n);
+    entry->place = (place_t){extent->segment, extent->offset, skip ? 0 : extent->rel,
+                             extent->index + skip};
+    entry->flags = extent->is_copy ? ENTRY_COPY : 0;
+    entry->state = EF_STATE_RETRYING;
+    uint64_t bytes;
+    (void) ef_extents_cut (&topic->extents, n, n, &bytes);
+    entry->bytes = (uint32_t) bytes;
+    return entry;
+}
+
+static int
+s_replay_ends (ef_core_t *self, const ef_record_t *record)
+{
+    for (uint32_t at = record->header_bytes; at + EF_ENDS_ITEM <= record->body_bytes;
+         at += EF_ENDS_ITEM) {
+        const uint8_t *item = record->body + at;
+        topic_t *topic = s_topic (self, ef_le32 (item));
+        uint32_t count = ef_le32 (item + 4);
+        uint64_t first = ef_le64 (item + 8);
+        if (topic == NULL || count == 0) {
+            return -1;
+        }
+        uint64_t bytes;
+        (void) ef_extents_cut (&topic->extents, first, first + count - 1, &bytes);
+        for (uint64_t n = first; topic->entries.count > 0 && n < first + count; n++) {
+            entry_t *entry = entry_find (topic, n);
+            if (entry && entry->state != EF_STATE_DEAD) {
+                entry_free (self, &entry);
+            }
+        }
+        topic->counts[EF_STATE_DONE] += count;
+    }
+    return 0;
+}
+
+static int
+s_replay_attempt (ef_core_t *self, const ef_record_t *record)
+{
+    const uint8_t *header = record->body;
+    topic_t *topic = record->body_bytes >= EF_ATTEMPT_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    if (topic == NULL) {
+        return -1;
+    }
+    topic->attempts_failed++;
+    entry_t *entry = s_entry (self, topic, ef_le64 (header + 8));
+    if (entry == NULL) {
+        return 0;
+    }
+    entry_unready (entry);
+    entry->state = EF_STATE_RETRYING;
+    entry->attempts = (uint16_t) ef_le32 (header + 4);
+    entry->due_ms = ef_le64 (header + 24);
+    history_add (self, entry, header + record->header_bytes,
+                 record->body_bytes - record->header_bytes);
+    return 0;
+}
+
+static int
+s_replay_death (ef_core_t *self, const ef_record_t *record)
+{
+    const uint8_t *header = record->body;
+    topic_t *topic = record->body_bytes >= EF_DEAD_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    if (topic == NULL) {
+        return -1;
+    }
+    topic->counts[EF_STATE_DEAD]++;
+    topic->m = ef_le64 (header + 16);
+    entry_t *entry = s_entry (self, topic, ef_le64 (header + 8));
+    if (entry) {
+        entry_unready (entry);
+        entry->state = EF_STATE_DEAD;
+        entry->reason = header[4];
+        entry->m = topic->m;
+        entry->dead_ms = ef_le64 (header + 24);
+        outbox_push (topic, entry);
+    }
+    return 0;
+}
+
+static void
+s_purge_entries (ef_core_t *self, topic_t *topic, uint64_t up_to, const uint8_t *exempt,
+                 uint32_t count)
+{
+    entry_t *entry;
+    for (uint32_t position = 0; (entry = ef_hash_next (&topic->entries, &position)) != NULL;) {
+        bool is_exempt = entry->n > up_to || entry->state == EF_STATE_DEAD;
+        for (uint32_t i = 0; i < count && !is_exempt; i++) {
+            is_exempt = ef_le64 (exempt + 8 * i) == entry->n;
+        }
+        if (!is_exempt) {
+            entry_free (self, &entry);
+            position = 0; /* the table has changed */
+        }
+    }
+}
+
+static int
+s_replay_purge (ef_core_t *self, const ef_record_t *record)
+{
+    const uint8_t *header = record->body;
+    topic_t *topic = record->body_bytes >= EF_PURGE_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    uint32_t listed = topic ? ef_le32 (header + 4) : 0;
+    if (topic == NULL || record->body_bytes < EF_PURGE_HEADER + 8ull * listed) {
+        return -1;
+    }
+    const uint8_t *list = header + record->header_bytes;
+    uint64_t bytes;
+    topic->counts[EF_STATE_PURGED] += ef_le64 (header + 16);
+    if (record->flags & EF_PURGE_FLAG_LIST) {
+        for (uint32_t i = 0; i < listed; i++) {
+            uint64_t n = ef_le64 (list + 8 * i);
+            entry_t *entry = entry_find (topic, n);
+            (void) ef_extents_cut (&topic->extents, n, n, &bytes);
+            if (entry) {
+                entry_free (self, &entry);
+            }
+        }
+        return 0;
+    }
+    uint64_t up_to = ef_le64 (header + 8);
+    topic->purge_floor = up_to;
+    /* Those listed were out with workers: they get entries, so that the rest can go as a whole. */
+    for (uint32_t i = 0; i < listed; i++) {
+        entry_t *entry = s_entry (self, topic, ef_le64 (list + 8 * i));
+        if (entry && entry->attempts == 0) {
+            entry->due_ms = 0;
+        }
+    }
+    (void) ef_extents_cut (&topic->extents, 0, up_to, &bytes);
+    s_purge_entries (self, topic, up_to, list, listed);
+    return 0;
+}
+
+static int
+s_replay_return (ef_core_t *self, const ef_record_t *record)
+{
+    const uint8_t *header = record->body;
+    topic_t *topic =
+        record->body_bytes >= EF_RETURN_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    if (topic == NULL) {
+        return -1;
+    }
+    uint32_t count = ef_le32 (header + 4);
+    uint64_t dead = topic->counts[EF_STATE_DEAD];
+    topic->b = ef_le64 (header + 8);
+    topic->accepted += count > dead ? count - dead : 0;
+    topic->counts[EF_STATE_DEAD] = count > dead ? 0 : dead - count;
+    topic->counts[EF_STATE_PURGED] += ef_le32 (header + 16);
+    return 0;
+}
+
+static int
+s_replay_tags (ef_core_t *self, const ef_record_t *record)
+{
+    if (record->body_bytes < EF_TAGS_HEADER) {
+        return -1;
+    }
+    uint64_t limit = ef_le64 (record->body);
+    self->tag_limit = limit > self->tag_limit ? limit : self->tag_limit;
+    return 0;
+}
+
+static int
+s_replay_session (ef_core_t *self, const ef_record_t *record)
+{
+    if (record->body_bytes < EF_SESSION_HEADER) {
+        return -1;
+    }
+    session_replay_absolute (self, record);
+    return 0;
+}
+
+static int
+s_replay_session_end (ef_core_t *self, const ef_record_t *record)
+{
+    session_t *session = record->body_bytes >= 16 ? session_find (self, record->body) : NULL;
+    if (session) {
+        session_forget (self, session);
+    }
+    return record->body_bytes >= 16 ? 0 : -1;
+}
+
+int
+ef_core_replay (ef_core_t *self, const ef_record_t *record)
+{
+    static int (*const replays[]) (ef_core_t *, const ef_record_t *) = {
+        [EF_LOG_EVENTS] = s_replay_events,   [EF_LOG_COPIES] = s_replay_copies,
+        [EF_LOG_ENDS] = s_replay_ends,       [EF_LOG_ATTEMPT] = s_replay_attempt,
+        [EF_LOG_DEAD] = s_replay_death,      [EF_LOG_PURGE] = s_replay_purge,
+        [EF_LOG_RETURN] = s_replay_return,   [EF_LOG_TOPIC] = s_replay_topic,
+        [EF_LOG_TAGS] = s_replay_tags,       [EF_LOG_SESSION] = s_replay_session,
+        [EF_LOG_SESSION_END] = s_replay_session_end,
+    };
+    ef_assert (self->is_replaying);
+    if (record->type >= sizeof replays / sizeof replays[0] || replays[record->type] == NULL) {
+        return -1;
+    }
+    return replays[record->type](self, record);
+}
+
+/* Counts what is live, puts what waits back to waiting. */
+static void
+s_settle_topic (ef_core_t *self, topic_t *topic)
+{
+    ef_extent_at_t at;
+    topic->bytes = 0;
+    for (unsigned i = EF_STATE_READY; i <= EF_STATE_PARKED; i++) {
+        topic->counts[i] = 0;
+    }
+    for (ef_extent_t *extent = ef_extents_first (&topic->extents, &at); extent;
+         extent = ef_extents_next (&topic->extents, &at)) {
+        topic->counts[EF_STATE_READY] += extent->count;
+        topic->bytes += extent->bytes;
+    }
+    uint32_t position = 0;
+    entry_t *entry;
+    while ((entry = ef_hash_next (&topic->entries, &position)) != NULL) {
+        if (entry->state == EF_STATE_DEAD) {
+            continue;
+        }
+        topic->bytes += entry->bytes;
+        topic->counts[entry->state]++;
+        if (entry->state != EF_STATE_READY) {
+            uint64_t wait = entry->due_ms > self->wall ? entry->due_ms - self->wall : 0;
+            self->effects.retry_at (self->effects.arg, topic->index, entry->n, entry->generation,
+                                    self->now + wait);
+        }
+    }
+    topic->outbox_durable = topic->outbox_count;
+}
+
+void
+ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment, uint32_t newest_segment)
+{
+    self->is_replaying = false;
+    self->epoch = epoch;
+    self->oldest_segment = oldest_segment;
+    self->newest_segment = newest_segment;
+    self->next_tag = self->tag_limit ? self->tag_limit : 1;
+    self->segment_fill = self->config.segment_bytes; /* the first batch begins a segment */
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        s_settle_topic (self, self->topics[i]);
+    }
+    free (self->topic_ids);
+    self->topic_ids = NULL;
+    (void) batch_buf (self); /* with all absolute values, under the numbers of this run */
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        topic_t *topic = self->topics[i];
+        if (topic->purge_floor) {
+            (void) purge_up_to (self, topic, topic->purge_floor);
+        }
+        outbox_flush (self, topic);
+    }
+}

@@ -1,0 +1,45 @@
+/* The one door to files: a small table of functions with a real and a simulated implementation.
+   SPDX-License-Identifier: MIT
+
+   A storage is one flat directory. Every function returns 0 or a handle or a count, and a negative
+   errno on failure. Nothing here retries a failed sync. */
+#ifndef EF_STORAGE_H
+#define EF_STORAGE_H
+
+#include "../../proto/assert.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+typedef struct ef_storage_s ef_storage_t;
+
+struct ef_storage_s {
+    /* Calls `each` for every file name, in no order. */
+    int (*list) (ef_storage_t *self, void (*each) (void *arg, const char *name), void *arg);
+    /* Creates a file that must not exist, with `bytes` of zeros reserved. The name is durable only
+       after sync_directory. */
+    int (*create) (ef_storage_t *self, const char *name, uint64_t bytes);
+    int (*open) (ef_storage_t *self, const char *name);
+    void (*close) (ef_storage_t *self, int file);
+    int64_t (*size) (ef_storage_t *self, int file);
+    /* Writes all of it or fails. */
+    int (*write) (ef_storage_t *self, int file, const struct iovec *parts, int count,
+                  uint64_t offset);
+    /* Reads up to `bytes`; fewer only at the end of the file. */
+    int64_t (*read) (ef_storage_t *self, int file, void *bytes, size_t size, uint64_t offset);
+    int (*truncate) (ef_storage_t *self, int file, uint64_t bytes);
+    int (*sync) (ef_storage_t *self, int file);
+    int (*sync_directory) (ef_storage_t *self);
+    int (*unlink) (ef_storage_t *self, const char *name);
+    void (*destroy) (ef_storage_t **self_p);
+};
+
+/* Opens a directory, creating it where it is missing (mode 0700). NULL: `*error` is an errno. */
+ef_storage_t *ef_storage_new (const char *path, int *error);
+
+/* Takes the exclusive lock on a directory for the life of the process. 0, or a negative errno:
+   -EWOULDBLOCK where another process holds it. */
+EF_MUST_USE int ef_storage_lock (const char *path);
+
+#endif

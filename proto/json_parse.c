@@ -1,0 +1,420 @@
+/* JSON text to MessagePack. SPDX-License-Identifier: MIT
+
+   An own parser and not a library's: integers of full 64 bits, the "$" forms, a bound on depth and no
+   tree; jansson has neither the first nor the last. */
+#include "json.h"
+#include "limits.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+typedef struct {
+    const char *at;
+    const char *end;
+    const char *why; /* what was expected; set once */
+} parser_t;
+
+static int
+s_fail (parser_t *self, const char *why)
+{
+    if (self->why == NULL) {
+        self->why = why;
+    }
+    return -1;
+}
+
+static void
+s_space (parser_t *self)
+{
+    while (self->at < self->end &&
+           (*self->at == ' ' || *self->at == '\t' || *self->at == '\n' || *self->at == '\r')) {
+        self->at++;
+    }
+}
+
+static bool
+s_take (parser_t *self, char c)
+{
+    s_space (self);
+    if (self->at < self->end && *self->at == c) {
+        self->at++;
+        return true;
+    }
+    return false;
+}
+
+static int
+s_hex4 (parser_t *self, uint32_t *code)
+{
+    *code = 0;
+    if (self->end - self->at < 4) {
+        return s_fail (self, "four hex digits after \\u");
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        char c = *self->at++;
+        uint32_t digit = c >= '0' && c <= '9'   ? (uint32_t) (c - '0')
+                         : c >= 'a' && c <= 'f' ? (uint32_t) (c - 'a') + 10
+                         : c >= 'A' && c <= 'F' ? (uint32_t) (c - 'A') + 10
+                                                : 16;
+        if (digit == 16) {
+            return s_fail (self, "four hex digits after \\u");
+        }
+        *code = *code << 4 | digit;
+    }
+    return 0;
+}
+
+static int
+s_unicode (parser_t *self, ef_buf_t *text)
+{
+    uint32_t code;
+    if (s_hex4 (self, &code)) {
+        return -1;
+    }
+    if (code >= 0xd800 && code < 0xe000) {
+        uint32_t low;
+        if (code >= 0xdc00 || self->end - self->at < 2 || self->at[0] != '\\' ||
+            self->at[1] != 'u') {
+            return s_fail (self, "a surrogate pair");
+        }
+        self->at += 2;
+        if (s_hex4 (self, &low) || low < 0xdc00 || low > 0xdfff) {
+            return s_fail (self, "a surrogate pair");
+        }
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    }
+    uint8_t bytes[4];
+    unsigned size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const uint8_t leads[] = {0, 0x00, 0xc0, 0xe0, 0xf0};
+    for (unsigned i = size - 1; i > 0; i--, code >>= 6) {
+        bytes[i] = (uint8_t) (0x80 | (code & 0x3f));
+    }
+    bytes[0] = (uint8_t) (leads[size] | code);
+    ef_buf_put (text, bytes, size);
+    return 0;
+}
+
+/* Reads a string literal; the opening quote is next. `text` gets its bytes. */
+static int
+s_string (parser_t *self, ef_buf_t *text)
+{
+    if (!s_take (self, '"')) {
+        return s_fail (self, "a string");
+    }
+    for (;;) {
+        if (self->at >= self->end) {
+            return s_fail (self, "the closing quote of a string");
+        }
+        char c = *self->at++;
+        if (c == '"') {
+            break;
+        }
+        if ((uint8_t) c < 0x20) {
+            return s_fail (self, "no control character in a string");
+        }
+        if (c != '\\') {
+            ef_buf_put (text, &c, 1);
+            continue;
+        }
+        static const char from[] = "\"\\/bfnrt";
+        static const char to[] = "\"\\/\b\f\n\r\t";
+        const char *known = self->at < self->end && *self->at ? strchr (from, *self->at) : NULL;
+        if (known) {
+            self->at++;
+            ef_buf_put (text, &to[known - from], 1);
+        } else if (self->at < self->end && *self->at == 'u') {
+            self->at++;
+            if (s_unicode (self, text)) {
+                return -1;
+            }
+        } else {
+            return s_fail (self, "an escape of \" \\ / b f n r t u");
+        }
+    }
+    if (!ef_utf8_is_valid ((const char *) text->data, text->size)) {
+        return s_fail (self, "UTF-8 in a string");
+    }
+    return 0;
+}
+
+static bool
+s_digits (parser_t *self)
+{
+    const char *start = self->at;
+    while (self->at < self->end && *self->at >= '0' && *self->at <= '9') {
+        self->at++;
+    }
+    return self->at > start;
+}
+
+static int
+s_number (parser_t *self, ef_buf_t *out)
+{
+    const char *start = self->at;
+    bool is_negative = self->at < self->end && *self->at == '-';
+    self->at += is_negative;
+    const char *first = self->at;
+    if (!s_digits (self) || (*first == '0' && self->at - first > 1)) {
+        return s_fail (self, "a JSON value");
+    }
+    bool is_integer = true;
+    if (self->at < self->end && *self->at == '.') {
+        is_integer = false;
+        self->at++;
+        if (!s_digits (self)) {
+            return s_fail (self, "digits after the decimal point");
+        }
+    }
+    if (self->at < self->end && (*self->at == 'e' || *self->at == 'E')) {
+        is_integer = false;
+        self->at++;
+        self->at += self->at < self->end && (*self->at == '+' || *self->at == '-');
+        if (!s_digits (self)) {
+            return s_fail (self, "digits in the exponent");
+        }
+    }
+    char text[512];
+    size_t size = (size_t) (self->at - start);
+    if (size >= sizeof text) {
+        return s_fail (self, "a number of fewer than 512 characters");
+    }
+    memcpy (text, start, size);
+    text[size] = 0;
+    errno = 0;
+    if (is_integer && is_negative) {
+        long long value = strtoll (text, NULL, 10);
+        if (errno == 0) {
+            ef_put_int (out, value);
+            return 0;
+        }
+    } else if (is_integer) {
+        unsigned long long value = strtoull (text, NULL, 10);
+        if (errno == 0) {
+            ef_put_uint (out, value);
+            return 0;
+        }
+    }
+    ef_put_double (out, strtod (text, NULL));
+    return 0;
+}
+
+static int s_value (parser_t *self, ef_buf_t *out, unsigned depth);
+
+static int
+s_array (parser_t *self, ef_buf_t *out, unsigned depth)
+{
+    ef_buf_t items = {0};
+    uint32_t count = 0;
+    int rc = 0;
+    self->at++;
+    if (!s_take (self, ']')) {
+        do {
+            rc = s_value (self, &items, depth + 1);
+            count++;
+        } while (rc == 0 && s_take (self, ','));
+        if (rc == 0 && !s_take (self, ']')) {
+            rc = s_fail (self, "a comma or ] in an array");
+        }
+    }
+    if (rc == 0) {
+        ef_put_array (out, count);
+        ef_buf_put (out, items.data, items.size);
+    }
+    ef_buf_free (&items);
+    return rc;
+}
+
+int
+ef_base64_decode (ef_buf_t *out, const char *text, size_t size)
+{
+    if (size % 4) {
+        return -1;
+    }
+    for (size_t i = 0; i < size; i += 4) {
+        uint32_t word = 0;
+        unsigned pads = 0;
+        for (size_t k = i; k < i + 4; k++) {
+            char c = text[k];
+            uint32_t digit = c >= 'A' && c <= 'Z'   ? (uint32_t) (c - 'A')
+                             : c >= 'a' && c <= 'z' ? (uint32_t) (c - 'a') + 26
+                             : c >= '0' && c <= '9' ? (uint32_t) (c - '0') + 52
+                             : c == '+'             ? 62
+                             : c == '/'             ? 63
+                                                    : 64;
+            if (digit == 64) {
+                if (c != '=' || i + 4 != size || k < i + 2) {
+                    return -1;
+                }
+                pads++;
+                digit = 0;
+            } else if (pads) {
+                return -1;
+            }
+            word = word << 6 | digit;
+        }
+        uint8_t bytes[3] = {(uint8_t) (word >> 16), (uint8_t) (word >> 8), (uint8_t) word};
+        ef_buf_put (out, bytes, 3 - pads);
+    }
+    return 0;
+}
+
+/* The "$" forms. `value` holds the only value of the object as MessagePack. 0: written to `out`;
+   1: not such a form; -1: it claims to be one and is wrong. */
+static int
+s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value)
+{
+    ef_cursor_t cursor = ef_cursor (value->data, value->size);
+    ef_buf_t bytes = {0};
+    ef_span_t text;
+    int rc = -1;
+    uint32_t count;
+    if (ef_span_is (key, "$bin") || ef_span_is (key, "$str")) {
+        rc = ef_get_str (&cursor, &text) || ef_base64_decode (&bytes, text.data, text.size) ? -1 : 0;
+        if (rc == 0 && key.data[1] == 'b') {
+            ef_put_bin (out, bytes.data, bytes.size);
+        } else if (rc == 0) {
+            ef_put_strn (out, (const char *) bytes.data, bytes.size);
+        }
+    } else if (ef_span_is (key, "$ext")) {
+        int64_t type;
+        rc = ef_get_array (&cursor, &count) || count != 2 || ef_get_int (&cursor, &type) ||
+                     type < INT8_MIN || type > INT8_MAX || ef_get_str (&cursor, &text) ||
+                     ef_base64_decode (&bytes, text.data, text.size)
+                 ? -1
+                 : 0;
+        if (rc == 0) {
+            ef_put_ext (out, (int8_t) type, bytes.data, bytes.size);
+        }
+    } else if (ef_span_is (key, "$float")) {
+        rc = ef_get_str (&cursor, &text);
+        double number = ef_span_is (text, "nan") ? __builtin_nan ("") : __builtin_inf ();
+        if (rc == 0) {
+            ef_put_double (out, ef_span_is (text, "-inf") ? -number : number);
+        }
+    } else if (ef_span_is (key, "$map")) {
+        rc = ef_get_array (&cursor, &count);
+        ef_put_map (out, rc == 0 ? count : 0);
+        for (uint32_t i = 0; rc == 0 && i < count; i++) {
+            uint32_t pair;
+            rc = ef_get_array (&cursor, &pair) || pair != 2 ? -1 : 0;
+            const uint8_t *start = cursor.at;
+            rc = rc || ef_skip (&cursor) || ef_skip (&cursor) ? -1 : 0;
+            if (rc == 0) {
+                ef_buf_put (out, start, (size_t) (cursor.at - start));
+            }
+        }
+    } else {
+        rc = 1;
+    }
+    ef_buf_free (&bytes);
+    return rc < 0 ? s_fail (self, "a $bin, $ext, $map, $str or $float form as the protocol has it")
+                  : rc;
+}
+
+static int
+s_members (parser_t *self, ef_buf_t *items, ef_buf_t *key, uint32_t *count, unsigned depth)
+{
+    do {
+        key->size = 0;
+        if (s_string (self, key)) {
+            return -1;
+        }
+        if (!s_take (self, ':')) {
+            return s_fail (self, "a colon behind a key");
+        }
+        ef_put_strn (items, (const char *) key->data, key->size);
+        if (s_value (self, items, depth + 1)) {
+            return -1;
+        }
+        ++*count;
+    } while (s_take (self, ','));
+    return s_take (self, '}') ? 0 : s_fail (self, "a comma or } in an object");
+}
+
+static int
+s_object (parser_t *self, ef_buf_t *out, unsigned depth)
+{
+    ef_buf_t items = {0};
+    ef_buf_t key = {0};
+    uint32_t count = 0;
+    self->at++;
+    int rc = s_take (self, '}') ? 0 : s_members (self, &items, &key, &count, depth);
+    bool is_special = rc == 0 && count == 1 && key.size > 0 && key.data[0] == '$';
+    if (is_special) {
+        ef_cursor_t cursor = ef_cursor (items.data, items.size);
+        ef_span_t name;
+        int got = ef_get_str (&cursor, &name);
+        ef_assert (got == 0);
+        ef_buf_t value = {(uint8_t *) items.data + (cursor.at - items.data), ef_cursor_left (&cursor),
+                          0};
+        if (name.size > 1 && name.data[1] == '$') {
+            ef_put_map (out, 1);
+            ef_put_strn (out, name.data + 1, name.size - 1);
+            ef_buf_put (out, value.data, value.size);
+        } else {
+            rc = s_special (self, out, name, &value);
+            is_special = rc == 0;
+            rc = rc > 0 ? 0 : rc;
+        }
+    }
+    if (rc == 0 && !is_special) {
+        ef_put_map (out, count);
+        ef_buf_put (out, items.data, items.size);
+    }
+    ef_buf_free (&items);
+    ef_buf_free (&key);
+    return rc;
+}
+
+static int
+s_literal (parser_t *self, const char *word)
+{
+    size_t size = strlen (word);
+    if ((size_t) (self->end - self->at) < size || memcmp (self->at, word, size) != 0) {
+        return s_fail (self, "a JSON value");
+    }
+    self->at += size;
+    return 0;
+}
+
+static int
+s_value (parser_t *self, ef_buf_t *out, unsigned depth)
+{
+    s_space (self);
+    if (self->at >= self->end) {
+        return s_fail (self, "a JSON value");
+    }
+    if (depth >= EF_NESTING_MAX) {
+        return s_fail (self, "nesting of at most 32");
+    }
+    switch (*self->at) {
+    case '{': return s_object (self, out, depth);
+    case '[': return s_array (self, out, depth);
+    case '"': {
+        ef_buf_t text = {0};
+        int rc = s_string (self, &text);
+        if (rc == 0) {
+            ef_put_strn (out, (const char *) text.data, text.size);
+        }
+        ef_buf_free (&text);
+        return rc;
+    }
+    case 't': ef_put_bool (out, true); return s_literal (self, "true");
+    case 'f': ef_put_bool (out, false); return s_literal (self, "false");
+    case 'n': ef_put_nil (out); return s_literal (self, "null");
+    default: return s_number (self, out);
+    }
+}
+
+size_t
+ef_json_parse (ef_buf_t *out, const char *text, size_t size, const char **why)
+{
+    parser_t parser = {text, text + size, NULL};
+    if (s_value (&parser, out, 0)) {
+        *why = parser.why;
+        return 0;
+    }
+    s_space (&parser);
+    *why = NULL;
+    return (size_t) (parser.at - text);
+}

@@ -1,0 +1,534 @@
+/* The broker's side of the simulated world. SPDX-License-Identifier: MIT */
+#include "world.h"
+#include "../../proto/json.h"
+#include "../../broker/journal/reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *const sim_topics[SIM_TOPICS] = {"alpha", "beta", "gamma"};
+
+static uint32_t
+s_topic_index (const char *name)
+{
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        if (strcmp (sim_topics[i], name) == 0) {
+            return i;
+        }
+    }
+    ef_assert (!"a topic that nobody made");
+    return 0;
+}
+
+/* One message of the trace: its command and what begins its arguments. */
+static void
+s_trace_message (world_t *self, const char *way, uint32_t peer, const ef_buf_t *header)
+{
+    if (self->has_trace) {
+        ef_buf_t text = {0};
+        ef_cursor_t cursor = ef_cursor (header->data, header->size);
+        int rc = ef_json_print (&text, &cursor); /* a broken one shows as far as it goes */
+        (void) rc;
+        sim_trace (self, "%s %u.%u %.*s", way, peer, self->wires[peer].owner,
+                   (int) (text.size < 160 ? text.size : 160), (const char *) text.data);
+        ef_buf_free (&text);
+    }
+}
+
+/* Effects. */
+
+static uint8_t *
+s_body_new (void *arg, size_t bytes, void **message)
+{
+    (void) arg;
+    ef_buf_t *body = calloc (1, sizeof *body);
+    ef_assert (body != NULL);
+    *message = body;
+    return ef_buf_add (body, bytes);
+}
+
+static int
+s_send (void *arg, uint32_t peer, const ef_buf_t *header, void *message)
+{
+    world_t *self = arg;
+    wire_t *wire = &self->wires[peer];
+    ef_buf_t body = {0};
+    if (message) {
+        body = *(ef_buf_t *) message;
+        free (message);
+    }
+    ef_assert (wire->kind != KIND_NONE && !wire->is_forgotten);
+    if (wire->is_cut || (!self->is_quiet && wire->has_had && sim_one_in (&self->random, 400))) {
+        ef_buf_free (&body);
+        return wire->is_cut && sim_one_in (&self->random, 2) ? 0 : -1;
+    }
+    s_trace_message (self, "<-", peer, header);
+    wire->has_had = true;
+    message_t *copy = calloc (1, sizeof *copy);
+    ef_assert (copy != NULL);
+    ef_buf_put (&copy->header, header->data, header->size);
+    copy->body = body;
+    copy->at_ms = self->now + sim_below (&self->random, 20);
+    if (wire->to_peer_last && wire->to_peer_last->at_ms > copy->at_ms) {
+        copy->at_ms = wire->to_peer_last->at_ms;
+    }
+    *(wire->to_peer ? &wire->to_peer_last->next : &wire->to_peer) = copy;
+    wire->to_peer_last = copy;
+    return 0;
+}
+
+static void
+s_forget (void *arg, uint32_t peer)
+{
+    world_t *self = arg;
+    self->wires[peer].is_forgotten = true;
+}
+
+static void
+s_submit (void *arg, ef_batch_t *batch)
+{
+    world_t *self = arg;
+    ef_assert (self->ring_count < 256);
+    self->ring[self->ring_count++] = batch;
+}
+
+static void
+s_fetch (void *arg, uint32_t segment, uint32_t offset)
+{
+    world_t *self = arg;
+    ef_assert (self->wanted_count < 64);
+    self->wanted[self->wanted_count++] =
+        (wanted_t){self->now + sim_below (&self->random, 30), segment, offset};
+}
+
+static void
+s_drop_segment (void *arg, uint32_t segment)
+{
+    world_t *self = arg;
+    sim_trace (self, "drop segment %u", segment);
+    self->drop_count++;
+}
+
+static void
+s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms)
+{
+    world_t *self = arg;
+    ef_wait_t wait = {due_ms, n, topic, generation};
+    ef_retry_heap_push (&self->waits, &wait);
+}
+
+static void
+s_dead (void *arg, const char *topic, const ef_dead_t *dead)
+{
+    world_t *self = arg;
+    ef_dead_log_add (self->dead[s_topic_index (topic)], dead);
+}
+
+static void
+s_returned (void *arg, const char *topic, uint64_t b)
+{
+    world_t *self = arg;
+    ef_assert (self->returned_count < 64);
+    self->returned[self->returned_count].topic = s_topic_index (topic);
+    self->returned[self->returned_count++].b = b;
+}
+
+static void
+s_offer (world_t *self, uint32_t topic, const ef_leaving_t *leaving)
+{
+    ef_letter_body_t bodies[16];
+    ef_returned_t letters[16];
+    ef_assert (leaving->count <= 16);
+    for (uint32_t i = 0; i < leaving->count; i++) {
+        uint32_t at = ef_dead_log_seek (self->dead[topic], leaving->m[i]);
+        if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], at),
+                              &bodies[i])) {
+            sim_fail (self, "dead letter %llu of %s can't be read",
+                      (unsigned long long) leaving->m[i], sim_topics[topic]);
+        }
+        letters[i] = (ef_returned_t){bodies[i].accepted_ms, bodies[i].event, bodies[i].history};
+    }
+    ef_core_return (self->core, sim_topics[topic], leaving->b, leaving->purge, letters,
+                    leaving->count);
+    for (uint32_t i = 0; i < leaving->count; i++) {
+        free (bodies[i].bytes);
+    }
+}
+
+static void
+s_leave (world_t *self, uint32_t topic, uint32_t limit, bool only_overflow, bool purge)
+{
+    ef_dead_log_t *log = self->dead[topic];
+    uint64_t m[16];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < ef_dead_log_count (log) && count < limit && count < 16; i++) {
+        const ef_letter_t *letter = ef_dead_log_at (log, i);
+        if (!letter->is_leaving && letter->segment &&
+            (!only_overflow || letter->reason == EF_REASON_OVERFLOW)) {
+            m[count++] = letter->m;
+        }
+    }
+    if (count > 0) {
+        (void) ef_dead_log_leave (log, m, count, purge);
+        if (ef_dead_log_commit (log) == 0) {
+            s_offer (self, topic, ef_dead_log_leaving (log, ef_dead_log_leaving_count (log) - 1));
+        }
+    }
+}
+
+static void
+s_want_overflow (void *arg, const char *topic, uint32_t count)
+{
+    s_leave (arg, s_topic_index (topic), count, true, false);
+}
+
+void
+dead_step (world_t *self)
+{
+    uint32_t topic = sim_below (&self->random, SIM_TOPICS);
+    s_leave (self, topic, 1 + sim_below (&self->random, 8), false, false);
+}
+
+static void
+s_notify (void *arg, const char *kind, const char *topic, const char *detail)
+{
+    sim_trace (arg, "notice %s %s: %s", kind, topic, detail);
+}
+
+static uint64_t
+s_random (void *arg)
+{
+    return sim_random (&((world_t *) arg)->random);
+}
+
+/* Start and crash. */
+
+static int
+s_replay (void *arg, const ef_record_t *record)
+{
+    return ef_core_replay (arg, record);
+}
+
+static void
+s_configure (world_t *self)
+{
+    ef_topic_config_t config = self->config.defaults;
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        snprintf (config.name, sizeof config.name, "%s", sim_topics[i]);
+        config.capacity_events = i == 1 ? 40 : 0; /* beta fills up */
+        config.refuse_when_full = false;
+        int rc = ef_core_configure_topic (self->core, &config);
+        ef_assert (rc == 0);
+    }
+}
+
+static void
+s_open_dead (world_t *self, const ef_wal_options_t *options)
+{
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        char name[64];
+        ef_wal_report_t report;
+        snprintf (name, sizeof name, "dead/%s", sim_topics[i]);
+        self->dead[i] = ef_dead_log_new (sim_disk_open (self->disk, name), options, &report);
+        if (self->dead[i] == NULL) {
+            sim_fail (self, "dead letters of %s: %s", sim_topics[i], report.text);
+        }
+        self->dead_told[i] = ef_dead_log_highest (self->dead[i]);
+        ef_core_replay_dead (self->core, sim_topics[i], self->dead_told[i]);
+    }
+}
+
+void
+broker_start (world_t *self)
+{
+    static const ef_effects_t effects = {
+        NULL,          s_body_new, s_send,     s_forget, s_submit,        s_fetch,  s_drop_segment,
+        s_retry_at,    s_dead,     s_returned, s_want_overflow, s_notify, s_random,
+    };
+    ef_effects_t own = effects;
+    own.arg = self;
+    ef_wal_options_t options = {.segment_bytes = 4096, .wall_ms = self->wall};
+    options.random[0] = sim_random (&self->random);
+    options.random[1] = sim_random (&self->random);
+    ef_wal_report_t report;
+    self->core = ef_core_new (&self->config, &own);
+    s_configure (self);
+    ef_core_clock (self->core, self->now, self->wall);
+    self->storage = sim_disk_open (self->disk, "journal");
+    self->wal = ef_wal_open (self->storage, &options, s_replay, self->core, &report);
+    if (self->wal == NULL) {
+        sim_fail (self, "the journal doesn't open: %s", report.text);
+    }
+    s_open_dead (self, &options);
+    ef_core_start (self->core, ef_wal_epoch (self->wal), ef_wal_oldest (self->wal),
+                   ef_wal_newest (self->wal));
+    sim_trace (self, "broker starts, epoch %u, %llu records, %llu bytes torn",
+               ef_wal_epoch (self->wal), (unsigned long long) report.records,
+               (unsigned long long) report.torn_bytes);
+    ef_core_check (self->core);
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        for (uint32_t k = 0; k < ef_dead_log_leaving_count (self->dead[i]); k++) {
+            s_offer (self, i, ef_dead_log_leaving (self->dead[i], k));
+        }
+    }
+}
+
+void
+broker_stop (world_t *self)
+{
+    for (uint32_t i = 0; i < SIM_PEERS; i++) {
+        if (self->wires[i].kind != KIND_NONE) {
+            self->wires[i].is_forgotten = true;
+            wire_cut (self, i);
+        }
+    }
+    for (uint32_t i = 0; i < self->ring_count; i++) {
+        ef_buf_free (&self->ring[i]->buf);
+        free (self->ring[i]);
+    }
+    for (uint32_t i = 0; i < self->written_count; i++) {
+        ef_buf_free (&self->written[i].batch->buf);
+        free (self->written[i].batch);
+    }
+    self->ring_count = self->written_count = self->wanted_count = self->drop_count = 0;
+    self->returned_count = 0;
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        ef_dead_log_destroy (&self->dead[i]);
+    }
+    ef_retry_heap_free (&self->waits);
+    ef_core_destroy (&self->core);
+    ef_wal_destroy (&self->wal);
+    self->storage->destroy (&self->storage);
+}
+
+/* The journal's thread: takes what there is, a few or many at a time. */
+static void
+s_journal_step (world_t *self)
+{
+    if (self->ring_count == 0 || self->written_count > 128 || sim_one_in (&self->random, 2)) {
+        return;
+    }
+    uint32_t count = 1;
+    while (count < self->ring_count && count < EF_WAL_GROUP_MAX && !self->ring[count]->roll &&
+           !sim_one_in (&self->random, 4)) {
+        count++;
+    }
+    if (ef_wal_append (self->wal, self->ring, (int) count)) {
+        ef_assert (sim_disk_has_failed (self->disk));
+        return;
+    }
+    uint64_t at = self->now + sim_below (&self->random, 10);
+    for (uint32_t i = 0; i < count; i++) {
+        if (self->written_count && self->written[self->written_count - 1].at_ms > at) {
+            at = self->written[self->written_count - 1].at_ms;
+        }
+        self->written[self->written_count++] = (written_t){at, self->ring[i]};
+    }
+    self->ring_count -= count;
+    memmove (self->ring, self->ring + count, self->ring_count * sizeof self->ring[0]);
+    while (self->drop_count > 0 && !sim_disk_has_failed (self->disk)) {
+        self->drop_count--;
+        int rc = ef_wal_drop_oldest (self->wal);
+        ef_assert (rc == 0 || sim_disk_has_failed (self->disk));
+    }
+}
+
+static void
+s_tell_durable (world_t *self)
+{
+    while (self->written_count > 0 && self->written[0].at_ms <= self->now) {
+        ef_batch_t *batch = self->written[0].batch;
+        self->written_count--;
+        memmove (self->written, self->written + 1, self->written_count * sizeof self->written[0]);
+        ef_core_durable (self->core, batch);
+    }
+}
+
+static void
+s_reader_step (world_t *self)
+{
+    for (uint32_t i = 0; i < self->wanted_count;) {
+        wanted_t wanted = self->wanted[i];
+        if (wanted.at_ms > self->now) {
+            i++;
+            continue;
+        }
+        self->wanted[i] = self->wanted[--self->wanted_count];
+        size_t size = 0;
+        uint8_t *bytes = ef_read_stretch (self->storage, wanted.segment, wanted.offset,
+                                          256u << sim_below (&self->random, 5), &size);
+        ef_stretch_t stretch = {bytes, size, size, wanted.segment, wanted.offset, 0};
+        ef_core_fetched (self->core, wanted.segment, wanted.offset, stretch);
+    }
+}
+
+static void
+s_dead_letter_step (world_t *self)
+{
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        if (sim_one_in (&self->random, 3)) {
+            continue;
+        }
+        while (self->returned_count > 0 && !sim_disk_has_failed (self->disk)) {
+            self->returned_count--;
+            ef_dead_log_left (self->dead[self->returned[self->returned_count].topic],
+                              self->returned[self->returned_count].b);
+        }
+        if (ef_dead_log_commit (self->dead[i])) {
+            ef_assert (sim_disk_has_failed (self->disk));
+            return;
+        }
+        if (ef_dead_log_highest (self->dead[i]) > self->dead_told[i]) {
+            self->dead_told[i] = ef_dead_log_highest (self->dead[i]);
+            ef_core_dead_durable (self->core, sim_topics[i], self->dead_told[i]);
+        }
+    }
+}
+
+static void
+s_deliver (world_t *self)
+{
+    uint32_t start = sim_below (&self->random, SIM_PEERS);
+    for (uint32_t k = 0; k < SIM_PEERS; k++) {
+        uint32_t peer = (start + k) % SIM_PEERS;
+        wire_t *wire = &self->wires[peer];
+        while (wire->to_core && wire->to_core->at_ms <= self->now && !wire->is_forgotten) {
+            message_t *message = wire->to_core;
+            wire->to_core = message->next;
+            wire->to_core_last = wire->to_core ? wire->to_core_last : NULL;
+            ef_frame_t frames[2] = {{message->header.data, message->header.size},
+                                    {message->body.data, message->body.size}};
+            uint32_t count = message->body.size ? 2 : 1;
+            wire->is_known = true;
+            s_trace_message (self, "->", peer, &message->header);
+            if (wire->kind == KIND_PUBLISHER) {
+                ef_core_front (self->core, peer, false, frames, count);
+            } else {
+                ef_core_back (self->core, peer, frames, count);
+            }
+            message_free (&message);
+        }
+    }
+}
+
+void
+broker_step (world_t *self)
+{
+    ef_wait_t wait;
+    ef_core_clock (self->core, self->now, self->wall);
+    s_deliver (self);
+    s_tell_durable (self);
+    s_reader_step (self);
+    while (ef_retry_heap_pop (&self->waits, self->now, &wait)) {
+        ef_core_due (self->core, wait.topic, wait.n, wait.generation);
+    }
+    ef_core_tick (self->core);
+    ef_core_turn (self->core);
+    s_journal_step (self);
+    s_dead_letter_step (self);
+}
+
+bool
+broker_is_settled (world_t *self)
+{
+    uint64_t open = 0;
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        for (unsigned state = EF_STATE_READY; state <= EF_STATE_PARKED; state++) {
+            open += ef_core_count (self->core, i, (ef_state_t) state);
+        }
+        open += self->dead_told[i] < ef_dead_log_highest (self->dead[i]);
+        open += ef_dead_log_leaving_count (self->dead[i]);
+    }
+    return open == 0 && self->ring_count == 0 && self->written_count == 0;
+}
+
+/* Wires. */
+
+void
+message_free (message_t **message_p)
+{
+    ef_buf_free (&(*message_p)->header);
+    ef_buf_free (&(*message_p)->body);
+    free (*message_p);
+    *message_p = NULL;
+}
+
+static void
+s_drop_all (message_t **first, message_t **last)
+{
+    while (*first) {
+        message_t *message = *first;
+        *first = message->next;
+        message_free (&message);
+    }
+    *last = NULL;
+}
+
+uint32_t
+wire_open (world_t *self, peer_kind_t kind, uint32_t owner)
+{
+    for (uint32_t i = 0; i < SIM_PEERS; i++) {
+        wire_t *wire = &self->wires[i];
+        bool is_free = wire->kind == KIND_NONE || (wire->is_cut && wire->is_forgotten);
+        if (is_free) {
+            s_drop_all (&wire->to_core, &wire->to_core_last);
+            memset (wire, 0, sizeof *wire);
+            wire->kind = kind;
+            wire->owner = owner;
+            return i;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* The connection breaks: what the peer hadn't read is gone, of what it sent some may still arrive. */
+void
+wire_cut (world_t *self, uint32_t number)
+{
+    wire_t *wire = &self->wires[number];
+    wire->is_cut = true;
+    s_drop_all (&wire->to_peer, &wire->to_peer_last);
+    if (sim_one_in (&self->random, 2) || wire->is_forgotten) {
+        s_drop_all (&wire->to_core, &wire->to_core_last);
+    }
+    if (!wire->is_known && wire->to_core == NULL) {
+        wire->is_forgotten = true;
+    }
+    if (wire->kind == KIND_PUBLISHER && self->publishers[wire->owner].wire == number) {
+        self->publishers[wire->owner].wire = UINT32_MAX;
+        self->publishers[wire->owner].is_welcome = false;
+    }
+    if (wire->kind == KIND_WORKER && self->workers[wire->owner].wire == number) {
+        self->workers[wire->owner].wire = UINT32_MAX;
+        self->workers[wire->owner].is_welcome = false;
+    }
+}
+
+void
+wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body)
+{
+    wire_t *wire = &self->wires[number];
+    message_t *message = calloc (1, sizeof *message);
+    ef_assert (message != NULL && !wire->is_cut);
+    message->header = header;
+    message->body = body;
+    message->at_ms = self->now + sim_below (&self->random, 20);
+    if (wire->to_core_last && wire->to_core_last->at_ms > message->at_ms) {
+        message->at_ms = wire->to_core_last->at_ms;
+    }
+    *(wire->to_core ? &wire->to_core_last->next : &wire->to_core) = message;
+    wire->to_core_last = message;
+}
+
+message_t *
+wire_receive (world_t *self, uint32_t number)
+{
+    wire_t *wire = &self->wires[number];
+    message_t *message = wire->to_peer;
+    if (message == NULL || message->at_ms > self->now) {
+        return NULL;
+    }
+    wire->to_peer = message->next;
+    wire->to_peer_last = wire->to_peer ? wire->to_peer_last : NULL;
+    return message;
+}

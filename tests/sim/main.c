@@ -1,0 +1,358 @@
+/* Runs random schedules of the whole broker by seed. SPDX-License-Identifier: MIT */
+#include "world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+typedef struct {
+    uint64_t start;
+    uint64_t seeds;
+    uint64_t operations;
+    uint32_t crashes;
+    bool has_trace;
+} options_t;
+
+static jmp_buf s_failed;
+
+void
+sim_fail (world_t *self, const char *format, ...)
+{
+    va_list arguments;
+    va_start (arguments, format);
+    printf ("seed %llu, ms %llu: ", (unsigned long long) self->seed,
+            (unsigned long long) self->now);
+    vprintf (format, arguments);
+    printf ("\n");
+    va_end (arguments);
+    longjmp (s_failed, 1);
+}
+
+void
+sim_trace (world_t *self, const char *format, ...)
+{
+    if (self->has_trace) {
+        va_list arguments;
+        va_start (arguments, format);
+        printf ("%8llu  ", (unsigned long long) self->now);
+        vprintf (format, arguments);
+        printf ("\n");
+        va_end (arguments);
+    }
+}
+
+static world_t *
+s_world_new (uint64_t seed, bool has_trace)
+{
+    world_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    self->seed = seed;
+    self->has_trace = has_trace;
+    self->random.state = seed * 0x9e3779b97f4a7c15u + 1;
+    for (unsigned i = 0; i < 8; i++) {
+        (void) sim_random (&self->random); /* small seeds begin alike */
+    }
+    self->now = 1000;
+    self->wall = 1700000000000;
+    self->disk = sim_disk_new (&self->random);
+    self->events = calloc (SIM_EVENTS, sizeof *self->events);
+    ef_assert (self->events != NULL);
+    self->config = (ef_core_config_t){.broker = "sim",
+                                      .max_event = 4096,
+                                      .max_message = 16384,
+                                      .window = 200,
+                                      .heartbeat_ms = 1000,
+                                      .segment_bytes = 4096,
+                                      .cache_bytes = 2048u << sim_below (&self->random, 6),
+                                      .behind_bytes = 65536,
+                                      .durability = "sync"};
+    self->config.defaults = (ef_topic_config_t){.overflow_rate = 20,
+                                                .lease_ms = 2000,
+                                                .stall_ms = 1000,
+                                                .attempts = 6,
+                                                .retry_base_ms = 20,
+                                                .retry_cap_ms = 400,
+                                                .retry_factor = 2.0,
+                                                .retry_capacity = 100,
+                                                .scheduled_capacity = 1000,
+                                                .insert_attempts = 3,
+                                                .insert_base_ms = 20,
+                                                .insert_cap_ms = 200,
+                                                .insert_capacity = 30};
+    for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
+        self->publishers[i].wire = UINT32_MAX;
+        self->publishers[i].next_seq = 1;
+        for (unsigned k = 0; k < 16; k++) {
+            self->publishers[i].session[k] = (uint8_t) sim_random (&self->random);
+        }
+    }
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        self->workers[i].wire = UINT32_MAX;
+        worker_vanish (self, i);
+    }
+    return self;
+}
+
+static void
+s_world_destroy (world_t *self)
+{
+    if (self->core) {
+        broker_stop (self);
+    }
+    for (uint32_t i = 0; i < SIM_PEERS; i++) {
+        self->wires[i].is_forgotten = true;
+        wire_cut (self, i);
+    }
+    sim_disk_destroy (&self->disk);
+    free (self->events);
+    free (self);
+}
+
+static void
+s_crash (world_t *self)
+{
+    broker_stop (self);
+    sim_disk_crash (self->disk);
+    self->crashes++;
+    self->now += sim_below (&self->random, 3000);
+    self->wall += sim_below (&self->random, 3000);
+    broker_start (self);
+}
+
+static void
+s_everybody (world_t *self)
+{
+    broker_step (self);
+    for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
+        publisher_receive (self, i);
+    }
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        worker_receive (self, i);
+    }
+}
+
+static void
+s_operate (world_t *self, bool may_crash)
+{
+    uint32_t dice = sim_below (&self->random, 1000);
+    uint64_t purged;
+    if (may_crash && dice < 4) {
+        s_crash (self); /* kill -9 between two turns */
+    } else if (may_crash && dice < 8) {
+        sim_disk_fail_after (self->disk, 1 + sim_below (&self->random, 30)); /* a power cut soon */
+    } else if (dice < 400) {
+        publisher_step (self, sim_below (&self->random, SIM_PUBLISHERS));
+    } else if (dice < 980) {
+        worker_step (self, sim_below (&self->random, SIM_WORKERS));
+    } else if (dice < 990) {
+        dead_step (self);
+    } else if (dice == 990 && self->seed % 8 == 0) {
+        uint32_t topic = sim_below (&self->random, SIM_TOPICS);
+        ef_status_t status = ef_core_purge (self->core, sim_topics[topic], &purged);
+        ef_assert (status == EF_OK);
+        for (uint32_t i = 0; i < self->event_count; i++) {
+            self->events[i].is_purged = self->events[i].is_purged || self->events[i].topic == topic;
+        }
+    }
+    uint64_t step = sim_one_in (&self->random, 50) ? sim_below (&self->random, 1500)
+                                                   : sim_below (&self->random, 12);
+    self->now += step;
+    self->wall += step;
+    s_everybody (self);
+    if (sim_disk_has_failed (self->disk)) {
+        s_crash (self);
+    }
+}
+
+/* Faults are over: everything must come to an end within a bound. */
+static void
+s_finish (world_t *self)
+{
+    self->is_quiet = true;
+    sim_disk_fail_after (self->disk, 0);
+    uint64_t deadline = self->now + 60000;
+    for (uint32_t calm = 0; calm < 50;) {
+        for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
+            publisher_step (self, i);
+        }
+        for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+            worker_step (self, i);
+        }
+        self->now += 20;
+        self->wall += 20;
+        s_everybody (self);
+        bool is_calm = broker_is_settled (self);
+        for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
+            is_calm = is_calm && self->publishers[i].sent_count == 0;
+        }
+        calm = is_calm ? calm + 1 : 0;
+        if (self->now > deadline) {
+            for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+                ef_buf_t stats = {0};
+                printf ("%s: ready %llu leased %llu scheduled %llu retrying %llu\n", sim_topics[i],
+                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_READY),
+                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_LEASED),
+                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_SCHEDULED),
+                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_RETRYING));
+                ef_buf_free (&stats);
+            }
+            for (uint32_t i = 0; i < SIM_PEERS; i++) {
+                const wire_t *wire = &self->wires[i];
+                sim_trace (self, "wire %u: kind %d of %u cut %d known %d forgotten %d waiting %d", i,
+                           (int) wire->kind, wire->owner, wire->is_cut, wire->is_known,
+                           wire->is_forgotten, wire->to_core != NULL);
+            }
+            sim_fail (self, "not everything came to an end within 60 s after the last fault "
+                            "(unconfirmed: %u %u %u)",
+                      self->publishers[0].sent_count, self->publishers[1].sent_count,
+                      self->publishers[2].sent_count);
+        }
+    }
+}
+
+static void
+s_note_dead (world_t *self)
+{
+    for (uint32_t topic = 0; topic < SIM_TOPICS; topic++) {
+        if (ef_dead_log_count (self->dead[topic]) !=
+            ef_core_count (self->core, topic, EF_STATE_DEAD)) {
+            sim_fail (self, "%s: %u dead letters, the core counts %llu", sim_topics[topic],
+                      ef_dead_log_count (self->dead[topic]),
+                      (unsigned long long) ef_core_count (self->core, topic, EF_STATE_DEAD));
+        }
+        for (uint32_t i = 0; i < ef_dead_log_count (self->dead[topic]); i++) {
+            ef_letter_body_t body;
+            ef_event_t event;
+            const char *why;
+            char id[EF_ID_MAX + 1];
+            unsigned k;
+            if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], i), &body)) {
+                sim_fail (self, "%s: dead letter %u can't be read", sim_topics[topic], i);
+            }
+            ef_cursor_t cursor = ef_cursor (body.event.data, body.event.size);
+            ef_status_t status = ef_event_read (&cursor, &event, &why);
+            ef_assert (status == EF_OK);
+            ef_span_copy (event.id, id, sizeof id);
+            if (sscanf (id, "e%u", &k) != 1 || k >= self->event_count) {
+                sim_fail (self, "a dead letter that nobody sent: %s", id);
+            }
+            if (self->events[k].is_dead) {
+                sim_fail (self, "e%u is dead twice", k);
+            }
+            if (self->events[k].is_acked) {
+                sim_fail (self, "e%u was done for certain and is dead", k);
+            }
+            self->events[k].is_dead = true;
+            free (body.bytes);
+        }
+    }
+}
+
+/* The ledger against the broker. */
+static void
+s_judge (world_t *self)
+{
+    uint64_t kept[SIM_TOPICS] = {0};
+    s_note_dead (self);
+    for (uint32_t i = 0; i < self->event_count; i++) {
+        const sim_event_t *event = &self->events[i];
+        bool is_ended = event->answers > 0 || event->is_dead || event->is_purged;
+        if (event->is_confirmed && !is_ended) {
+            sim_fail (self, "e%u of %s was confirmed and is lost", i, sim_topics[event->topic]);
+        }
+        kept[event->topic] += event->deliveries > 0 || event->is_dead;
+    }
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        uint64_t accepted = ef_core_accepted (self->core, i);
+        bool is_exact = ef_core_count (self->core, i, EF_STATE_PURGED) == 0;
+        if (is_exact && accepted != kept[i]) {
+            sim_fail (self, "%s: %llu accepted, %llu seen: something is there twice or never came",
+                      sim_topics[i], (unsigned long long) accepted, (unsigned long long) kept[i]);
+        }
+    }
+}
+
+static int
+s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *crashes)
+{
+    world_t *self = s_world_new (seed, options->has_trace);
+    world_t *volatile kept = self; /* survives the jump */
+    if (setjmp (s_failed)) {
+        printf ("again by: sim --start %llu --seeds 1 --operations %llu --crashes %u --trace\n",
+                (unsigned long long) seed, (unsigned long long) options->operations,
+                options->crashes);
+        s_world_destroy (kept);
+        return -1;
+    }
+    broker_start (self);
+    for (self->operations = 0; self->operations < options->operations; self->operations++) {
+        s_operate (self, self->crashes < options->crashes);
+        if (self->operations % 16 == 0) {
+            ef_core_check (self->core);
+        }
+    }
+    while (self->crashes < options->crashes) {
+        s_crash (self);
+    }
+    s_finish (self);
+    ef_core_check (self->core);
+    s_judge (self);
+    s_crash (self); /* what is on the disk must say the same */
+    ef_core_check (self->core);
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        if (ef_core_count (self->core, i, EF_STATE_READY) != 0) {
+            sim_fail (self, "%s: something that ended is ready after a restart", sim_topics[i]);
+        }
+    }
+    *events += self->event_count;
+    *crashes += self->crashes;
+    s_world_destroy (self);
+    return 0;
+}
+
+int
+main (int argc, char **argv)
+{
+    options_t options = {.start = 1, .seeds = 500, .operations = 1000, .crashes = 2};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "0";
+        if (strcmp (argv[i], "--trace") == 0) {
+            options.has_trace = true;
+            continue;
+        }
+        if (strcmp (argv[i], "--seeds") == 0) {
+            options.seeds = strtoull (value, NULL, 10);
+        } else if (strcmp (argv[i], "--start") == 0) {
+            options.start = strtoull (value, NULL, 10);
+        } else if (strcmp (argv[i], "--operations") == 0) {
+            options.operations = strtoull (value, NULL, 10);
+        } else if (strcmp (argv[i], "--crashes") == 0) {
+            options.crashes = (uint32_t) strtoul (value, NULL, 10);
+        } else {
+            fprintf (stderr, "usage: sim [--seeds N] [--start SEED] [--operations N] "
+                             "[--crashes N] [--trace]\n");
+            return 2;
+        }
+        i++;
+    }
+    struct timespec begin;
+    struct timespec end;
+    uint64_t failed = 0;
+    uint64_t events = 0;
+    uint64_t crashes = 0;
+    clock_gettime (CLOCK_MONOTONIC, &begin);
+    for (uint64_t seed = options.start; seed < options.start + options.seeds && failed < 5; seed++) {
+        failed += s_run (&options, seed, &events, &crashes) != 0;
+    }
+    clock_gettime (CLOCK_MONOTONIC, &end);
+    double seconds = (double) (end.tv_sec - begin.tv_sec) + (double) (end.tv_nsec - begin.tv_nsec) / 1e9;
+    printf ("%llu schedules of %llu operations from seed %llu: %llu events, %llu crashes, %llu failed, "
+            "%.1f schedules/s\n",
+            (unsigned long long) options.seeds, (unsigned long long) options.operations,
+            (unsigned long long) options.start, (unsigned long long) events,
+            (unsigned long long) crashes, (unsigned long long) failed,
+            (double) options.seeds / seconds);
+    return failed ? 1 : 0;
+}

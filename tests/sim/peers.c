@@ -1,0 +1,572 @@
+/* Publishers and workers of the simulated world: they speak the protocol and make mistakes.
+   SPDX-License-Identifier: MIT */
+#include "world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Publishers. */
+
+/* Event k: its id is "e<k>", its payload a number that follows from k. */
+static void
+s_put_event (world_t *self, ef_buf_t *body, uint32_t k)
+{
+    char id[16];
+    snprintf (id, sizeof id, "e%u", k);
+    bool is_delayed = k % 37 == 0;
+    ef_put_array (body, is_delayed ? 4 : 3);
+    ef_put_str (body, sim_topics[self->events[k].topic]);
+    ef_put_str (body, id);
+    ef_put_uint (body, (uint64_t) k * 2654435761u);
+    if (is_delayed) {
+        ef_put_map (body, 1);
+        ef_put_key_uint (body, "delay", 50 + k % 500);
+    }
+}
+
+static void
+s_send_publish (world_t *self, publisher_t *publisher, uint32_t place)
+{
+    ef_buf_t header = {0};
+    ef_buf_t body = {0};
+    ef_put_array (&header, 3);
+    ef_put_str (&header, "PUBLISH");
+    ef_put_uint (&header, publisher->sent[place].seq);
+    ef_put_map (&header, 1);
+    ef_put_key_bool (&header, "atomic", publisher->sent[place].atomic);
+    for (uint32_t i = 0; i < publisher->sent[place].count; i++) {
+        s_put_event (self, &body, publisher->sent[place].first + i);
+    }
+    wire_send (self, publisher->wire, header, body);
+}
+
+static void
+s_hello (world_t *self, publisher_t *publisher, uint32_t index)
+{
+    publisher->wire = wire_open (self, KIND_PUBLISHER, index);
+    if (publisher->wire == UINT32_MAX) {
+        return;
+    }
+    ef_buf_t header = {0};
+    ef_put_array (&header, 3);
+    ef_put_str (&header, "HELLO");
+    ef_put_uint (&header, 1);
+    ef_put_map (&header, 2);
+    ef_put_str (&header, "session");
+    ef_put_bin (&header, publisher->session, 16);
+    ef_put_key_uint (&header, "heard", publisher->heard);
+    publisher->is_welcome = false;
+    publisher->hello_ms = self->now;
+    wire_send (self, publisher->wire, header, (ef_buf_t){0});
+}
+
+void
+publisher_step (world_t *self, uint32_t index)
+{
+    publisher_t *publisher = &self->publishers[index];
+    if (publisher->wire == UINT32_MAX) {
+        s_hello (self, publisher, index);
+        return;
+    }
+    if (!publisher->is_welcome) {
+        if (self->now - publisher->hello_ms > 5000) {
+            wire_cut (self, publisher->wire);
+        }
+        return;
+    }
+    if (!self->is_quiet && sim_one_in (&self->random, 60)) {
+        wire_cut (self, publisher->wire);
+        return;
+    }
+    if (!self->is_quiet && publisher->sent_count > 0 && sim_one_in (&self->random, 30)) {
+        /* Says it again although it may have arrived. */
+        s_send_publish (self, publisher, sim_below (&self->random, publisher->sent_count));
+        return;
+    }
+    if (self->is_quiet || publisher->sent_count == 256) {
+        return;
+    }
+    uint32_t count = sim_one_in (&self->random, 3) ? 1 : 1 + sim_below (&self->random, 12);
+    if (self->event_count + count > SIM_EVENTS) {
+        return;
+    }
+    uint32_t place = publisher->sent_count++;
+    publisher->sent[place].seq = publisher->next_seq++;
+    publisher->sent[place].first = self->event_count;
+    publisher->sent[place].count = count;
+    publisher->sent[place].atomic = sim_one_in (&self->random, 4);
+    uint32_t topic = sim_below (&self->random, SIM_TOPICS);
+    for (uint32_t i = 0; i < count; i++) {
+        topic = sim_one_in (&self->random, 5) ? sim_below (&self->random, SIM_TOPICS) : topic;
+        self->events[self->event_count].topic = (uint8_t) topic;
+        self->events[self->event_count++].is_sent = true;
+    }
+    s_send_publish (self, publisher, place);
+}
+
+/* Marks what a refused item names. Returns how many events it is, and in `*again` whether the publisher
+   is to send them under a new seq. */
+static void
+s_refused (world_t *self, publisher_t *publisher, ef_cursor_t *cursor, uint64_t *refused)
+{
+    uint32_t fields;
+    uint64_t seq;
+    uint64_t first;
+    uint64_t last;
+    ef_span_t code;
+    if (ef_get_array (cursor, &fields) || fields != 4 || ef_get_uint (cursor, &seq)) {
+        sim_fail (self, "a refused item that isn't [seq, index, code, text]");
+    }
+    uint32_t place = 0;
+    while (place < publisher->sent_count && publisher->sent[place].seq != seq) {
+        place++;
+    }
+    if (place == publisher->sent_count) {
+        sim_fail (self, "a refusal for seq %llu, which isn't waiting", (unsigned long long) seq);
+    }
+    uint32_t count = publisher->sent[place].count;
+    uint32_t pair;
+    if (ef_get_nil (cursor) == 0) {
+        first = 0;
+        last = count - 1;
+    } else if (ef_get_uint (cursor, &first) == 0) {
+        last = first;
+    } else if (ef_get_array (cursor, &pair) || ef_get_uint (cursor, &first) ||
+               ef_get_uint (cursor, &last)) {
+        sim_fail (self, "an index that is no int, pair or nil");
+    }
+    if (ef_get_str (cursor, &code) || ef_skip (cursor) || last >= count) {
+        sim_fail (self, "a refused item without code and text");
+    }
+    for (uint64_t i = first; i <= last; i++) {
+        sim_event_t *event = &self->events[publisher->sent[place].first + i];
+        *refused += !event->is_refused;
+        event->is_refused = true;
+    }
+}
+
+static void
+s_confirm (world_t *self, publisher_t *publisher, ef_cursor_t *cursor)
+{
+    uint64_t seq;
+    uint32_t pairs;
+    uint64_t accepted = 0;
+    uint64_t refused = 0;
+    if (ef_get_uint (cursor, &seq) || ef_get_map (cursor, &pairs)) {
+        sim_fail (self, "a CONFIRM that can't be read");
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        uint32_t items;
+        int rc = ef_get_str (cursor, &key);
+        if (rc == 0 && ef_span_is (key, "accepted")) {
+            rc = ef_get_uint (cursor, &accepted);
+        } else if (rc == 0 && ef_span_is (key, "refused") && seq > publisher->heard) {
+            rc = ef_get_array (cursor, &items);
+            for (uint32_t k = 0; rc == 0 && k < items; k++) {
+                s_refused (self, publisher, cursor, &refused);
+            }
+        } else if (rc == 0) {
+            rc = ef_skip (cursor);
+        }
+        if (rc) {
+            sim_fail (self, "a CONFIRM whose map can't be read");
+        }
+    }
+    if (seq <= publisher->heard) {
+        return; /* said again because it was asked again */
+    }
+    uint64_t events = 0;
+    uint32_t done = 0;
+    while (done < publisher->sent_count && publisher->sent[done].seq <= seq) {
+        for (uint32_t i = 0; i < publisher->sent[done].count; i++) {
+            sim_event_t *event = &self->events[publisher->sent[done].first + i];
+            event->is_confirmed = !event->is_refused;
+            events++;
+        }
+        done++;
+    }
+    if (events != accepted + refused) {
+        sim_fail (self, "CONFIRM %llu: %llu accepted and %llu refused are not the %llu sent",
+                  (unsigned long long) seq, (unsigned long long) accepted,
+                  (unsigned long long) refused, (unsigned long long) events);
+    }
+    publisher->confirms++;
+    publisher->heard = seq;
+    publisher->sent_count -= done;
+    memmove (publisher->sent, publisher->sent + done,
+             publisher->sent_count * sizeof publisher->sent[0]);
+}
+
+static void
+s_simple (world_t *self, uint32_t wire, const char *command)
+{
+    ef_buf_t header = {0};
+    ef_put_array (&header, 1);
+    ef_put_str (&header, command);
+    wire_send (self, wire, header, (ef_buf_t){0});
+}
+
+static uint64_t
+s_welcome_last (world_t *self, ef_cursor_t *cursor)
+{
+    uint32_t pairs;
+    uint64_t last = UINT64_MAX;
+    if (ef_skip (cursor) || ef_get_map (cursor, &pairs)) {
+        sim_fail (self, "a WELCOME that can't be read");
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        if (ef_get_str (cursor, &key) ||
+            (ef_span_is (key, "last") ? ef_get_uint (cursor, &last) : ef_skip (cursor))) {
+            sim_fail (self, "a WELCOME that can't be read");
+        }
+    }
+    return last;
+}
+
+void
+publisher_receive (world_t *self, uint32_t index)
+{
+    publisher_t *publisher = &self->publishers[index];
+    message_t *message;
+    while (publisher->wire != UINT32_MAX &&
+           (message = wire_receive (self, publisher->wire)) != NULL) {
+        ef_cursor_t cursor = ef_cursor (message->header.data, message->header.size);
+        uint32_t items;
+        ef_span_t command;
+        if (ef_get_array (&cursor, &items) || ef_get_str (&cursor, &command)) {
+            sim_fail (self, "a publisher got a header that can't be read");
+        }
+        if (ef_span_is (command, "WELCOME")) {
+            uint64_t last = s_welcome_last (self, &cursor);
+            publisher->is_welcome = true;
+            for (uint32_t i = 0; i < publisher->sent_count; i++) {
+                if (publisher->sent[i].seq > last) {
+                    s_send_publish (self, publisher, i);
+                }
+            }
+        } else if (ef_span_is (command, "CONFIRM")) {
+            s_confirm (self, publisher, &cursor);
+        } else if (ef_span_is (command, "PING")) {
+            s_simple (self, publisher->wire, "PONG");
+        } else if (ef_span_is (command, "ERROR")) {
+            wire_cut (self, publisher->wire); /* a gap after a lost resend: begin again */
+        }
+        message_free (&message);
+    }
+}
+
+/* Workers. */
+
+static void
+s_put_tags_held (const sim_worker_t *worker, ef_buf_t *header)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < worker->held_count; i++) {
+        count += !worker->held[i].is_answered || worker->held[i].ack_seq > 0;
+    }
+    ef_put_array (header, count);
+    for (uint32_t i = 0; i < worker->held_count; i++) {
+        if (!worker->held[i].is_answered || worker->held[i].ack_seq > 0) {
+            ef_put_uint (header, worker->held[i].tag);
+        }
+    }
+}
+
+static void
+s_ready (world_t *self, sim_worker_t *worker, uint32_t index)
+{
+    worker->wire = wire_open (self, KIND_WORKER, index);
+    if (worker->wire == UINT32_MAX) {
+        return;
+    }
+    worker->has_session = index % 2 == 0;
+    if (!worker->has_session) {
+        worker->held_count = 0;
+    }
+    worker->credit = 1 + sim_below (&self->random, 24);
+    ef_buf_t header = {0};
+    ef_put_array (&header, 3);
+    ef_put_str (&header, "READY");
+    ef_put_uint (&header, 1);
+    ef_put_map (&header, worker->has_session ? 5 : 3);
+    ef_put_str (&header, "topics");
+    ef_put_array (&header, SIM_TOPICS);
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        ef_put_str (&header, sim_topics[i]);
+    }
+    ef_put_key_uint (&header, "credit", worker->credit);
+    ef_put_key_uint (&header, "heartbeat", 1000);
+    if (worker->has_session) {
+        ef_put_str (&header, "session");
+        ef_put_bin (&header, worker->session, 16);
+        ef_put_str (&header, "held");
+        s_put_tags_held (worker, &header);
+    }
+    worker->is_welcome = false;
+    worker->ready_ms = self->now;
+    worker->is_silent = !self->is_quiet && sim_one_in (&self->random, 12);
+    wire_send (self, worker->wire, header, (ef_buf_t){0});
+}
+
+/* Its process dies: what it held and its session are gone with it. */
+void
+worker_vanish (world_t *self, uint32_t index)
+{
+    sim_worker_t *worker = &self->workers[index];
+    if (worker->wire != UINT32_MAX) {
+        wire_cut (self, worker->wire);
+    }
+    worker->held_count = 0;
+    for (unsigned i = 0; i < 16; i++) {
+        worker->session[i] = (uint8_t) sim_random (&self->random);
+    }
+}
+
+static void
+s_forget_held (sim_worker_t *worker, uint32_t at)
+{
+    worker->held_count--;
+    memmove (worker->held + at, worker->held + at + 1,
+             (worker->held_count - at) * sizeof worker->held[0]);
+}
+
+static void
+s_ack (world_t *self, sim_worker_t *worker, uint32_t at)
+{
+    held_t *held = &worker->held[at];
+    bool with_seq = sim_one_in (&self->random, 2);
+    ef_buf_t header = {0};
+    ef_put_array (&header, with_seq ? 3 : 2);
+    ef_put_str (&header, "ACK");
+    ef_put_array (&header, 1);
+    ef_put_uint (&header, held->tag);
+    self->events[held->event].answers++;
+    if (with_seq) {
+        ef_put_map (&header, 1);
+        ef_put_key_uint (&header, "seq", ++worker->seq);
+        held->ack_seq = worker->seq;
+        held->is_answered = true;
+    }
+    wire_send (self, worker->wire, header, (ef_buf_t){0});
+    if (!with_seq) {
+        s_forget_held (worker, at);
+    }
+}
+
+static void
+s_nack (world_t *self, sim_worker_t *worker, uint32_t at)
+{
+    ef_buf_t header = {0};
+    uint32_t kind = sim_below (&self->random, 12);
+    ef_put_array (&header, 5);
+    ef_put_str (&header, "NACK");
+    ef_put_array (&header, 1);
+    ef_put_uint (&header, worker->held[at].tag);
+    ef_put_int (&header, 500);
+    ef_put_str (&header, "simulated failure");
+    ef_put_map (&header, 1);
+    if (kind == 0) {
+        ef_put_key_bool (&header, "dead", true);
+    } else if (kind < 4) {
+        ef_put_key_bool (&header, "release", true);
+    } else {
+        ef_put_key_uint (&header, "retry", sim_below (&self->random, 300));
+    }
+    wire_send (self, worker->wire, header, (ef_buf_t){0});
+    s_forget_held (worker, at);
+}
+
+void
+worker_step (world_t *self, uint32_t index)
+{
+    sim_worker_t *worker = &self->workers[index];
+    if (worker->wire == UINT32_MAX) {
+        s_ready (self, worker, index);
+        return;
+    }
+    if (!self->is_quiet && sim_one_in (&self->random, 120)) {
+        worker_vanish (self, index);
+        return;
+    }
+    if (!self->is_quiet && sim_one_in (&self->random, 80)) {
+        wire_cut (self, worker->wire);
+        return;
+    }
+    if (self->is_quiet) {
+        worker->is_silent = false;
+    }
+    if (!worker->is_welcome && self->now - worker->ready_ms > 5000) {
+        wire_cut (self, worker->wire);
+        return;
+    }
+    if (!worker->is_welcome || worker->is_silent) {
+        return;
+    }
+    uint32_t rounds = self->is_quiet ? worker->held_count : 1 + sim_below (&self->random, 8);
+    for (uint32_t i = 0; i < rounds && worker->held_count > 0; i++) {
+        uint32_t at = sim_below (&self->random, worker->held_count);
+        if (worker->held[at].is_answered) {
+            continue;
+        }
+        if (!self->is_quiet && sim_one_in (&self->random, 4)) {
+            s_nack (self, worker, at);
+        } else {
+            s_ack (self, worker, at);
+        }
+    }
+    if (sim_one_in (&self->random, 4)) {
+        s_simple (self, worker->wire, "PING");
+    }
+}
+
+static void
+s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
+{
+    uint32_t fields;
+    uint64_t tag;
+    uint64_t attempt;
+    ef_event_t event;
+    const char *why;
+    uint64_t payload = 0;
+    if (ef_get_array (cursor, &fields) || fields < 3 || ef_get_uint (cursor, &tag) ||
+        ef_get_uint (cursor, &attempt) || ef_event_read (cursor, &event, &why) != EF_OK ||
+        (fields == 4 && ef_skip (cursor))) {
+        sim_fail (self, "a delivery that can't be read");
+    }
+    unsigned k = UINT32_MAX;
+    char id[EF_ID_MAX + 1];
+    ef_span_copy (event.id, id, sizeof id);
+    ef_cursor_t inner = ef_cursor (event.payload.data, event.payload.size);
+    if (sscanf (id, "e%u", &k) != 1 || k >= self->event_count || ef_get_uint (&inner, &payload) ||
+        payload != (uint64_t) k * 2654435761u ||
+        !ef_span_is (event.topic, sim_topics[self->events[k].topic])) {
+        sim_fail (self, "an event that nobody sent: id %s", id);
+    }
+    sim_event_t *known = &self->events[k];
+    if (known->is_refused) {
+        sim_fail (self, "e%u was refused and is delivered", k);
+    }
+    if (known->is_acked) {
+        sim_fail (self, "e%u was done for certain and is delivered again", k);
+    }
+    if (attempt < 1 || attempt > self->config.defaults.attempts) {
+        sim_fail (self, "e%u: attempt %llu", k, (unsigned long long) attempt);
+    }
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        for (uint32_t h = 0; h < self->workers[i].held_count; h++) {
+            if (self->workers[i].held[h].tag == tag) {
+                sim_fail (self, "tag %llu was given out twice", (unsigned long long) tag);
+            }
+        }
+    }
+    known->deliveries++;
+    ef_assert (worker->held_count < 512);
+    worker->held[worker->held_count++] = (held_t){.tag = tag, .event = k};
+}
+
+/* ACKED: what isn't stale of that answer is done for good. */
+static void
+s_acked (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
+{
+    uint64_t seq;
+    uint64_t done = 0;
+    uint32_t pairs;
+    if (ef_get_uint (cursor, &seq) || ef_get_map (cursor, &pairs)) {
+        sim_fail (self, "an ACKED that can't be read");
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        if (ef_get_str (cursor, &key) ||
+            (ef_span_is (key, "done") ? ef_get_uint (cursor, &done) : ef_skip (cursor))) {
+            sim_fail (self, "an ACKED that can't be read");
+        }
+    }
+    for (uint32_t i = 0; i < worker->held_count; i++) {
+        if (worker->held[i].ack_seq == seq && worker->held[i].is_answered) {
+            sim_event_t *event = &self->events[worker->held[i].event];
+            event->is_acked = event->is_acked || done == 1;
+            s_forget_held (worker, i);
+            break;
+        }
+    }
+}
+
+/* WELCOME: what was held and answered is answered once more, unless it is stale. */
+static void
+s_worker_welcome (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
+{
+    uint32_t pairs;
+    worker->is_welcome = true;
+    if (ef_skip (cursor) || ef_get_map (cursor, &pairs)) {
+        sim_fail (self, "a WELCOME that can't be read");
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        uint32_t count;
+        if (ef_get_str (cursor, &key)) {
+            sim_fail (self, "a WELCOME that can't be read");
+        }
+        if (!ef_span_is (key, "stale")) {
+            int rc = ef_skip (cursor);
+            ef_assert (rc == 0);
+            continue;
+        }
+        int rc = ef_get_array (cursor, &count);
+        for (uint32_t k = 0; rc == 0 && k < count; k++) {
+            uint64_t tag;
+            rc = ef_get_uint (cursor, &tag);
+            for (uint32_t h = 0; h < worker->held_count; h++) {
+                if (worker->held[h].tag == tag) {
+                    s_forget_held (worker, h);
+                    break;
+                }
+            }
+        }
+        ef_assert (rc == 0);
+    }
+    for (uint32_t h = 0; h < worker->held_count; h++) {
+        worker->held[h].is_answered = false;
+        worker->held[h].ack_seq = 0;
+    }
+}
+
+void
+worker_receive (world_t *self, uint32_t index)
+{
+    sim_worker_t *worker = &self->workers[index];
+    message_t *message;
+    while (worker->wire != UINT32_MAX && (message = wire_receive (self, worker->wire)) != NULL) {
+        ef_cursor_t cursor = ef_cursor (message->header.data, message->header.size);
+        uint32_t items;
+        ef_span_t command;
+        if (ef_get_array (&cursor, &items) || ef_get_str (&cursor, &command)) {
+            sim_fail (self, "a worker got a header that can't be read");
+        }
+        if (ef_span_is (command, "EVENTS")) {
+            cursor = ef_cursor (message->body.data, message->body.size);
+            while (ef_cursor_left (&cursor) > 0) {
+                s_delivery (self, worker, &cursor);
+            }
+            uint32_t open = 0;
+            for (uint32_t i = 0; i < worker->held_count; i++) {
+                open += !worker->held[i].is_answered;
+            }
+            /* A session may come back with less credit than it holds, 24 at the most. */
+            if (open > (worker->credit > 24 ? worker->credit : 24)) {
+                sim_fail (self, "worker %u holds %u with a credit of %u", index, open,
+                          worker->credit);
+            }
+        } else if (ef_span_is (command, "WELCOME")) {
+            s_worker_welcome (self, worker, &cursor);
+        } else if (ef_span_is (command, "ACKED")) {
+            s_acked (self, worker, &cursor);
+        } else if (ef_span_is (command, "PING") && !worker->is_silent) {
+            s_simple (self, worker->wire, "PONG");
+        } else if (ef_span_is (command, "ERROR")) {
+            wire_cut (self, worker->wire);
+        }
+        message_free (&message);
+    }
+}
