@@ -224,6 +224,12 @@ clean_step (ef_core_t *self)
     if (self->durable_lsn < self->clean_lsn || ef_core_is_behind (self)) {
         return;
     }
+    if (self->is_empty) {
+        self->effects.drop_segment (self->effects.arg, self->oldest_segment++);
+        self->is_cleaning = self->is_empty = false;
+        self->cleaned++;
+        return;
+    }
     round_t round = {.core = self};
     for (uint32_t i = 0; i < self->topic_count && round.bytes < CLEAN_ROUND_BYTES; i++) {
         round.topic = self->topics[i];
@@ -235,10 +241,8 @@ clean_step (ef_core_t *self)
     if (round.bytes > 0) {
         self->clean_lsn = self->batch->lsn;
     } else if (!round.is_blocked) {
-        /* Ends that were written before this may stand in the segment alone: they must be durable here
-           as absolute values, which the start of the newest segment is. */
-        self->effects.drop_segment (self->effects.arg, self->oldest_segment++);
-        self->is_cleaning = false;
-        self->cleaned++;
+        /* What lay in it may have ended a moment ago: those ends must be durable before it goes. */
+        self->is_empty = true;
+        self->clean_lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
     }
 }

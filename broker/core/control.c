@@ -127,7 +127,9 @@ ef_core_purge (ef_core_t *self, const char *name, uint64_t *purged)
     if (topic == NULL) {
         return EF_NOT_FOUND;
     }
-    *purged = purge_up_to (self, topic, topic->next_n - 1 - topic->pending_events);
+    /* Numbers are given when an event is written; those not yet durable are the last ones. */
+    uint64_t pending = topic->pending_events + topic->returning;
+    *purged = purge_up_to (self, topic, topic->next_n - 1 - pending);
     return EF_OK;
 }
 

@@ -270,7 +270,8 @@ struct ef_core_s {
     uint32_t newest_segment;
     uint64_t history_bytes;
     bool is_cleaning;        /* the oldest segment is being emptied */
-    uint64_t clean_lsn;      /* its copies are durable once this is */
+    bool is_empty;           /* nothing in hand lies in it any more */
+    uint64_t clean_lsn;      /* what it waits for: its copies, then the ends of what lay in it */
     uint64_t cleaned;        /* segments emptied since start */
     struct {
         uint32_t segment;

@@ -392,6 +392,8 @@ s_deliver (world_t *self)
     for (uint32_t k = 0; k < SIM_PEERS; k++) {
         uint32_t peer = (start + k) % SIM_PEERS;
         wire_t *wire = &self->wires[peer];
+        /* A peer that the core has forgotten and that goes on talking is a new one to it. */
+        wire->is_forgotten = wire->is_forgotten && (wire->is_cut || wire->to_core == NULL);
         while (wire->to_core && wire->to_core->at_ms <= self->now && !wire->is_forgotten) {
             message_t *message = wire->to_core;
             wire->to_core = message->next;

@@ -2,10 +2,12 @@
 #include "world.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef struct {
     uint64_t start;
@@ -16,6 +18,18 @@ typedef struct {
 } options_t;
 
 static jmp_buf s_failed;
+static volatile unsigned long long s_seed; /* under way, for the signal handler */
+
+/* An assertion of the broker's own ends the run; the seed must be known all the same. */
+static void
+s_on_abort (int signal_number)
+{
+    (void) signal_number;
+    char text[80];
+    int size = snprintf (text, sizeof text, "aborted at seed %llu\n", s_seed);
+    ssize_t written = write (STDOUT_FILENO, text, (size_t) size);
+    (void) written;
+}
 
 void
 sim_fail (world_t *self, const char *format, ...)
@@ -342,8 +356,10 @@ main (int argc, char **argv)
     uint64_t failed = 0;
     uint64_t events = 0;
     uint64_t crashes = 0;
+    (void) signal (SIGABRT, s_on_abort); /* without it the seed isn't printed, that is all */
     clock_gettime (CLOCK_MONOTONIC, &begin);
     for (uint64_t seed = options.start; seed < options.start + options.seeds && failed < 5; seed++) {
+        s_seed = seed;
         failed += s_run (&options, seed, &events, &crashes) != 0;
     }
     clock_gettime (CLOCK_MONOTONIC, &end);
