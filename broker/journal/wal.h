@@ -25,6 +25,7 @@ typedef struct {
     uint64_t segment_bytes; /* reserved for a new segment */
     uint64_t wall_ms;
     uint64_t random[2];     /* becomes the journal's id where the directory is empty */
+    bool skips_sync;        /* durability = os: groups are written, not synced */
 } ef_wal_options_t;
 
 typedef struct {

@@ -1,0 +1,371 @@
+/* The admin socket: a table of commands. SPDX-License-Identifier: MIT */
+#include "router_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+typedef struct {
+    ef_router_t *router;
+    const ef_peer_t *peer;
+    ef_cursor_t request;   /* the whole request */
+    ef_cursor_t arguments; /* behind the command */
+    uint32_t count;        /* arguments */
+    char topic[EF_TOPIC_NAME_BYTES];
+    ef_buf_t answer;
+    bool is_later;         /* another actor answers */
+} admin_t;
+
+static void
+s_ok (admin_t *self)
+{
+    ef_buf_clear (&self->answer);
+    ef_put_array (&self->answer, 2);
+    ef_put_str (&self->answer, "OK");
+}
+
+static void
+s_error (admin_t *self, ef_status_t status, const char *text)
+{
+    ef_buf_clear (&self->answer);
+    ef_put_array (&self->answer, 3);
+    ef_put_str (&self->answer, "ERROR");
+    ef_put_str (&self->answer, ef_status_name (status));
+    ef_put_str (&self->answer, text);
+}
+
+static uint64_t
+s_rss_bytes (void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen ("/proc/self/statm", "r");
+    if (file) {
+        if (fscanf (file, "%*u %lu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose (file);
+    }
+    return (uint64_t) pages * (uint64_t) sysconf (_SC_PAGESIZE);
+}
+
+static void
+s_put_process (ef_router_t *self, ef_buf_t *out)
+{
+    struct rusage usage = {0};
+    (void) getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
+    ef_put_map (out, 10);
+    ef_put_key_str (out, "version", EF_PROGRAM_VERSION);
+    ef_put_key_uint (out, "pid", (uint64_t) getpid ());
+    ef_put_key_uint (out, "started", self->started_ms);
+    ef_put_key_uint (out, "rss_bytes", s_rss_bytes ());
+    ef_put_key_uint (out, "cpu_ms",
+                     (uint64_t) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
+                         (uint64_t) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000);
+    ef_put_key_uint (out, "peers", self->peers.table.count);
+    ef_put_key_uint (out, "messages_in", self->messages_in);
+    ef_put_key_uint (out, "groups", atomic_load (&self->parts.journal->groups));
+    ef_put_key_uint (out, "sync_us", atomic_load (&self->parts.journal->sync_us));
+    ef_put_key_uint (out, "waiting", atomic_load (&self->parts.retry->depth));
+}
+
+static void
+s_status (admin_t *self)
+{
+    s_ok (self);
+    ef_put_map (&self->answer, 2);
+    ef_put_str (&self->answer, "broker");
+    ef_core_status (self->router->core, &self->answer);
+    ef_put_str (&self->answer, "process");
+    s_put_process (self->router, &self->answer);
+}
+
+static void
+s_topics (admin_t *self)
+{
+    uint32_t count = ef_core_topic_count (self->router->core);
+    s_ok (self);
+    ef_put_map (&self->answer, 2);
+    ef_put_str (&self->answer, "items");
+    ef_put_array (&self->answer, count);
+    for (uint32_t i = 0; i < count; i++) {
+        ef_core_topic_stats (self->router->core, i, &self->answer);
+    }
+    ef_put_str (&self->answer, "next");
+    ef_put_nil (&self->answer);
+}
+
+typedef struct {
+    ef_buf_t *out;
+    uint32_t count;
+} worker_list_t;
+
+static void
+s_each_worker (void *arg, const ef_buf_t *map)
+{
+    worker_list_t *list = arg;
+    ef_buf_put (list->out, map->data, map->size);
+    list->count++;
+}
+
+static void
+s_workers (admin_t *self)
+{
+    worker_list_t list = {.out = &self->answer};
+    s_ok (self);
+    ef_put_map (&self->answer, 2);
+    ef_put_str (&self->answer, "items");
+    size_t mark = ef_put_open (&self->answer);
+    ef_core_workers (self->router->core, s_each_worker, &list);
+    ef_put_close_array (&self->answer, mark, list.count);
+    ef_put_str (&self->answer, "next");
+    ef_put_nil (&self->answer);
+}
+
+static void
+s_answer_status (admin_t *self, ef_status_t status)
+{
+    if (status != EF_OK) {
+        s_error (self, status, "no such topic");
+        return;
+    }
+    s_ok (self);
+    ef_put_map (&self->answer, 1);
+    ef_put_key_str (&self->answer, "topic", self->topic);
+}
+
+static void
+s_pause (admin_t *self)
+{
+    s_answer_status (self, ef_core_pause (self->router->core, self->topic, true));
+}
+
+static void
+s_resume (admin_t *self)
+{
+    s_answer_status (self, ef_core_pause (self->router->core, self->topic, false));
+}
+
+static void
+s_drain (admin_t *self)
+{
+    s_answer_status (self, ef_core_drain (self->router->core, self->topic));
+}
+
+static void
+s_purge (admin_t *self)
+{
+    uint64_t purged = 0;
+    ef_status_t status = ef_core_purge (self->router->core, self->topic, &purged);
+    s_answer_status (self, status);
+    if (status == EF_OK) {
+        s_ok (self);
+        ef_put_map (&self->answer, 1);
+        ef_put_key_uint (&self->answer, "purged", purged);
+    }
+}
+
+static void
+s_peek (admin_t *self)
+{
+    uint64_t limit = 10;
+    uint32_t count;
+    ef_buf_t items = {0};
+    if (self->count > 1 && ef_get_uint (&self->arguments, &limit)) {
+        s_error (self, EF_BAD_COMMAND, "expected [\"PEEK\", topic, n]");
+        return;
+    }
+    ef_status_t status = ef_core_peek (self->router->core, self->topic,
+                                       limit < 1000 ? (uint32_t) limit : 1000, &items, &count);
+    s_answer_status (self, status);
+    if (status == EF_OK) {
+        s_ok (self);
+        ef_put_map (&self->answer, 1);
+        ef_put_str (&self->answer, "items");
+        ef_put_array (&self->answer, count);
+        ef_buf_put (&self->answer, items.data, items.size);
+    }
+    ef_buf_free (&items);
+}
+
+static void
+s_scale (admin_t *self)
+{
+    uint64_t wanted;
+    if (self->count < 2 || ef_get_uint (&self->arguments, &wanted) || wanted > 1000) {
+        s_error (self, EF_BAD_COMMAND, "expected [\"SCALE\", topic, n (0 to 1000)]");
+        return;
+    }
+    if (!ef_scaler_has_pool (self->router->parts.scaler, self->topic)) {
+        s_error (self, EF_NOT_FOUND, "the topic has no pool (topic/NAME/pool/command)");
+        return;
+    }
+    ef_scaler_message_t *message = calloc (1, sizeof *message);
+    ef_assert (message != NULL);
+    message->kind = EF_SCALER_SCALE;
+    message->count = (uint32_t) wanted;
+    memcpy (message->topic, self->topic, sizeof message->topic);
+    if (!ef_actor_tell (ef_scaler_actor (self->router->parts.scaler), message)) {
+        free (message);
+        s_error (self, EF_FULL, "the scaler is busy; try again");
+        return;
+    }
+    s_answer_status (self, EF_OK);
+}
+
+static void
+s_shutdown (admin_t *self)
+{
+    self->router->wants_stop = true;
+    s_ok (self);
+    ef_put_nil (&self->answer);
+}
+
+/* Whom an answer that comes later is for. */
+typedef struct {
+    ef_peer_t peer; /* a copy */
+} token_t;
+
+static void
+s_dead (admin_t *self)
+{
+    token_t *token = malloc (sizeof *token);
+    ef_assert (token != NULL);
+    token->peer = *self->peer;
+    ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_ADMIN, "");
+    ef_buf_put (&message->bytes, self->request.at, ef_cursor_left (&self->request));
+    message->token = token;
+    outbox_add (&self->router->to_dead, message);
+    self->is_later = true;
+}
+
+static const struct {
+    const char *name;
+    bool needs_topic;
+    void (*run) (admin_t *self);
+} s_commands[] = {
+    {"STATUS", false, s_status},    {"TOPICS", false, s_topics},
+    {"WORKERS", false, s_workers},  {"PAUSE", true, s_pause},
+    {"RESUME", true, s_resume},     {"DRAIN", true, s_drain},
+    {"PURGE", true, s_purge},       {"PEEK", true, s_peek},
+    {"SCALE", true, s_scale},       {"SHUTDOWN", false, s_shutdown},
+    {"DLQ.LIST", false, s_dead},    {"DLQ.SHOW", false, s_dead},
+    {"DLQ.REPLAY", false, s_dead},  {"DLQ.PURGE", false, s_dead},
+};
+
+static void
+s_run (admin_t *self)
+{
+    ef_span_t command;
+    ef_span_t topic;
+    if (ef_get_array (&self->arguments, &self->count) || self->count == 0 ||
+        ef_get_str (&self->arguments, &command)) {
+        s_error (self, EF_BAD_FRAME, "expected an array that begins with a command");
+        return;
+    }
+    self->count--;
+    for (size_t i = 0; i < sizeof s_commands / sizeof s_commands[0]; i++) {
+        if (!ef_span_is (command, s_commands[i].name)) {
+            continue;
+        }
+        if (s_commands[i].needs_topic) {
+            if (self->count < 1 || ef_get_str (&self->arguments, &topic) ||
+                topic.size >= sizeof self->topic) {
+                s_error (self, EF_BAD_COMMAND, "this command needs a topic");
+                return;
+            }
+            ef_span_copy (topic, self->topic, sizeof self->topic);
+        }
+        s_commands[i].run (self);
+        return;
+    }
+    size_t used = 0;
+    char text[512] = "unknown command; this broker knows";
+    for (size_t i = 0; i < sizeof s_commands / sizeof s_commands[0]; i++) {
+        used = strlen (text);
+        snprintf (text + used, sizeof text - used, " %s", s_commands[i].name);
+    }
+    s_error (self, EF_BAD_COMMAND, text);
+}
+
+void
+router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame)
+{
+    admin_t admin = {.router = self, .peer = peer};
+    if (frame) {
+        admin.request = ef_cursor (zmq_msg_data ((zmq_msg_t *) frame),
+                                   zmq_msg_size (frame));
+        admin.arguments = admin.request;
+    }
+    s_run (&admin);
+    if (!admin.is_later) {
+        (void) router_send_frames (self, peer, &admin.answer, NULL); /* it asks again */
+    }
+    ef_buf_free (&admin.answer);
+}
+
+void
+router_admin_answer (ef_router_t *self, ef_dead_message_t *message)
+{
+    token_t *token = message->token;
+    (void) router_send_frames (self, &token->peer, &message->bytes, NULL); /* it asks again */
+    free (token);
+    message->token = NULL;
+}
+
+static void
+s_publish (ef_router_t *self, const char *subject, ef_buf_t *map)
+{
+    ef_monitor_message_t *message = ef_monitor_message_new (subject);
+    message->map = *map;
+    memset (map, 0, sizeof *map);
+    outbox_add (&self->to_monitor, message);
+}
+
+typedef struct {
+    ef_router_t *router;
+} stats_t;
+
+static void
+s_publish_worker (void *arg, const ef_buf_t *map)
+{
+    stats_t *stats = arg;
+    char subject[128];
+    char name[EF_NAME_MAX + 8] = "";
+    uint32_t pairs;
+    ef_span_t key;
+    ef_span_t value;
+    ef_cursor_t cursor = ef_cursor (map->data, map->size);
+    if (ef_get_map (&cursor, &pairs) == 0 && ef_get_str (&cursor, &key) == 0 &&
+        ef_get_str (&cursor, &value) == 0) {
+        ef_span_copy (value, name, sizeof name);
+    }
+    snprintf (subject, sizeof subject, "stats.worker.%s", name);
+    ef_buf_t copy = {0};
+    ef_buf_put (&copy, map->data, map->size);
+    s_publish (stats->router, subject, &copy);
+}
+
+/* One snapshot a second. */
+void
+router_stats (ef_router_t *self)
+{
+    ef_buf_t map = {0};
+    stats_t stats = {self};
+    if (self->to_monitor.count > 1000) {
+        return; /* nobody takes them off; lossy by design */
+    }
+    ef_put_map (&map, 2);
+    ef_put_str (&map, "broker");
+    ef_core_status (self->core, &map);
+    ef_put_str (&map, "process");
+    s_put_process (self, &map);
+    s_publish (self, "stats.broker", &map);
+    for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
+        char subject[128];
+        snprintf (subject, sizeof subject, "stats.topic.%s", ef_core_topic_name (self->core, i));
+        ef_core_topic_stats (self->core, i, &map);
+        s_publish (self, subject, &map);
+    }
+    ef_core_workers (self->core, s_publish_worker, &stats);
+}

@@ -1,0 +1,473 @@
+/* The router's loop. SPDX-License-Identifier: MIT */
+#include "router_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DRAIN_NS      1000000u /* spent on one socket in a turn */
+#define STATS_MS      1000
+#define LOAD_MS       500
+#define SOCKET_HWM    100000   /* messages; above what credit and windows allow any one peer */
+
+ef_router_t *
+ef_router_new (const ef_router_parts_t *parts)
+{
+    ef_router_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    self->parts = *parts;
+    const ef_config_t *config = parts->config;
+    ef_core_config_t core = {.max_event = config->max_event,
+                             .max_message = config->max_message,
+                             .window = EF_WINDOW_EVENTS,
+                             .heartbeat_ms = config->heartbeat_ms,
+                             .segment_bytes = config->segment_bytes,
+                             .cache_bytes = config->cache_bytes,
+                             .behind_bytes = 16u << 20,
+                             .auto_create = config->auto_create,
+                             .defaults = config->defaults.topic,
+                             .durability = strcmp (config->durability, "os") == 0 ? "os" : "sync"};
+    memcpy (core.broker, config->name, sizeof core.broker);
+    ef_effects_t effects;
+    router_effects (self, &effects);
+    self->core = ef_core_new (&core, &effects);
+    for (uint32_t i = 0; i < config->topic_count; i++) {
+        int rc = ef_core_configure_topic (self->core, &config->topics[i].topic);
+        ef_assert (rc == 0); /* fewer than EF_TOPICS_MAX, checked with the configuration */
+    }
+    uint64_t key[2] = {ef_random (), ef_random ()};
+    ef_peers_init (&self->peers, key);
+    for (unsigned i = 0; i < EF_FRAMES_MAX; i++) {
+        zmq_msg_init (&self->frames[i]);
+    }
+    self->started_ms = ef_wall_ms ();
+    ef_core_clock (self->core, ef_mono_ms (), ef_wall_ms ());
+    return self;
+}
+
+static void
+s_free_batch (ef_batch_t *batch)
+{
+    ef_buf_free (&batch->buf);
+    free (batch);
+}
+
+void
+ef_router_destroy (ef_router_t **self_p)
+{
+    ef_router_t *self = *self_p;
+    if (self == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < SOCKET_COUNT; i++) {
+        if (self->sockets[i]) {
+            zmq_close (self->sockets[i]);
+        }
+    }
+    ef_batch_t *batch;
+    while (self->parts.journal && ((batch = ef_ring_pop (&self->parts.journal->actor.in)) != NULL ||
+                                   (batch = ef_ring_pop (&self->parts.journal->actor.out)) != NULL)) {
+        s_free_batch (batch);
+    }
+    for (uint32_t i = 0; i < self->to_journal.count; i++) {
+        s_free_batch (self->to_journal.items[self->to_journal.head + i]);
+    }
+    for (uint32_t i = 0; i < self->to_reader.count; i++) {
+        free (self->to_reader.items[self->to_reader.head + i]);
+    }
+    for (uint32_t i = 0; i < self->to_dead.count; i++) {
+        ef_dead_message_t *message = self->to_dead.items[self->to_dead.head + i];
+        ef_dead_message_destroy (&message);
+    }
+    for (uint32_t i = 0; i < self->to_monitor.count; i++) {
+        ef_monitor_message_t *message = self->to_monitor.items[self->to_monitor.head + i];
+        ef_buf_free (&message->map);
+        free (message);
+    }
+    outbox_free (&self->to_journal);
+    outbox_free (&self->to_reader);
+    outbox_free (&self->to_dead);
+    outbox_free (&self->to_monitor);
+    free (self->waits);
+    ef_core_destroy (&self->core);
+    ef_peers_free (&self->peers);
+    free (self);
+    *self_p = NULL;
+}
+
+ef_core_t *
+ef_router_core (ef_router_t *self)
+{
+    return self->core;
+}
+
+void
+ef_router_set_dead (ef_router_t *self, ef_dead_letters_t *dead)
+{
+    self->parts.dead = dead;
+}
+
+static int
+s_set (void *socket, int option, int value)
+{
+    return zmq_setsockopt (socket, option, &value, sizeof value);
+}
+
+/* One socket with the options that reference and experience ask for: no ZMTP heartbeats (they abort the
+   process in libzmq 4.3.4 under back-pressure), keepalive by the kernel, a bound on frames. */
+static void *
+s_bind (ef_router_t *self, int type, const char *endpoint, char error[512])
+{
+    void *socket = zmq_socket (self->parts.context, type);
+    int64_t largest = (int64_t) self->parts.config->max_message * EF_REFUSED_BY_SOCKET + 1024;
+    int rc = socket ? 0 : -1;
+    rc = rc ? rc : s_set (socket, ZMQ_LINGER, 1000);
+    rc = rc ? rc : s_set (socket, ZMQ_BACKLOG, 1024);
+    rc = rc ? rc : s_set (socket, ZMQ_HANDSHAKE_IVL, 5000);
+    rc = rc ? rc : s_set (socket, ZMQ_TCP_KEEPALIVE, 1);
+    rc = rc ? rc : s_set (socket, ZMQ_TCP_KEEPALIVE_IDLE, 30);
+    rc = rc ? rc : s_set (socket, ZMQ_TCP_KEEPALIVE_INTVL, 10);
+    rc = rc ? rc : s_set (socket, ZMQ_TCP_KEEPALIVE_CNT, 3);
+    rc = rc ? rc : s_set (socket, ZMQ_RCVHWM, 1000);
+    rc = rc ? rc : zmq_setsockopt (socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
+    if (rc == 0 && type == ZMQ_ROUTER) {
+        rc = s_set (socket, ZMQ_ROUTER_MANDATORY, 1);
+        rc = rc ? rc : s_set (socket, ZMQ_SNDHWM, SOCKET_HWM);
+    }
+    rc = rc ? rc : zmq_bind (socket, endpoint);
+    if (rc) {
+        snprintf (error, 512, "can't bind %.300s: %s", endpoint, zmq_strerror (errno));
+        if (socket) {
+            zmq_close (socket);
+        }
+        return NULL;
+    }
+    return socket;
+}
+
+int
+ef_router_bind (ef_router_t *self, char error[512])
+{
+    const ef_config_t *config = self->parts.config;
+    const struct {
+        int type;
+        const char *endpoint;
+    } sockets[SOCKET_COUNT] = {
+        [SOCKET_FRONT] = {ZMQ_ROUTER, config->front},
+        [SOCKET_BACK] = {ZMQ_ROUTER, config->back},
+        [SOCKET_ADMIN] = {ZMQ_ROUTER, config->admin},
+        [SOCKET_INGRESS] = {ZMQ_PULL, config->ingress},
+    };
+    for (unsigned i = 0; i < SOCKET_COUNT; i++) {
+        self->sockets[i] = s_bind (self, sockets[i].type, sockets[i].endpoint, error);
+        if (self->sockets[i] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Receives one message into self->frames. Returns the number of frames, 0: there is none, or -1: one of
+   too many frames was read and thrown away. */
+static int
+s_receive (ef_router_t *self, void *socket)
+{
+    int count = 0;
+    bool is_too_long = false;
+    for (;;) {
+        int slot = count < EF_FRAMES_MAX ? count : EF_FRAMES_MAX - 1;
+        if (zmq_msg_recv (&self->frames[slot], socket, ZMQ_DONTWAIT) < 0) {
+            return 0; /* only before a first frame: messages come whole */
+        }
+        is_too_long = is_too_long || count == EF_FRAMES_MAX;
+        count += count < EF_FRAMES_MAX;
+        if (!zmq_msg_more (&self->frames[slot])) {
+            return is_too_long ? -1 : count;
+        }
+    }
+}
+
+static void
+s_dispatch (ef_router_t *self, unsigned socket, int count)
+{
+    ef_frame_t frames[EF_FRAMES_MAX];
+    zmq_msg_t *parts = self->frames;
+    if (socket == SOCKET_INGRESS) {
+        for (int i = 0; i < count; i++) {
+            frames[i] = (ef_frame_t){zmq_msg_data (&parts[i]), zmq_msg_size (&parts[i])};
+        }
+        ef_core_ingress (self->core, frames, (uint32_t) count);
+        return;
+    }
+    ef_peer_t *peer = ef_peers_require (&self->peers, (uint8_t) socket, zmq_msg_data (&parts[0]),
+                                        zmq_msg_size (&parts[0]));
+    if (peer == NULL) {
+        ef_log_limited (EF_LOG_WARNING, "peer.refused", "peers=%u", self->peers.table.count);
+        return;
+    }
+    bool is_req = count > 1 && zmq_msg_size (&parts[1]) == 0;
+    int first = is_req ? 2 : 1;
+    peer->is_req = is_req;
+    for (int i = first; i < count; i++) {
+        frames[i - first] = (ef_frame_t){zmq_msg_data (&parts[i]), zmq_msg_size (&parts[i])};
+    }
+    uint32_t rest = (uint32_t) (count > first ? count - first : 0);
+    if (socket == SOCKET_FRONT) {
+        ef_core_front (self->core, peer->number, is_req, frames, rest);
+    } else if (socket == SOCKET_BACK) {
+        ef_core_back (self->core, peer->number, frames, rest);
+    } else {
+        router_admin (self, peer, rest ? &parts[first] : NULL);
+        ef_peers_remove (&self->peers, peer->number); /* nothing is kept between two requests */
+    }
+}
+
+/* Takes messages from one socket for up to a millisecond. True: there was something. */
+static bool
+s_drain (ef_router_t *self, unsigned socket)
+{
+    uint64_t end = 0;
+    for (unsigned i = 0;; i++) {
+        int count = s_receive (self, self->sockets[socket]);
+        if (count == 0) {
+            return i > 0;
+        }
+        self->messages_in++;
+        if (count > 0) {
+            s_dispatch (self, socket, count);
+        } else {
+            self->oversized++;
+            ef_log_limited (EF_LOG_WARNING, "message.too_many_frames", "most=%d", EF_FRAMES_MAX);
+        }
+        if (i % 8 == 7) {
+            uint64_t now = ef_mono_ns ();
+            end = end ? end : now + DRAIN_NS;
+            if (now >= end) {
+                return true;
+            }
+        }
+    }
+}
+
+static void
+s_take_returned (ef_router_t *self, ef_dead_message_t *message)
+{
+    ef_returned_t *letters = calloc (message->count ? message->count : 1, sizeof *letters);
+    ef_assert (letters != NULL);
+    for (uint32_t i = 0; i < message->count; i++) {
+        letters[i].accepted_ms = message->bodies[i].accepted_ms;
+        letters[i].event = message->bodies[i].event;
+        letters[i].history = message->bodies[i].history;
+    }
+    ef_core_return (self->core, message->topic, message->number, message->purge, letters,
+                    message->count);
+    free (letters);
+}
+
+static bool
+s_take_dead (ef_router_t *self)
+{
+    bool is_any = false;
+    ef_dead_message_t *message;
+    while ((message = ef_ring_pop (&ef_dead_letters_actor (self->parts.dead)->out)) != NULL) {
+        is_any = true;
+        if (message->kind == EF_DEAD_DURABLE) {
+            ef_core_dead_durable (self->core, message->topic, message->number);
+        } else if (message->kind == EF_DEAD_RETURN) {
+            s_take_returned (self, message);
+        } else {
+            router_admin_answer (self, message);
+        }
+        ef_dead_message_destroy (&message);
+    }
+    return is_any;
+}
+
+static bool
+s_take_scaler (ef_router_t *self, const ef_effects_t *effects)
+{
+    bool is_any = false;
+    ef_scaler_message_t *message;
+    while ((message = ef_ring_pop (&ef_scaler_actor (self->parts.scaler)->out)) != NULL) {
+        is_any = true;
+        if (message->kind == EF_SCALER_DRAIN) {
+            (void) ef_core_drain_worker (self->core, message->token); /* not here yet: it is told TERM */
+        } else {
+            effects->notify (self, message->token, message->topic, message->text);
+        }
+        free (message);
+    }
+    return is_any;
+}
+
+/* Takes what the actors have ready. True: there was something. */
+static bool
+s_take_answers (ef_router_t *self, const ef_effects_t *effects)
+{
+    bool is_any = false;
+    ef_batch_t *batch;
+    while ((batch = ef_ring_pop (&self->parts.journal->actor.out)) != NULL) {
+        self->batches_out--;
+        ef_core_durable (self->core, batch);
+        is_any = true;
+    }
+    ef_fetch_t *fetch;
+    while ((fetch = ef_ring_pop (&self->parts.reader->actor.out)) != NULL) {
+        ef_stretch_t stretch = {fetch->bytes,   fetch->size,   fetch->size,
+                                fetch->segment, fetch->offset, 0};
+        ef_core_fetched (self->core, fetch->segment, fetch->offset, stretch);
+        free (fetch);
+        is_any = true;
+    }
+    ef_waits_t *waits;
+    while ((waits = ef_ring_pop (&self->parts.retry->actor.out)) != NULL) {
+        for (uint32_t i = 0; i < waits->count; i++) {
+            ef_core_due (self->core, waits->items[i].topic, waits->items[i].n,
+                         waits->items[i].generation);
+        }
+        free (waits);
+        is_any = true;
+    }
+    return s_take_dead (self) | s_take_scaler (self, effects) | is_any;
+}
+
+static void
+s_tell_scaler (ef_router_t *self)
+{
+    for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
+        const char *topic = ef_core_topic_name (self->core, i);
+        if (!ef_scaler_has_pool (self->parts.scaler, topic)) {
+            continue;
+        }
+        ef_scaler_message_t *message = calloc (1, sizeof *message);
+        ef_assert (message != NULL);
+        message->kind = EF_SCALER_LOAD;
+        snprintf (message->topic, sizeof message->topic, "%s", topic);
+        ef_core_load (self->core, i, &message->load);
+        if (!ef_actor_tell (ef_scaler_actor (self->parts.scaler), message)) {
+            free (message); /* the next one says it too */
+        }
+    }
+}
+
+/* Waits for a socket, an actor, or the next deadline. */
+static void
+s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until)
+{
+    uint64_t now = ef_mono_ms ();
+    zmq_pollitem_t items[SOCKET_COUNT + 1];
+    int count = 0;
+    for (unsigned i = 0; i < SOCKET_COUNT; i++) {
+        if (reads_publishers || i == SOCKET_BACK || i == SOCKET_ADMIN) {
+            items[count++] = (zmq_pollitem_t){self->sockets[i], 0, ZMQ_POLLIN, 0};
+        }
+    }
+    items[count++] = (zmq_pollitem_t){NULL, self->parts.waker->fd, ZMQ_POLLIN, 0};
+    ef_waker_prepare (self->parts.waker);
+    bool is_quiet = ef_ring_is_empty (&self->parts.journal->actor.out) &&
+                    ef_ring_is_empty (&self->parts.reader->actor.out) &&
+                    ef_ring_is_empty (&self->parts.retry->actor.out) &&
+                    ef_ring_is_empty (&ef_dead_letters_actor (self->parts.dead)->out) &&
+                    ef_ring_is_empty (&ef_scaler_actor (self->parts.scaler)->out);
+    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_dead.count ||
+                      self->to_monitor.count || self->waits;
+    if (is_quiet && !atomic_load (&self->stop_grace)) {
+        long timeout = until > now ? (long) (until - now) : 0;
+        timeout = has_unsent && timeout > 1 ? 1 : timeout;
+        (void) zmq_poll (items, count, timeout); /* however it ends, the loop looks again */
+    } else if (is_quiet) {
+        (void) zmq_poll (items, count, 10);
+    }
+    ef_waker_up (self->parts.waker);
+}
+
+/* Told to stop: nothing new is taken, workers finish, then it ends. True: it is over. */
+static bool
+s_stop_step (ef_router_t *self, uint64_t now)
+{
+    uint32_t grace = atomic_load (&self->stop_grace);
+    if (self->wants_stop && grace == 0) {
+        grace = 10001;
+        atomic_store (&self->stop_grace, grace);
+    }
+    if (grace == 0) {
+        return false;
+    }
+    if (!self->is_stopping) {
+        self->is_stopping = true;
+        self->stop_at_ms = now + grace - 1;
+        ef_core_drain_all (self->core);
+        ef_log (EF_LOG_INFO, "broker.drain", "leased=%llu",
+                (unsigned long long) ef_core_leased (self->core));
+    }
+    bool is_done = ef_core_leased (self->core) == 0 && ef_core_is_settled (self->core);
+    return is_done || now >= self->stop_at_ms;
+}
+
+static bool
+s_has_failed (ef_router_t *self)
+{
+    int journal = atomic_load (&self->parts.journal->failed);
+    int dead = ef_dead_letters_failed (self->parts.dead);
+    if (journal) {
+        ef_log (EF_LOG_ERROR, "journal.failed", "error=\"%s\" confirmed_after=0", strerror (journal));
+    }
+    return journal || dead;
+}
+
+static void
+s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load)
+{
+    if (now >= *next_load) {
+        *next_load = now + LOAD_MS;
+        s_tell_scaler (self);
+    }
+    if (now >= self->next_stats_ms) {
+        self->next_stats_ms = now + STATS_MS;
+        router_stats (self);
+    }
+}
+
+int
+ef_router_run (ef_router_t *self)
+{
+    ef_effects_t effects;
+    uint64_t next_load = 0;
+    router_effects (self, &effects);
+    for (;;) {
+        uint64_t now = ef_mono_ms ();
+        ef_core_clock (self->core, now, ef_wall_ms ());
+        if (s_has_failed (self)) {
+            return 74;
+        }
+        bool is_busy = s_take_answers (self, &effects);
+        bool reads_publishers = !ef_core_is_behind (self->core);
+        is_busy = s_drain (self, SOCKET_BACK) | is_busy;
+        is_busy = s_drain (self, SOCKET_ADMIN) | is_busy;
+        if (reads_publishers) {
+            is_busy = s_drain (self, SOCKET_FRONT) | is_busy;
+            is_busy = s_drain (self, SOCKET_INGRESS) | is_busy;
+        }
+        if (now >= ef_core_next_ms (self->core)) {
+            ef_core_tick (self->core);
+        }
+        ef_core_turn (self->core);
+        s_periodic (self, now, &next_load);
+        router_flush (self);
+        if (s_stop_step (self, now)) {
+            return 0;
+        }
+        if (!is_busy) {
+            uint64_t until = ef_core_next_ms (self->core);
+            until = self->next_stats_ms < until ? self->next_stats_ms : until;
+            s_sleep (self, reads_publishers, until);
+        }
+    }
+}
+
+void
+ef_router_stop (ef_router_t *self, uint32_t grace_ms)
+{
+    atomic_store (&self->stop_grace, grace_ms + 1);
+    ef_waker_wake (self->parts.waker);
+}

@@ -1,0 +1,55 @@
+/* The router's inside, shared by router.c, effects.c and admin.c. SPDX-License-Identifier: MIT */
+#ifndef EF_ROUTER_PRIVATE_H
+#define EF_ROUTER_PRIVATE_H
+
+#include "../../proto/limits.h"
+#include "router.h"
+
+#include <zmq.h>
+
+enum { SOCKET_FRONT, SOCKET_BACK, SOCKET_ADMIN, SOCKET_INGRESS, SOCKET_COUNT };
+
+/* A growing queue of pointers to one actor whose ring may be full for a moment. */
+typedef struct {
+    void **items; /* owned */
+    uint32_t head;
+    uint32_t count;
+    uint32_t capacity;
+} outbox_t;
+
+struct ef_router_s {
+    ef_router_parts_t parts;
+    ef_core_t *core;
+    ef_peers_t peers;
+    void *sockets[SOCKET_COUNT];
+    zmq_msg_t frames[EF_FRAMES_MAX]; /* of the message under way */
+    outbox_t to_journal;             /* ef_batch_t */
+    outbox_t to_reader;              /* ef_fetch_t */
+    outbox_t to_dead;                /* ef_dead_message_t */
+    outbox_t to_monitor;             /* ef_monitor_message_t */
+    ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
+    uint32_t batches_out;            /* submitted and not back */
+    uint64_t next_stats_ms;
+    uint64_t started_ms;
+    uint64_t messages_in;
+    uint64_t oversized;
+    _Atomic uint32_t stop_grace;     /* 0: runs; else told to stop, ms + 1 */
+    uint64_t stop_at_ms;
+    bool is_stopping;
+    bool wants_stop;                 /* asked for over admin */
+};
+
+/* effects.c */
+void router_effects (ef_router_t *self, ef_effects_t *effects);
+void router_flush (ef_router_t *self);
+void outbox_add (outbox_t *self, void *item);
+void outbox_free (outbox_t *self);
+int router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t *header,
+                        zmq_msg_t *body);
+
+/* admin.c */
+void router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame);
+void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
+void router_stats (ef_router_t *self);
+
+#endif

@@ -1,0 +1,120 @@
+/* The journal's and the reader's thread. SPDX-License-Identifier: MIT */
+#include "journal.h"
+#include "../../proto/event.h"
+#include "../base/log.h"
+#include "reader.h"
+
+#include <stdlib.h>
+
+#define GROUP_BYTES (8u << 20) /* a group this large isn't made larger */
+
+static void
+s_fail (ef_journal_t *self, int rc)
+{
+    atomic_store (&self->failed, -rc);
+    ef_waker_wake (self->actor.owner);
+}
+
+/* Gathers what waits, up to a batch that begins a segment. `*next` keeps that one. */
+static int
+s_gather (ef_journal_t *self, ef_batch_t *group[EF_WAL_GROUP_MAX], ef_batch_t **next)
+{
+    int count = 0;
+    size_t bytes = 0;
+    while (count < EF_WAL_GROUP_MAX && bytes < GROUP_BYTES) {
+        ef_batch_t *batch = *next ? *next : ef_ring_pop (&self->actor.in);
+        *next = NULL;
+        if (batch == NULL) {
+            break;
+        }
+        if (count > 0 && batch->roll) {
+            *next = batch;
+            break;
+        }
+        bytes += batch->buf.size;
+        group[count++] = batch;
+    }
+    return count;
+}
+
+static uint64_t
+s_step (void *arg)
+{
+    ef_journal_t *self = arg;
+    ef_batch_t *group[EF_WAL_GROUP_MAX];
+    ef_batch_t *next = NULL;
+    int count;
+    while (atomic_load (&self->failed) == 0 && (count = s_gather (self, group, &next)) > 0) {
+        uint64_t start = ef_mono_ns ();
+        int rc = ef_wal_append (self->wal, group, count);
+        if (rc) {
+            s_fail (self, rc);
+            return UINT64_MAX; /* what it holds was never confirmed; the process ends now */
+        }
+        atomic_store (&self->sync_us, (ef_mono_ns () - start) / 1000);
+        atomic_fetch_add (&self->groups, 1);
+        for (int i = 0; i < count; i++) {
+            bool is_taken = ef_actor_answer (&self->actor, group[i]);
+            ef_assert (is_taken); /* no more are under way than the ring has places */
+        }
+    }
+    while (atomic_load (&self->failed) == 0 && atomic_load (&self->drops) > 0) {
+        atomic_fetch_sub (&self->drops, 1);
+        int rc = ef_wal_drop_oldest (self->wal);
+        if (rc) {
+            s_fail (self, rc);
+        }
+    }
+    return UINT64_MAX;
+}
+
+int
+ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner)
+{
+    self->wal = wal;
+    return ef_actor_start (&self->actor, "journal", owner, s_step, self);
+}
+
+void
+ef_journal_stop (ef_journal_t *self)
+{
+    ef_actor_stop (&self->actor);
+    ef_wal_destroy (&self->wal);
+}
+
+static uint64_t
+s_reader_step (void *arg)
+{
+    ef_reader_t *self = arg;
+    ef_fetch_t *fetch;
+    while ((fetch = ef_ring_pop (&self->actor.in)) != NULL) {
+        fetch->bytes = ef_read_stretch (self->storage, fetch->segment, fetch->offset, EF_READ_AHEAD,
+                                        &fetch->size);
+        if (fetch->bytes == NULL) {
+            ef_log (EF_LOG_WARNING, "journal.unread", "segment=%u offset=%u", fetch->segment,
+                    fetch->offset);
+        }
+        bool is_taken = ef_actor_answer (&self->actor, fetch);
+        ef_assert (is_taken); /* the core has at most 64 under way */
+    }
+    return UINT64_MAX;
+}
+
+int
+ef_reader_start (ef_reader_t *self, ef_storage_t *storage, ef_waker_t *owner)
+{
+    self->storage = storage;
+    return ef_actor_start (&self->actor, "reader", owner, s_reader_step, self);
+}
+
+void
+ef_reader_stop (ef_reader_t *self)
+{
+    ef_actor_stop (&self->actor);
+    ef_fetch_t *fetch;
+    while ((fetch = ef_ring_pop (&self->actor.in)) != NULL ||
+           (fetch = ef_ring_pop (&self->actor.out)) != NULL) {
+        free (fetch->bytes);
+        free (fetch);
+    }
+}

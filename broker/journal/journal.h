@@ -1,0 +1,40 @@
+/* The journal's thread: groups, syncs, answers; and the reader's. SPDX-License-Identifier: MIT
+
+   Role: takes batches from the router, makes all that wait durable as one group, hands them back in order.
+   While one sync runs the next group gathers. Owns: the log and its thread. On failure: the first failed
+   write or sync stops it for good; `failed` says why, nothing is handed back any more. */
+#ifndef EF_JOURNAL_H
+#define EF_JOURNAL_H
+
+#include "../base/actor.h"
+#include "wal.h"
+
+typedef struct {
+    ef_actor_t actor;        /* in and out: ef_batch_t */
+    ef_wal_t *wal;           /* owned */
+    _Atomic uint32_t drops;  /* oldest segments to be removed */
+    _Atomic int failed;      /* errno of what stopped it, 0: it works */
+    _Atomic uint64_t groups; /* written */
+    _Atomic uint64_t sync_us; /* of the last group, write and sync */
+} ef_journal_t;
+
+EF_MUST_USE int ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner);
+void ef_journal_stop (ef_journal_t *self);
+
+/* A place to be read. */
+typedef struct {
+    uint32_t segment;
+    uint32_t offset;
+    uint8_t *bytes; /* the answer, owned; NULL: it couldn't be read */
+    size_t size;
+} ef_fetch_t;
+
+typedef struct {
+    ef_actor_t actor;      /* in and out: ef_fetch_t */
+    ef_storage_t *storage; /* borrowed */
+} ef_reader_t;
+
+EF_MUST_USE int ef_reader_start (ef_reader_t *self, ef_storage_t *storage, ef_waker_t *owner);
+void ef_reader_stop (ef_reader_t *self);
+
+#endif

@@ -1,0 +1,299 @@
+/* eventflowd: settings, signals, start and stop order. SPDX-License-Identifier: MIT */
+#include "actors/spawn.h"
+#include "../proto/limits.h"
+#include "io/router.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <poll.h>
+#include <zmq.h>
+
+#define GRACE_MS 10000
+
+/* Exit codes as in sysexits.h. */
+enum { EXIT_IO = 74, EXIT_TEMPORARY = 75, EXIT_CONFIGURATION = 78 };
+
+static const char s_help[] =
+    "usage: eventflowd [--config FILE] [--KEY VALUE]... [--check] [--insecure]\n"
+    "\n"
+    "The eventflow broker. Settings come from the defaults, then the file, then the environment\n"
+    "(EVENTFLOW_SERVER_DATA=...), then flags; the keys are those of the file's server section.\n"
+    "\n"
+    "examples:\n"
+    "  eventflowd                                   defaults: topics api, db, email; ./eventflow-data\n"
+    "  eventflowd --config eventflow.cfg --check    judge a configuration and say what is wrong\n"
+    "  eventflowd --data /var/lib/eventflow --front tcp://127.0.0.1:6551\n"
+    "\n"
+    "signals: TERM, INT: finish what is in flight (10 s), then end; a second one: end now\n"
+    "exit: 0 ended cleanly, 2 wrong usage, 74 disk failed or damaged, 75 another broker has the data,\n"
+    "      78 wrong configuration\n";
+
+typedef struct {
+    ef_config_t config;
+    const char *file;
+    bool checks_only;
+    void *context;
+    ef_waker_t waker;
+    ef_storage_t *storage;
+    ef_journal_t journal;
+    ef_reader_t reader;
+    ef_retry_t retry;
+    ef_dead_letters_t *dead;
+    ef_monitor_t *monitor;
+    ef_scaler_t *scaler;
+    ef_router_t *router;
+    pthread_t router_thread;
+    int router_status;
+} broker_t;
+
+static int
+s_read_flags (broker_t *self, int argc, char **argv, char error[512])
+{
+    for (int i = 1; i < argc; i++) {
+        const char *flag = argv[i];
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        char key[64];
+        if (strcmp (flag, "--insecure") == 0) {
+            self->config.insecure = true;
+        } else if (strcmp (flag, "--check") == 0) {
+            self->checks_only = true;
+        } else if (strncmp (flag, "--", 2) != 0 || value == NULL || strlen (flag) >= sizeof key) {
+            snprintf (error, 512, "%.100s: expected a flag with a value; see --help", flag);
+            return 2;
+        } else if (strcmp (flag, "--config") == 0) {
+            i++; /* read before everything else */
+        } else {
+            snprintf (key, sizeof key, "%s", flag + 2);
+            for (char *at = key; *at; at++) {
+                *at = *at == '-' ? '_' : *at;
+            }
+            if (ef_config_set (&self->config, key, value, error)) {
+                return 2;
+            }
+            i++;
+        }
+    }
+    return 0;
+}
+
+static int
+s_configure (broker_t *self, int argc, char **argv, char error[512])
+{
+    ef_config_init (&self->config);
+    for (int i = 1; i + 1 < argc; i++) {
+        self->file = strcmp (argv[i], "--config") == 0 ? argv[i + 1] : self->file;
+    }
+    if (self->file && ef_config_load (&self->config, self->file, error)) {
+        return EXIT_CONFIGURATION;
+    }
+    if (ef_config_environment (&self->config, error)) {
+        return EXIT_CONFIGURATION;
+    }
+    int rc = s_read_flags (self, argc, argv, error);
+    if (rc == 0 && ef_config_check (&self->config, error)) {
+        rc = EXIT_CONFIGURATION;
+    }
+    return rc;
+}
+
+static int
+s_replay (void *arg, const ef_record_t *record)
+{
+    return ef_core_replay (arg, record);
+}
+
+static void
+s_replay_dead (void *arg, const char *topic, uint64_t m)
+{
+    ef_core_replay_dead (arg, topic, m);
+}
+
+static int
+s_open_journal (broker_t *self, char error[512])
+{
+    char path[1200];
+    int rc;
+    snprintf (path, sizeof path, "%s/journal", self->config.data);
+    self->storage = ef_storage_new (path, &rc);
+    if (self->storage == NULL) {
+        snprintf (error, 512, "%.300s: %s", path, strerror (rc));
+        return EXIT_IO;
+    }
+    ef_wal_options_t options = {.segment_bytes = self->config.segment_bytes,
+                                .wall_ms = ef_wall_ms (),
+                                .random = {ef_random (), ef_random ()},
+                                .skips_sync = strcmp (self->config.durability, "os") == 0};
+    ef_wal_report_t report;
+    ef_core_t *core = ef_router_core (self->router);
+    uint64_t start = ef_mono_ms ();
+    self->journal.wal = ef_wal_open (self->storage, &options, s_replay, core, &report);
+    if (self->journal.wal == NULL) {
+        snprintf (error, 512, "%.200s: %.280s", path, report.text);
+        return EXIT_IO;
+    }
+    if (report.torn_bytes) {
+        ef_log (EF_LOG_WARNING, "journal.torn", "segment=%u offset=%u bytes=%llu confirmed=0",
+                report.torn_segment, report.torn_offset, (unsigned long long) report.torn_bytes);
+    }
+    snprintf (path, sizeof path, "%s/dead", self->config.data);
+    self->dead = ef_dead_letters_new (path, s_replay_dead, core, error);
+    if (self->dead == NULL) {
+        return EXIT_IO;
+    }
+    ef_core_start (core, ef_wal_epoch (self->journal.wal), ef_wal_oldest (self->journal.wal),
+                   ef_wal_newest (self->journal.wal));
+    ef_log (EF_LOG_INFO, "journal.replayed", "segments=%u records=%llu bytes=%llu ms=%llu epoch=%u",
+            report.segments, (unsigned long long) report.records, (unsigned long long) report.bytes,
+            (unsigned long long) (ef_mono_ms () - start), ef_wal_epoch (self->journal.wal));
+    return 0;
+}
+
+static void *
+s_run_router (void *arg)
+{
+    broker_t *self = arg;
+    self->router_status = ef_router_run (self->router);
+    (void) kill (getpid (), SIGUSR2); /* wakes main, which waits for signals alone */
+    return NULL;
+}
+
+static int
+s_start (broker_t *self, char error[512])
+{
+    int rc = ef_waker_init (&self->waker);
+    ef_assert (rc == 0);
+    rc = ef_storage_lock (self->config.data);
+    if (rc) {
+        snprintf (error, 512, rc == -EWOULDBLOCK ? "%.300s: another broker works on this directory"
+                                                 : "%.300s: can't be locked",
+                  self->config.data);
+        return rc == -EWOULDBLOCK ? EXIT_TEMPORARY : EXIT_IO;
+    }
+    self->context = zmq_ctx_new ();
+    self->monitor = ef_monitor_new (self->context, self->config.stats);
+    if (self->monitor == NULL) {
+        snprintf (error, 512, "can't bind %.300s: %s", self->config.stats, zmq_strerror (errno));
+        return EXIT_IO;
+    }
+    self->scaler = ef_scaler_new (&self->config);
+    ef_router_parts_t parts = {&self->config, self->context, &self->journal, &self->reader,
+                               &self->retry,  NULL,          self->monitor,  self->scaler,
+                               &self->waker};
+    self->router = ef_router_new (&parts);
+    rc = s_open_journal (self, error);
+    if (rc) {
+        return rc;
+    }
+    ef_router_set_dead (self->router, self->dead);
+    if (ef_router_bind (self->router, error)) {
+        return EXIT_IO;
+    }
+    rc = ef_journal_start (&self->journal, self->journal.wal, &self->waker);
+    rc = rc ? rc : ef_reader_start (&self->reader, self->storage, &self->waker);
+    rc = rc ? rc : ef_retry_start (&self->retry, &self->waker);
+    rc = rc ? rc : ef_dead_letters_start (self->dead, &self->waker);
+    rc = rc ? rc : ef_monitor_start (self->monitor, &self->waker);
+    rc = rc ? rc : ef_scaler_start (self->scaler, &self->waker);
+    rc = rc ? rc : -pthread_create (&self->router_thread, NULL, s_run_router, self);
+    if (rc) {
+        snprintf (error, 512, "can't start a thread: %s", strerror (-rc));
+        return EXIT_TEMPORARY;
+    }
+    return 0;
+}
+
+/* Waits until the router has ended, passing signals on. */
+static void
+s_wait (broker_t *self, int signals)
+{
+    bool is_told = false;
+    for (;;) {
+        struct signalfd_siginfo info;
+        ssize_t got = read (signals, &info, sizeof info);
+        if (got != (ssize_t) sizeof info) {
+            continue;
+        }
+        if (info.ssi_signo == SIGUSR2 && info.ssi_pid == (uint32_t) getpid ()) {
+            return;
+        }
+        if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
+            ef_router_stop (self->router, is_told ? 0 : GRACE_MS);
+            is_told = true;
+        }
+    }
+}
+
+/* The reverse of the start; each part tolerates never having been started. */
+static void
+s_end (broker_t *self)
+{
+    if (self->scaler) {
+        ef_scaler_stop_workers (self->scaler, self->router_status ? 0 : GRACE_MS);
+    }
+    ef_scaler_destroy (&self->scaler);
+    ef_monitor_destroy (&self->monitor);
+    ef_dead_letters_destroy (&self->dead);
+    ef_retry_stop (&self->retry);
+    ef_reader_stop (&self->reader);
+    ef_journal_stop (&self->journal);
+    ef_router_destroy (&self->router);
+    if (self->storage) {
+        self->storage->destroy (&self->storage);
+    }
+    if (self->context) {
+        zmq_ctx_term (self->context);
+    }
+    ef_waker_free (&self->waker);
+    ef_config_free (&self->config);
+}
+
+int
+main (int argc, char **argv)
+{
+    if (argc == 4 && strcmp (argv[1], "--launch") == 0) {
+        ef_launch (argv[2], argv[3]);
+    }
+    for (int i = 1; i < argc; i++) {
+        if (strcmp (argv[i], "--help") == 0 || strcmp (argv[i], "-h") == 0) {
+            fputs (s_help, stdout);
+            return 0;
+        }
+        if (strcmp (argv[i], "--version") == 0) {
+            printf ("eventflowd %s, protocol %d, journal format %d\n", EF_PROGRAM_VERSION,
+                    EF_PROTOCOL_VERSION, EF_RECORD_VERSION);
+            return 0;
+        }
+    }
+    static broker_t broker;
+    char error[512] = "";
+    sigset_t all;
+    sigfillset (&all);
+    (void) pthread_sigmask (SIG_BLOCK, &all, NULL); /* before the first thread; can't fail */
+    int signals = signalfd (-1, &all, SFD_CLOEXEC);
+    int status = s_configure (&broker, argc, argv, error);
+    if (status || broker.checks_only) {
+        fprintf (status ? stderr : stdout, "%s\n", status ? error : "the configuration is good");
+        ef_config_free (&broker.config);
+        return status;
+    }
+    ef_log_setup (broker.config.log_level, broker.config.log_json);
+    status = s_start (&broker, error);
+    if (status == 0) {
+        ef_log (EF_LOG_INFO, "broker.ready", "front=%s ingress=%s back=%s admin=%s stats=%s",
+                broker.config.front, broker.config.ingress, broker.config.back, broker.config.admin,
+                broker.config.stats);
+        s_wait (&broker, signals);
+        (void) pthread_join (broker.router_thread, NULL); /* a thread of our own */
+        status = broker.router_status;
+        ef_log (EF_LOG_INFO, "broker.end", "status=%d", status);
+    } else {
+        ef_log (EF_LOG_ERROR, "broker.refused", "reason=\"%s\"", error);
+    }
+    s_end (&broker);
+    return status;
+}
