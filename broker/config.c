@@ -14,13 +14,13 @@ typedef struct {
     const char *name;
     kind_t kind;
     size_t offset;
-    size_t bytes;        /* of the field */
+    size_t bytes; /* of the field */
     double least;
     double most;
     const char *choices; /* "a|b|c": stored as text, or as its place where the field is an int */
 } setting_t;
 
-#define FIELD(type, member) offsetof (type, member), sizeof (((type *) 0)->member)
+#define FIELD(type, member) offsetof (type, member), sizeof (((type *)0)->member)
 
 static const setting_t s_server[] = {
     {"name", TEXT, FIELD (ef_config_t, name), 0, 0, NULL},
@@ -79,16 +79,16 @@ typedef struct {
     double factor;
 } unit_t;
 
-static const unit_t s_durations[] = {{"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
-static const unit_t s_sizes[] = {{"KiB", 1024},      {"MiB", 1048576}, {"GiB", 1073741824},
-                                 {"kB", 1e3},        {"MB", 1e6},      {"GB", 1e9},
+static const unit_t s_durations[] = {
+    {"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
+static const unit_t s_sizes[] = {{"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824},
+                                 {"kB", 1e3},   {"MB", 1e6},      {"GB", 1e9},
                                  {"", 1}};
 static const unit_t s_rates[] = {{"/s", 1}, {"", 1}};
 static const unit_t s_plain[] = {{"", 1}};
 
 static int
-s_number (const char *value, const unit_t *units, size_t count, double *number)
-{
+s_number (const char *value, const unit_t *units, size_t count, double *number) {
     char *end;
     errno = 0;
     double base = strtod (value, &end);
@@ -105,8 +105,7 @@ s_number (const char *value, const unit_t *units, size_t count, double *number)
 }
 
 static const char *
-s_expected (kind_t kind)
-{
+s_expected (kind_t kind) {
     static const char *const texts[] = {
         [TEXT] = "text that fits",
         [BOOLEAN] = "0 or 1",
@@ -121,35 +120,33 @@ s_expected (kind_t kind)
 }
 
 static void
-s_store_number (const setting_t *setting, void *base, double number)
-{
-    void *field = (char *) base + setting->offset;
-    uint64_t whole = (uint64_t) number;
+s_store_number (const setting_t *setting, void *base, double number) {
+    void *field = (char *)base + setting->offset;
+    uint64_t whole = (uint64_t)number;
     if (setting->kind == FACTOR) {
         memcpy (field, &number, sizeof number);
     } else if (setting->bytes == 8) {
         memcpy (field, &whole, 8);
     } else if (setting->bytes == 4) {
-        uint32_t half = (uint32_t) whole;
+        uint32_t half = (uint32_t)whole;
         memcpy (field, &half, 4);
     } else {
-        *(bool *) field = whole != 0;
+        *(bool *)field = whole != 0;
     }
 }
 
 static int
-s_store_choice (const setting_t *setting, void *base, const char *value)
-{
+s_store_choice (const setting_t *setting, void *base, const char *value) {
     const char *at = setting->choices;
     size_t size = strlen (value);
     for (unsigned i = 0; at; i++) {
         const char *bar = strchr (at, '|');
-        size_t length = bar ? (size_t) (bar - at) : strlen (at);
+        size_t length = bar ? (size_t)(bar - at) : strlen (at);
         if (length == size && memcmp (at, value, size) == 0) {
             if (setting->bytes == 1 || setting->bytes == 4) {
                 s_store_number (setting, base, i);
             } else {
-                snprintf ((char *) base + setting->offset, setting->bytes, "%s", value);
+                snprintf ((char *)base + setting->offset, setting->bytes, "%s", value);
             }
             return 0;
         }
@@ -160,8 +157,7 @@ s_store_choice (const setting_t *setting, void *base, const char *value)
 
 /* Sets one field. -1: `error` says what was expected. */
 static int
-s_set (const setting_t *setting, void *base, const char *value, char error[512])
-{
+s_set (const setting_t *setting, void *base, const char *value, char error[512]) {
     static const struct {
         const unit_t *units;
         size_t count;
@@ -177,7 +173,7 @@ s_set (const setting_t *setting, void *base, const char *value, char error[512])
     if (setting->kind == TEXT) {
         is_good = strlen (value) < setting->bytes;
         if (is_good) {
-            memcpy ((char *) base + setting->offset, value, strlen (value) + 1);
+            memcpy ((char *)base + setting->offset, value, strlen (value) + 1);
         }
     } else if (setting->kind == BOOLEAN) {
         is_good = strcmp (value, "0") == 0 || strcmp (value, "1") == 0;
@@ -196,7 +192,9 @@ s_set (const setting_t *setting, void *base, const char *value, char error[512])
         char bounds[80] = "";
         if (setting->most > 0) {
             snprintf (bounds, sizeof bounds, " from %.0f to %.0f%s", setting->least, setting->most,
-                      setting->kind == DURATION ? " ms" : setting->kind == SIZE ? " bytes" : "");
+                      setting->kind == DURATION ? " ms"
+                      : setting->kind == SIZE   ? " bytes"
+                                                : "");
         }
         snprintf (error, 512, "%s = %.100s: expected %s%s%s%s", setting->name, value,
                   s_expected (setting->kind), bounds, setting->choices ? " " : "",
@@ -206,8 +204,7 @@ s_set (const setting_t *setting, void *base, const char *value, char error[512])
 }
 
 static const setting_t *
-s_find (const setting_t *table, size_t count, const char *name)
-{
+s_find (const setting_t *table, size_t count, const char *name) {
     for (size_t i = 0; i < count; i++) {
         if (strcmp (table[i].name, name) == 0) {
             return &table[i];
@@ -217,24 +214,23 @@ s_find (const setting_t *table, size_t count, const char *name)
 }
 
 static void
-s_unknown (const setting_t *table, size_t count, const char *name, char error[512])
-{
-    size_t used = (size_t) snprintf (error, 512, "unknown setting %.60s: expected one of", name);
+s_unknown (const setting_t *table, size_t count, const char *name, char error[512]) {
+    size_t used = (size_t)snprintf (error, 512, "unknown setting %.60s: expected one of", name);
     for (size_t i = 0; i < count && used < 500; i++) {
-        used += (size_t) snprintf (error + used, 512 - used, " %s", table[i].name);
+        used += (size_t)snprintf (error + used, 512 - used, " %s", table[i].name);
     }
 }
 
-/* The file's lines that hold a node, in order: zconfig makes one node of each, in the same order. */
+/* The file's lines that hold a node, in order: zconfig makes one node of each, in the same order.
+ */
 typedef struct {
     int *numbers; /* owned */
     size_t count;
-    size_t next;  /* of the node under way */
+    size_t next; /* of the node under way */
 } lines_t;
 
 static int
-s_read_lines (const char *path, lines_t *lines)
-{
+s_read_lines (const char *path, lines_t *lines) {
     FILE *file = fopen (path, "r");
     char text[4096];
     if (file == NULL) {
@@ -261,18 +257,18 @@ typedef struct {
 } load_t;
 
 static zconfig_t *
-s_step (load_t *self, zconfig_t *node)
-{
+s_step (load_t *self, zconfig_t *node) {
     if (node) {
-        self->line = self->lines.next < self->lines.count ? self->lines.numbers[self->lines.next] : 0;
+        self->line =
+            self->lines.next < self->lines.count ? self->lines.numbers[self->lines.next] : 0;
         self->lines.next++;
     }
     return node;
 }
 
 static int
-s_load_setting (const setting_t *table, size_t count, void *base, zconfig_t *node, char error[512])
-{
+s_load_setting (const setting_t *table, size_t count, void *base, zconfig_t *node,
+                char error[512]) {
     const setting_t *setting = s_find (table, count, zconfig_name (node));
     if (setting == NULL) {
         s_unknown (table, count, zconfig_name (node), error);
@@ -282,8 +278,7 @@ s_load_setting (const setting_t *table, size_t count, void *base, zconfig_t *nod
 }
 
 static int
-s_load_topic (load_t *self, ef_config_topic_t *topic, zconfig_t *parent)
-{
+s_load_topic (load_t *self, ef_config_topic_t *topic, zconfig_t *parent) {
     for (zconfig_t *node = s_step (self, zconfig_child (parent)); node;
          node = s_step (self, zconfig_next (node))) {
         if (strcmp (zconfig_name (node), "pool") != 0) {
@@ -303,8 +298,7 @@ s_load_topic (load_t *self, ef_config_topic_t *topic, zconfig_t *parent)
 }
 
 static ef_config_topic_t *
-s_topic_require (ef_config_t *self, const char *name)
-{
+s_topic_require (ef_config_t *self, const char *name) {
     for (uint32_t i = 0; i < self->topic_count; i++) {
         if (strcmp (self->topics[i].topic.name, name) == 0) {
             return &self->topics[i];
@@ -319,8 +313,7 @@ s_topic_require (ef_config_t *self, const char *name)
 }
 
 static int
-s_load_topics (load_t *self, zconfig_t *parent)
-{
+s_load_topics (load_t *self, zconfig_t *parent) {
     for (zconfig_t *node = s_step (self, zconfig_child (parent)); node;
          node = s_step (self, zconfig_next (node))) {
         const char *name = zconfig_name (node);
@@ -352,8 +345,7 @@ s_load_topics (load_t *self, zconfig_t *parent)
 }
 
 static int
-s_load_root (load_t *self, zconfig_t *root)
-{
+s_load_root (load_t *self, zconfig_t *root) {
     for (zconfig_t *section = s_step (self, zconfig_child (root)); section;
          section = s_step (self, zconfig_next (section))) {
         if (strcmp (zconfig_name (section), "topic") == 0) {
@@ -377,8 +369,7 @@ s_load_root (load_t *self, zconfig_t *root)
 }
 
 int
-ef_config_load (ef_config_t *self, const char *path, char error[512])
-{
+ef_config_load (ef_config_t *self, const char *path, char error[512]) {
     char text[512] = "";
     load_t load = {.config = self, .path = path, .error = text};
     if (s_read_lines (path, &load.lines)) {
@@ -388,8 +379,8 @@ ef_config_load (ef_config_t *self, const char *path, char error[512])
     zconfig_t *root = zconfig_load (path);
     if (root == NULL) {
         free (load.lines.numbers);
-        snprintf (error, 512, "%.200s: isn't ZPL: expected \"name = value\" lines, nested by 4 spaces",
-                  path);
+        snprintf (error, 512,
+                  "%.200s: isn't ZPL: expected \"name = value\" lines, nested by 4 spaces", path);
         return -1;
     }
     int rc = s_load_root (&load, root);
@@ -402,8 +393,7 @@ ef_config_load (ef_config_t *self, const char *path, char error[512])
 }
 
 int
-ef_config_set (ef_config_t *self, const char *key, const char *value, char error[512])
-{
+ef_config_set (ef_config_t *self, const char *key, const char *value, char error[512]) {
     const setting_t *setting = s_find (s_server, COUNT (s_server), key);
     if (setting == NULL) {
         s_unknown (s_server, COUNT (s_server), key, error);
@@ -414,14 +404,15 @@ ef_config_set (ef_config_t *self, const char *key, const char *value, char error
 
 static int
 s_environment_of (const char *prefix, const setting_t *table, size_t count, void *base,
-                  char error[512])
-{
+                  char error[512]) {
     for (size_t i = 0; i < count; i++) {
         char name[128];
         char text[512];
         snprintf (name, sizeof name, "EVENTFLOW_%s_%s", prefix, table[i].name);
         for (char *at = name; *at; at++) {
-            *at = *at >= 'a' && *at <= 'z' ? (char) (*at - 32) : *at == '-' || *at == '.' ? '_' : *at;
+            *at = *at >= 'a' && *at <= 'z'   ? (char)(*at - 32)
+                  : *at == '-' || *at == '.' ? '_'
+                                             : *at;
         }
         const char *value = getenv (name);
         if (value && s_set (&table[i], base, value, text)) {
@@ -433,8 +424,7 @@ s_environment_of (const char *prefix, const setting_t *table, size_t count, void
 }
 
 int
-ef_config_environment (ef_config_t *self, char error[512])
-{
+ef_config_environment (ef_config_t *self, char error[512]) {
     int rc = s_environment_of ("SERVER", s_server, COUNT (s_server), self, error);
     for (uint32_t i = 0; rc == 0 && i < self->topic_count; i++) {
         char prefix[80];
@@ -447,35 +437,35 @@ ef_config_environment (ef_config_t *self, char error[512])
 }
 
 static bool
-s_is_local (const char *endpoint)
-{
-    return strncmp (endpoint, "tcp://127.", 10) == 0 || strncmp (endpoint, "tcp://[::1]:", 12) == 0 ||
+s_is_local (const char *endpoint) {
+    return strncmp (endpoint, "tcp://127.", 10) == 0 ||
+           strncmp (endpoint, "tcp://[::1]:", 12) == 0 ||
            strncmp (endpoint, "tcp://localhost:", 16) == 0 || strncmp (endpoint, "ipc://", 6) == 0;
 }
 
 int
-ef_config_check (const ef_config_t *self, char error[512])
-{
+ef_config_check (const ef_config_t *self, char error[512]) {
     const char *const endpoints[] = {self->ingress, self->front, self->back, self->admin,
                                      self->stats};
     for (size_t i = 0; i < COUNT (endpoints); i++) {
         if (!s_is_local (endpoints[i]) && !self->insecure) {
-            snprintf (error, 512,
-                      "%.200s isn't a loopback address: expected tcp://127.0.0.1:PORT or ipc://PATH, or "
-                      "--insecure where the network is trusted",
-                      endpoints[i]);
+            snprintf (
+                error, 512,
+                "%.200s isn't a loopback address: expected tcp://127.0.0.1:PORT or ipc://PATH, or "
+                "--insecure where the network is trusted",
+                endpoints[i]);
             return -1;
         }
     }
     if (self->max_event > self->max_message) {
-        snprintf (error, 512, "max_event is larger than max_message: expected an event to fit a message");
+        snprintf (error, 512,
+                  "max_event is larger than max_message: expected an event to fit a message");
         return -1;
     }
     for (uint32_t i = 0; i < self->topic_count; i++) {
         const ef_config_topic_t *topic = &self->topics[i];
         if (topic->pool.command[0] && topic->pool.min > topic->pool.max) {
-            snprintf (error, 512, "topic/%s/pool: expected min at or below max",
-                      topic->topic.name);
+            snprintf (error, 512, "topic/%s/pool: expected min at or below max", topic->topic.name);
             return -1;
         }
     }
@@ -483,8 +473,7 @@ ef_config_check (const ef_config_t *self, char error[512])
 }
 
 void
-ef_config_init (ef_config_t *self)
-{
+ef_config_init (ef_config_t *self) {
     static const char *const names[] = {"api", "db", "email"};
     memset (self, 0, sizeof *self);
     strcpy (self->name, "eventflow");
@@ -518,13 +507,12 @@ ef_config_init (ef_config_t *self)
         .pool = {.min = 0, .max = 4, .credit = 5, .idle_ms = 30000, .cooldown_ms = 1000},
     };
     for (size_t i = 0; i < COUNT (names); i++) {
-        (void) s_topic_require (self, names[i]); /* it is there now, with the defaults */
+        (void)s_topic_require (self, names[i]); /* it is there now, with the defaults */
     }
 }
 
 void
-ef_config_free (ef_config_t *self)
-{
+ef_config_free (ef_config_t *self) {
     free (self->topics);
     self->topics = NULL;
     self->topic_count = 0;

@@ -12,8 +12,8 @@ typedef struct {
     char command[EF_POOL_COMMAND_MAX]; /* run by /bin/sh -c; empty: no pool */
     uint32_t min;
     uint32_t max;
-    uint32_t credit;     /* told to each worker as EVENTFLOW_CREDIT */
-    uint32_t idle_ms;    /* a worker above min that is idle so long goes */
+    uint32_t credit;      /* told to each worker as EVENTFLOW_CREDIT */
+    uint32_t idle_ms;     /* a worker above min that is idle so long goes */
     uint32_t cooldown_ms; /* between two changes */
 } ef_pool_config_t;
 
@@ -24,7 +24,7 @@ typedef struct {
 
 typedef struct {
     char name[64];
-    char data[1024];     /* directory */
+    char data[1024]; /* directory */
     char ingress[256];
     char front[256];
     char back[256];
@@ -49,7 +49,8 @@ typedef struct {
 void ef_config_init (ef_config_t *self);
 void ef_config_free (ef_config_t *self);
 
-/* Reads a file over what is set already. 0, or -1 and `error` names file, line and what was expected. */
+/* Reads a file over what is set already. 0, or -1 and `error` names file, line and what was
+ * expected. */
 EF_MUST_USE int ef_config_load (ef_config_t *self, const char *path, char error[512]);
 
 /* EVENTFLOW_<SECTION>_<KEY>, as in EVENTFLOW_SERVER_FRONT. */

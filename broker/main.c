@@ -25,12 +25,14 @@ static const char s_help[] =
     "(EVENTFLOW_SERVER_DATA=...), then flags; the keys are those of the file's server section.\n"
     "\n"
     "examples:\n"
-    "  eventflowd                                   defaults: topics api, db, email; ./eventflow-data\n"
+    "  eventflowd                                   defaults: topics api, db, email; "
+    "./eventflow-data\n"
     "  eventflowd --config eventflow.cfg --check    judge a configuration and say what is wrong\n"
     "  eventflowd --data /var/lib/eventflow --front tcp://127.0.0.1:6551\n"
     "\n"
     "signals: TERM, INT: finish what is in flight (10 s), then end; a second one: end now\n"
-    "exit: 0 ended cleanly, 2 wrong usage, 74 disk failed or damaged, 75 another broker has the data,\n"
+    "exit: 0 ended cleanly, 2 wrong usage, 74 disk failed or damaged, 75 another broker has the "
+    "data,\n"
     "      78 wrong configuration\n";
 
 typedef struct {
@@ -49,11 +51,11 @@ typedef struct {
     ef_router_t *router;
     pthread_t router_thread;
     int router_status;
+    uint32_t grace_ms; /* what workers get at the end */
 } broker_t;
 
 static int
-s_read_flags (broker_t *self, int argc, char **argv, char error[512])
-{
+s_read_flags (broker_t *self, int argc, char **argv, char error[512]) {
     for (int i = 1; i < argc; i++) {
         const char *flag = argv[i];
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -82,8 +84,7 @@ s_read_flags (broker_t *self, int argc, char **argv, char error[512])
 }
 
 static int
-s_configure (broker_t *self, int argc, char **argv, char error[512])
-{
+s_configure (broker_t *self, int argc, char **argv, char error[512]) {
     ef_config_init (&self->config);
     for (int i = 1; i + 1 < argc; i++) {
         self->file = strcmp (argv[i], "--config") == 0 ? argv[i + 1] : self->file;
@@ -102,20 +103,17 @@ s_configure (broker_t *self, int argc, char **argv, char error[512])
 }
 
 static int
-s_replay (void *arg, const ef_record_t *record)
-{
+s_replay (void *arg, const ef_record_t *record) {
     return ef_core_replay (arg, record);
 }
 
 static void
-s_replay_dead (void *arg, const char *topic, uint64_t m)
-{
+s_replay_dead (void *arg, const char *topic, uint64_t m) {
     ef_core_replay_dead (arg, topic, m);
 }
 
 static int
-s_open_journal (broker_t *self, char error[512])
-{
+s_open_journal (broker_t *self, char error[512]) {
     char path[1200];
     int rc;
     snprintf (path, sizeof path, "%s/journal", self->config.data);
@@ -138,7 +136,7 @@ s_open_journal (broker_t *self, char error[512])
     }
     if (report.torn_bytes) {
         ef_log (EF_LOG_WARNING, "journal.torn", "segment=%u offset=%u bytes=%llu confirmed=0",
-                report.torn_segment, report.torn_offset, (unsigned long long) report.torn_bytes);
+                report.torn_segment, report.torn_offset, (unsigned long long)report.torn_bytes);
     }
     snprintf (path, sizeof path, "%s/dead", self->config.data);
     self->dead = ef_dead_letters_new (path, s_replay_dead, core, error);
@@ -148,29 +146,28 @@ s_open_journal (broker_t *self, char error[512])
     ef_core_start (core, ef_wal_epoch (self->journal.wal), ef_wal_oldest (self->journal.wal),
                    ef_wal_newest (self->journal.wal));
     ef_log (EF_LOG_INFO, "journal.replayed", "segments=%u records=%llu bytes=%llu ms=%llu epoch=%u",
-            report.segments, (unsigned long long) report.records, (unsigned long long) report.bytes,
-            (unsigned long long) (ef_mono_ms () - start), ef_wal_epoch (self->journal.wal));
+            report.segments, (unsigned long long)report.records, (unsigned long long)report.bytes,
+            (unsigned long long)(ef_mono_ms () - start), ef_wal_epoch (self->journal.wal));
     return 0;
 }
 
 static void *
-s_run_router (void *arg)
-{
+s_run_router (void *arg) {
     broker_t *self = arg;
     self->router_status = ef_router_run (self->router);
-    (void) kill (getpid (), SIGUSR2); /* wakes main, which waits for signals alone */
+    (void)kill (getpid (), SIGUSR2); /* wakes main, which waits for signals alone */
     return NULL;
 }
 
 static int
-s_start (broker_t *self, char error[512])
-{
+s_start (broker_t *self, char error[512]) {
     int rc = ef_waker_init (&self->waker);
     ef_assert (rc == 0);
     rc = ef_storage_lock (self->config.data);
     if (rc) {
-        snprintf (error, 512, rc == -EWOULDBLOCK ? "%.300s: another broker works on this directory"
-                                                 : "%.300s: can't be locked",
+        snprintf (error, 512,
+                  rc == -EWOULDBLOCK ? "%.300s: another broker works on this directory"
+                                     : "%.300s: can't be locked",
                   self->config.data);
         return rc == -EWOULDBLOCK ? EXIT_TEMPORARY : EXIT_IO;
     }
@@ -181,9 +178,9 @@ s_start (broker_t *self, char error[512])
         return EXIT_IO;
     }
     self->scaler = ef_scaler_new (&self->config);
-    ef_router_parts_t parts = {&self->config, self->context, &self->journal, &self->reader,
-                               &self->retry,  NULL,          self->monitor,  self->scaler,
-                               &self->waker};
+    ef_router_parts_t parts = {&self->config, self->context, &self->journal,
+                               &self->reader, &self->retry,  NULL,
+                               self->monitor, self->scaler,  &self->waker};
     self->router = ef_router_new (&parts);
     rc = s_open_journal (self, error);
     if (rc) {
@@ -209,20 +206,20 @@ s_start (broker_t *self, char error[512])
 
 /* Waits until the router has ended, passing signals on. */
 static void
-s_wait (broker_t *self, int signals)
-{
+s_wait (broker_t *self, int signals) {
     bool is_told = false;
     for (;;) {
         struct signalfd_siginfo info;
         ssize_t got = read (signals, &info, sizeof info);
-        if (got != (ssize_t) sizeof info) {
+        if (got != (ssize_t)sizeof info) {
             continue;
         }
-        if (info.ssi_signo == SIGUSR2 && info.ssi_pid == (uint32_t) getpid ()) {
+        if (info.ssi_signo == SIGUSR2 && info.ssi_pid == (uint32_t)getpid ()) {
             return;
         }
         if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
-            ef_router_stop (self->router, is_told ? 0 : GRACE_MS);
+            self->grace_ms = is_told ? 0 : GRACE_MS;
+            ef_router_stop (self->router, self->grace_ms);
             is_told = true;
         }
     }
@@ -230,10 +227,9 @@ s_wait (broker_t *self, int signals)
 
 /* The reverse of the start; each part tolerates never having been started. */
 static void
-s_end (broker_t *self)
-{
+s_end (broker_t *self) {
     if (self->scaler) {
-        ef_scaler_stop_workers (self->scaler, self->router_status ? 0 : GRACE_MS);
+        ef_scaler_stop_workers (self->scaler, self->router_status ? 0 : self->grace_ms);
     }
     ef_scaler_destroy (&self->scaler);
     ef_monitor_destroy (&self->monitor);
@@ -253,8 +249,7 @@ s_end (broker_t *self)
 }
 
 int
-main (int argc, char **argv)
-{
+main (int argc, char **argv) {
     if (argc == 4 && strcmp (argv[1], "--launch") == 0) {
         ef_launch (argv[2], argv[3]);
     }
@@ -269,11 +264,11 @@ main (int argc, char **argv)
             return 0;
         }
     }
-    static broker_t broker;
+    static broker_t broker = {.grace_ms = GRACE_MS};
     char error[512] = "";
     sigset_t all;
     sigfillset (&all);
-    (void) pthread_sigmask (SIG_BLOCK, &all, NULL); /* before the first thread; can't fail */
+    (void)pthread_sigmask (SIG_BLOCK, &all, NULL); /* before the first thread; can't fail */
     int signals = signalfd (-1, &all, SFD_CLOEXEC);
     int status = s_configure (&broker, argc, argv, error);
     if (status || broker.checks_only) {
@@ -288,7 +283,7 @@ main (int argc, char **argv)
                 broker.config.front, broker.config.ingress, broker.config.back, broker.config.admin,
                 broker.config.stats);
         s_wait (&broker, signals);
-        (void) pthread_join (broker.router_thread, NULL); /* a thread of our own */
+        (void)pthread_join (broker.router_thread, NULL); /* a thread of our own */
         status = broker.router_status;
         ef_log (EF_LOG_INFO, "broker.end", "status=%d", status);
     } else {

@@ -14,7 +14,7 @@ _Noreturn void ef_assert_failed (const char *expression, const char *file, int l
         }                                                                                          \
     } while (0)
 
-#define EF_MUST_USE __attribute__ ((warn_unused_result))
+#define EF_MUST_USE          __attribute__ ((warn_unused_result))
 #define EF_PRINTF(at, first) __attribute__ ((format (printf, at, first)))
 
 #endif

@@ -24,15 +24,13 @@ void ef_buf_free (ef_buf_t *self);
 void ef_buf_grow (ef_buf_t *self, size_t bytes);
 
 static inline void
-ef_buf_clear (ef_buf_t *self)
-{
+ef_buf_clear (ef_buf_t *self) {
     self->size = 0;
 }
 
 /* Reserves `bytes` at the end and returns where they begin; they count as written. */
 static inline uint8_t *
-ef_buf_add (ef_buf_t *self, size_t bytes)
-{
+ef_buf_add (ef_buf_t *self, size_t bytes) {
     if (__builtin_expect (self->capacity - self->size < bytes, 0)) {
         ef_buf_grow (self, bytes);
     }
@@ -42,8 +40,7 @@ ef_buf_add (ef_buf_t *self, size_t bytes)
 }
 
 static inline void
-ef_buf_put (ef_buf_t *self, const void *bytes, size_t size)
-{
+ef_buf_put (ef_buf_t *self, const void *bytes, size_t size) {
     if (size > 0) {
         memcpy (ef_buf_add (self, size), bytes, size);
     }
@@ -73,8 +70,7 @@ void ef_put_close_map (ef_buf_t *self, size_t mark, uint32_t count);
 
 /* How many bytes ef_put_uint takes. */
 static inline unsigned
-ef_uint_size (uint64_t value)
-{
+ef_uint_size (uint64_t value) {
     return value < 128 ? 1 : value < 256 ? 2 : value < 65536 ? 3 : value <= UINT32_MAX ? 5 : 9;
 }
 

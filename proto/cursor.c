@@ -12,19 +12,18 @@ typedef struct {
 
 static const head_t s_heads[32] = {
     /* 0xc0 to 0xdf */
-    {EF_TYPE_NIL, 0},   {EF_TYPE_NONE, 0},  {EF_TYPE_BOOL, 0}, {EF_TYPE_BOOL, 0},
-    {EF_TYPE_BIN, 1},   {EF_TYPE_BIN, 2},   {EF_TYPE_BIN, 4},  {EF_TYPE_EXT, 1},
+    {EF_TYPE_NIL, 0},   {EF_TYPE_NONE, 0},  {EF_TYPE_BOOL, 0},  {EF_TYPE_BOOL, 0},
+    {EF_TYPE_BIN, 1},   {EF_TYPE_BIN, 2},   {EF_TYPE_BIN, 4},   {EF_TYPE_EXT, 1},
     {EF_TYPE_EXT, 2},   {EF_TYPE_EXT, 4},   {EF_TYPE_FLOAT, 4}, {EF_TYPE_FLOAT, 8},
-    {EF_TYPE_INT, 1},   {EF_TYPE_INT, 2},   {EF_TYPE_INT, 4},  {EF_TYPE_INT, 8},
-    {EF_TYPE_INT, 1},   {EF_TYPE_INT, 2},   {EF_TYPE_INT, 4},  {EF_TYPE_INT, 8},
-    {EF_TYPE_EXT, 0},   {EF_TYPE_EXT, 0},   {EF_TYPE_EXT, 0},  {EF_TYPE_EXT, 0},
-    {EF_TYPE_EXT, 0},   {EF_TYPE_STR, 1},   {EF_TYPE_STR, 2},  {EF_TYPE_STR, 4},
-    {EF_TYPE_ARRAY, 2}, {EF_TYPE_ARRAY, 4}, {EF_TYPE_MAP, 2},  {EF_TYPE_MAP, 4},
+    {EF_TYPE_INT, 1},   {EF_TYPE_INT, 2},   {EF_TYPE_INT, 4},   {EF_TYPE_INT, 8},
+    {EF_TYPE_INT, 1},   {EF_TYPE_INT, 2},   {EF_TYPE_INT, 4},   {EF_TYPE_INT, 8},
+    {EF_TYPE_EXT, 0},   {EF_TYPE_EXT, 0},   {EF_TYPE_EXT, 0},   {EF_TYPE_EXT, 0},
+    {EF_TYPE_EXT, 0},   {EF_TYPE_STR, 1},   {EF_TYPE_STR, 2},   {EF_TYPE_STR, 4},
+    {EF_TYPE_ARRAY, 2}, {EF_TYPE_ARRAY, 4}, {EF_TYPE_MAP, 2},   {EF_TYPE_MAP, 4},
 };
 
 static inline uint64_t
-s_be (const uint8_t *at, unsigned width)
-{
+s_be (const uint8_t *at, unsigned width) {
     uint64_t value = 0;
     for (unsigned i = 0; i < width; i++) {
         value = value << 8 | at[i];
@@ -32,19 +31,18 @@ s_be (const uint8_t *at, unsigned width)
     return value;
 }
 
-/* Reads one head. `value`: for containers, str, bin and ext the count or length; for numbers the raw
-   bits. `body`: bytes behind the head that belong to this value itself, not to its children. */
+/* Reads one head. `value`: for containers, str, bin and ext the count or length; for numbers the
+   raw bits. `body`: bytes behind the head that belong to this value itself, not to its children. */
 typedef struct {
     ef_type_t type;
     uint8_t code;
-    unsigned head;  /* bytes of the head */
+    unsigned head; /* bytes of the head */
     uint64_t value;
     uint64_t body;
 } item_t;
 
 static inline int
-s_head (const ef_cursor_t *self, item_t *item)
-{
+s_head (const ef_cursor_t *self, item_t *item) {
     size_t left = ef_cursor_left (self);
     if (left == 0) {
         return -1;
@@ -55,7 +53,7 @@ s_head (const ef_cursor_t *self, item_t *item)
     item->body = 0;
     if (code < 0x80 || code >= 0xe0) {
         item->type = EF_TYPE_INT;
-        item->value = (uint64_t) (int64_t) (int8_t) code;
+        item->value = (uint64_t)(int64_t)(int8_t)code;
         return 0;
     }
     if (code < 0xc0) {
@@ -68,7 +66,7 @@ s_head (const ef_cursor_t *self, item_t *item)
     if (head.type == EF_TYPE_NONE || left < 1u + head.width) {
         return -1;
     }
-    item->type = (ef_type_t) head.type;
+    item->type = (ef_type_t)head.type;
     item->head = 1u + head.width;
     item->value = s_be (self->at + 1, head.width);
     if (item->type == EF_TYPE_STR || item->type == EF_TYPE_BIN) {
@@ -81,8 +79,7 @@ s_head (const ef_cursor_t *self, item_t *item)
 }
 
 ef_type_t
-ef_peek (const ef_cursor_t *self)
-{
+ef_peek (const ef_cursor_t *self) {
     if (self->at >= self->end) {
         return EF_TYPE_NONE;
     }
@@ -93,18 +90,16 @@ ef_peek (const ef_cursor_t *self)
     if (code < 0xc0) {
         return code < 0x90 ? EF_TYPE_MAP : code < 0xa0 ? EF_TYPE_ARRAY : EF_TYPE_STR;
     }
-    return (ef_type_t) s_heads[code - 0xc0].type;
+    return (ef_type_t)s_heads[code - 0xc0].type;
 }
 
 static inline void
-s_take (ef_cursor_t *self, const item_t *item)
-{
+s_take (ef_cursor_t *self, const item_t *item) {
     self->at += item->head + item->body;
 }
 
 int
-ef_get_nil (ef_cursor_t *self)
-{
+ef_get_nil (ef_cursor_t *self) {
     if (self->at >= self->end || self->at[0] != 0xc0) {
         return -1;
     }
@@ -113,8 +108,7 @@ ef_get_nil (ef_cursor_t *self)
 }
 
 int
-ef_get_bool (ef_cursor_t *self, bool *value)
-{
+ef_get_bool (ef_cursor_t *self, bool *value) {
     if (self->at >= self->end || (self->at[0] & 0xfe) != 0xc2) {
         return -1;
     }
@@ -125,19 +119,17 @@ ef_get_bool (ef_cursor_t *self, bool *value)
 
 /* Signed forms are 0xd0 to 0xd3 and the negative fixint. */
 static int64_t
-s_sign (const item_t *item)
-{
+s_sign (const item_t *item) {
     unsigned bits = 8 * (item->head - 1);
     if (bits == 0 || bits == 64) {
-        return (int64_t) item->value;
+        return (int64_t)item->value;
     }
     uint64_t sign = 1ull << (bits - 1);
-    return (int64_t) ((item->value ^ sign) - sign);
+    return (int64_t)((item->value ^ sign) - sign);
 }
 
 int
-ef_get_uint (ef_cursor_t *self, uint64_t *value)
-{
+ef_get_uint (ef_cursor_t *self, uint64_t *value) {
     item_t item;
     if (s_head (self, &item) || item.type != EF_TYPE_INT) {
         return -1;
@@ -147,14 +139,13 @@ ef_get_uint (ef_cursor_t *self, uint64_t *value)
     if (number < 0) {
         return -1;
     }
-    *value = is_signed ? (uint64_t) number : item.value;
+    *value = is_signed ? (uint64_t)number : item.value;
     s_take (self, &item);
     return 0;
 }
 
 int
-ef_get_int (ef_cursor_t *self, int64_t *value)
-{
+ef_get_int (ef_cursor_t *self, int64_t *value) {
     item_t item;
     if (s_head (self, &item) || item.type != EF_TYPE_INT) {
         return -1;
@@ -163,23 +154,22 @@ ef_get_int (ef_cursor_t *self, int64_t *value)
     if (!is_signed && item.value > INT64_MAX) {
         return -1;
     }
-    *value = is_signed ? s_sign (&item) : (int64_t) item.value;
+    *value = is_signed ? s_sign (&item) : (int64_t)item.value;
     s_take (self, &item);
     return 0;
 }
 
 int
-ef_get_double (ef_cursor_t *self, double *value)
-{
+ef_get_double (ef_cursor_t *self, double *value) {
     item_t item;
     if (s_head (self, &item) || item.type != EF_TYPE_FLOAT) {
         return -1;
     }
     if (item.code == 0xca) {
-        uint32_t bits = (uint32_t) item.value;
+        uint32_t bits = (uint32_t)item.value;
         float single;
         memcpy (&single, &bits, 4);
-        *value = (double) single;
+        *value = (double)single;
     } else {
         memcpy (value, &item.value, 8);
     }
@@ -189,8 +179,7 @@ ef_get_double (ef_cursor_t *self, double *value)
 
 /* A child takes at least one byte, so a count beyond the bytes left is a lie. */
 static int
-s_get_count (ef_cursor_t *self, ef_type_t type, unsigned per_child, uint32_t *count)
-{
+s_get_count (ef_cursor_t *self, ef_type_t type, unsigned per_child, uint32_t *count) {
     item_t item;
     if (s_head (self, &item) || item.type != type) {
         return -1;
@@ -198,66 +187,59 @@ s_get_count (ef_cursor_t *self, ef_type_t type, unsigned per_child, uint32_t *co
     if (item.value * per_child > ef_cursor_left (self) - item.head) {
         return -1;
     }
-    *count = (uint32_t) item.value;
+    *count = (uint32_t)item.value;
     self->at += item.head;
     return 0;
 }
 
 int
-ef_get_array (ef_cursor_t *self, uint32_t *count)
-{
+ef_get_array (ef_cursor_t *self, uint32_t *count) {
     return s_get_count (self, EF_TYPE_ARRAY, 1, count);
 }
 
 int
-ef_get_map (ef_cursor_t *self, uint32_t *count)
-{
+ef_get_map (ef_cursor_t *self, uint32_t *count) {
     return s_get_count (self, EF_TYPE_MAP, 2, count);
 }
 
 static int
-s_get_span (ef_cursor_t *self, bool bin_too, ef_span_t *span)
-{
+s_get_span (ef_cursor_t *self, bool bin_too, ef_span_t *span) {
     item_t item;
     if (s_head (self, &item) ||
         !(item.type == EF_TYPE_STR || (bin_too && item.type == EF_TYPE_BIN))) {
         return -1;
     }
-    span->data = (const char *) self->at + item.head;
-    span->size = (uint32_t) item.value;
+    span->data = (const char *)self->at + item.head;
+    span->size = (uint32_t)item.value;
     s_take (self, &item);
     return 0;
 }
 
 int
-ef_get_str (ef_cursor_t *self, ef_span_t *span)
-{
+ef_get_str (ef_cursor_t *self, ef_span_t *span) {
     return s_get_span (self, false, span);
 }
 
 int
-ef_get_bytes (ef_cursor_t *self, ef_span_t *span)
-{
+ef_get_bytes (ef_cursor_t *self, ef_span_t *span) {
     return s_get_span (self, true, span);
 }
 
 int
-ef_get_ext (ef_cursor_t *self, int8_t *type, ef_span_t *span)
-{
+ef_get_ext (ef_cursor_t *self, int8_t *type, ef_span_t *span) {
     item_t item;
     if (s_head (self, &item) || item.type != EF_TYPE_EXT) {
         return -1;
     }
-    *type = (int8_t) self->at[item.head];
-    span->data = (const char *) self->at + item.head + 1;
-    span->size = (uint32_t) item.value;
+    *type = (int8_t)self->at[item.head];
+    span->data = (const char *)self->at + item.head + 1;
+    span->size = (uint32_t)item.value;
     s_take (self, &item);
     return 0;
 }
 
 int
-ef_skip (ef_cursor_t *self)
-{
+ef_skip (ef_cursor_t *self) {
     ef_cursor_t cursor = *self;
     uint64_t open[EF_NESTING_MAX]; /* values still to pass in each container */
     unsigned depth = 0;
@@ -286,8 +268,7 @@ ef_skip (ef_cursor_t *self)
 }
 
 void
-ef_span_copy (ef_span_t span, char *text, size_t size)
-{
+ef_span_copy (ef_span_t span, char *text, size_t size) {
     ef_assert (size > 0);
     size_t bytes = span.size < size - 1 ? span.size : size - 1;
     if (bytes > 0) {

@@ -1,8 +1,8 @@
 /* A bounded reader of MessagePack: no tree, no allocation. SPDX-License-Identifier: MIT
 
    Role: reads what peers send, in place. Every call either takes exactly one head or value and
-   returns 0, or returns -1 and leaves the cursor where it was. It never reads at or past `end`, and a
-   claimed count is checked against the bytes that are left before anybody may believe it. */
+   returns 0, or returns -1 and leaves the cursor where it was. It never reads at or past `end`, and
+   a claimed count is checked against the bytes that are left before anybody may believe it. */
 #ifndef EF_CURSOR_H
 #define EF_CURSOR_H
 
@@ -38,16 +38,14 @@ typedef struct {
 } ef_span_t;
 
 static inline ef_cursor_t
-ef_cursor (const void *data, size_t size)
-{
-    ef_cursor_t self = {(const uint8_t *) data, (const uint8_t *) data + size};
+ef_cursor (const void *data, size_t size) {
+    ef_cursor_t self = {(const uint8_t *)data, (const uint8_t *)data + size};
     return self;
 }
 
 static inline size_t
-ef_cursor_left (const ef_cursor_t *self)
-{
-    return (size_t) (self->end - self->at);
+ef_cursor_left (const ef_cursor_t *self) {
+    return (size_t)(self->end - self->at);
 }
 
 /* What comes next, without taking it. */
@@ -68,8 +66,7 @@ EF_MUST_USE int ef_get_ext (ef_cursor_t *self, int8_t *type, ef_span_t *span);
 EF_MUST_USE int ef_skip (ef_cursor_t *self);
 
 static inline bool
-ef_span_is (ef_span_t span, const char *text)
-{
+ef_span_is (ef_span_t span, const char *text) {
     size_t size = strlen (text);
     return span.size == size && memcmp (span.data, text, size) == 0;
 }

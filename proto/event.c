@@ -7,8 +7,7 @@
 static const char s_hex[] = "0123456789abcdef";
 
 bool
-ef_topic_is_valid (const char *name, size_t size)
-{
+ef_topic_is_valid (const char *name, size_t size) {
     static const char suffix[] = "_deadletter";
     size_t suffix_size = sizeof suffix - 1;
     if (size == 0 || size > EF_TOPIC_MAX) {
@@ -26,8 +25,7 @@ ef_topic_is_valid (const char *name, size_t size)
 
 /* One key of meta. Where a known key has another type than its own, `why` says so. */
 static int
-s_read_meta_key (ef_cursor_t *cursor, ef_span_t key, ef_event_t *event, const char **why)
-{
+s_read_meta_key (ef_cursor_t *cursor, ef_span_t key, ef_event_t *event, const char **why) {
     static const struct {
         const char *name;
         size_t span;   /* offset of a span in ef_event_t, or 0 */
@@ -52,11 +50,11 @@ s_read_meta_key (ef_cursor_t *cursor, ef_span_t key, ef_event_t *event, const ch
         }
         int rc;
         if (keys[i].span) {
-            ef_span_t *span = (ef_span_t *) (void *) ((char *) event + keys[i].span);
+            ef_span_t *span = (ef_span_t *)(void *)((char *)event + keys[i].span);
             rc = keys[i].bin_too ? ef_get_bytes (cursor, span) : ef_get_str (cursor, span);
             rc = rc == 0 && keys[i].bin_too && span->size > EF_ID_MAX ? 1 : rc;
         } else {
-            int64_t *number = (int64_t *) (void *) ((char *) event + keys[i].number);
+            int64_t *number = (int64_t *)(void *)((char *)event + keys[i].number);
             rc = ef_get_int (cursor, number);
             rc = rc == 0 && *number < 0 ? 1 : rc;
         }
@@ -70,15 +68,14 @@ s_read_meta_key (ef_cursor_t *cursor, ef_span_t key, ef_event_t *event, const ch
         return -1;
     }
     if (ef_span_is (key, "on_dead")) {
-        event->on_dead.data = (const char *) start;
-        event->on_dead.size = (uint32_t) (cursor->at - start);
+        event->on_dead.data = (const char *)start;
+        event->on_dead.size = (uint32_t)(cursor->at - start);
     }
     return 0;
 }
 
 static int
-s_read_meta (ef_cursor_t *cursor, ef_event_t *event, const char **why)
-{
+s_read_meta (ef_cursor_t *cursor, ef_event_t *event, const char **why) {
     const uint8_t *start = cursor->at;
     uint32_t count;
     if (ef_get_map (cursor, &count)) {
@@ -89,22 +86,24 @@ s_read_meta (ef_cursor_t *cursor, ef_event_t *event, const char **why)
         ef_span_t key;
         if (ef_get_str (cursor, &key)) {
             *why = "a key of meta must be a str";
-            if (ef_skip (cursor) || ef_skip (cursor)) {
-                return -1;
+            if (ef_skip (cursor)) {
+                return -1; /* the key that is none */
+            }
+            if (ef_skip (cursor)) {
+                return -1; /* its value */
             }
         } else if (s_read_meta_key (cursor, key, event, why)) {
             return -1;
         }
     }
-    event->meta.data = (const char *) start;
-    event->meta.size = (uint32_t) (cursor->at - start);
+    event->meta.data = (const char *)start;
+    event->meta.size = (uint32_t)(cursor->at - start);
     return 0;
 }
 
 /* Topic and id: str, nil, and for the id bin. */
 static int
-s_read_names (ef_cursor_t *cursor, ef_event_t *event, const char **why)
-{
+s_read_names (ef_cursor_t *cursor, ef_event_t *event, const char **why) {
     if (ef_get_nil (cursor) && ef_get_str (cursor, &event->topic)) {
         *why = "the topic must be a str or nil";
         if (ef_skip (cursor)) {
@@ -122,8 +121,7 @@ s_read_names (ef_cursor_t *cursor, ef_event_t *event, const char **why)
 }
 
 ef_status_t
-ef_event_read (ef_cursor_t *cursor, ef_event_t *event, const char **why)
-{
+ef_event_read (ef_cursor_t *cursor, ef_event_t *event, const char **why) {
     static const ef_event_t empty = {
         .time_ms = -1, .at_ms = -1, .delay_ms = -1, .ttl_ms = -1, .schema = -1};
     *event = empty;
@@ -134,7 +132,7 @@ ef_event_read (ef_cursor_t *cursor, ef_event_t *event, const char **why)
         *why = "an event is an array [topic, id, payload] or [topic, id, payload, meta]";
         return ef_skip (cursor) ? EF_BAD_FRAME : EF_BAD_EVENT;
     }
-    event->fields = (uint8_t) fields;
+    event->fields = (uint8_t)fields;
     if (s_read_names (&at, event, why)) {
         return EF_BAD_FRAME;
     }
@@ -142,39 +140,37 @@ ef_event_read (ef_cursor_t *cursor, ef_event_t *event, const char **why)
     if (ef_skip (&at)) {
         return EF_BAD_FRAME;
     }
-    event->payload.data = (const char *) payload;
-    event->payload.size = (uint32_t) (at.at - payload);
+    event->payload.data = (const char *)payload;
+    event->payload.size = (uint32_t)(at.at - payload);
     if (fields == 4 && s_read_meta (&at, event, why)) {
         return EF_BAD_FRAME;
     }
-    event->tail.data = (const char *) payload;
-    event->tail.size = (uint32_t) (at.at - payload);
-    event->raw.data = (const char *) cursor->at;
-    event->raw.size = (uint32_t) (at.at - cursor->at);
+    event->tail.data = (const char *)payload;
+    event->tail.size = (uint32_t)(at.at - payload);
+    event->raw.data = (const char *)cursor->at;
+    event->raw.size = (uint32_t)(at.at - cursor->at);
     cursor->at = at.at;
     return *why ? EF_BAD_EVENT : EF_OK;
 }
 
 void
-ef_uuid7 (uint8_t id[16], uint64_t unix_ms, const uint64_t random[2])
-{
+ef_uuid7 (uint8_t id[16], uint64_t unix_ms, const uint64_t random[2]) {
     memcpy (id, random, 16);
     for (unsigned i = 0; i < 6; i++) {
-        id[i] = (uint8_t) (unix_ms >> (40 - 8 * i));
+        id[i] = (uint8_t)(unix_ms >> (40 - 8 * i));
     }
-    id[6] = (uint8_t) (0x70 | (id[6] & 0x0f));
-    id[8] = (uint8_t) (0x80 | (id[8] & 0x3f));
+    id[6] = (uint8_t)(0x70 | (id[6] & 0x0f));
+    id[8] = (uint8_t)(0x80 | (id[8] & 0x3f));
     id[14] = id[15] = 0;
 }
 
 void
-ef_uuid_text (const uint8_t base[16], uint32_t index, char text[37])
-{
+ef_uuid_text (const uint8_t base[16], uint32_t index, char text[37]) {
     uint8_t id[16];
     memcpy (id, base, 16);
     for (unsigned i = 15; index > 0 && i > 8; i--) {
         uint32_t sum = id[i] + (index & 0xff);
-        id[i] = (uint8_t) sum;
+        id[i] = (uint8_t)sum;
         index = (index >> 8) + (sum >> 8);
     }
     char *at = text;

@@ -10,27 +10,27 @@
 /* A view into the bytes of one event; everything is borrowed from the input. A span whose data is
    NULL was nil or absent, an absent number is negative. */
 typedef struct {
-    ef_span_t raw;     /* the whole event */
+    ef_span_t raw; /* the whole event */
     ef_span_t topic;
     ef_span_t id;
-    ef_span_t tail;    /* payload and meta, the part that is stored and sent as it came */
+    ef_span_t tail; /* payload and meta, the part that is stored and sent as it came */
     ef_span_t payload;
-    ef_span_t meta;    /* the map with its head */
+    ef_span_t meta; /* the map with its head */
     ef_span_t type;
     ef_span_t key;
     ef_span_t user;
     ef_span_t downstream;
     ef_span_t on_dead;
-    int64_t time_ms;   /* the producer's dispatch date, ms since 1970 */
-    int64_t at_ms;     /* not before, ms since 1970 */
+    int64_t time_ms; /* the producer's dispatch date, ms since 1970 */
+    int64_t at_ms;   /* not before, ms since 1970 */
     int64_t delay_ms;
     int64_t ttl_ms;
     int64_t schema;
-    uint8_t fields;    /* 3 or 4 */
+    uint8_t fields; /* 3 or 4 */
 } ef_event_t;
 
-/* Reads the next event. EF_OK; EF_BAD_EVENT: `*why` says what was expected, the cursor stands behind
-   the value; EF_BAD_FRAME: the bytes can't be read on. `*why` is static. */
+/* Reads the next event. EF_OK; EF_BAD_EVENT: `*why` says what was expected, the cursor stands
+   behind the value; EF_BAD_FRAME: the bytes can't be read on. `*why` is static. */
 EF_MUST_USE ef_status_t ef_event_read (ef_cursor_t *cursor, ef_event_t *event, const char **why);
 
 /* 1 to 53 of a-z A-Z 0-9 . _ -, beginning with a letter or digit, not ending in _deadletter. */

@@ -6,14 +6,12 @@
 #include <stdio.h>
 
 static void
-s_text (ef_buf_t *out, const char *text)
-{
+s_text (ef_buf_t *out, const char *text) {
     ef_buf_put (out, text, strlen (text));
 }
 
 static void
-s_date (ef_buf_t *out, const char *key, uint64_t ms)
-{
+s_date (ef_buf_t *out, const char *key, uint64_t ms) {
     char date[25];
     ef_rfc3339 (ms, date);
     s_text (out, key);
@@ -21,8 +19,7 @@ s_date (ef_buf_t *out, const char *key, uint64_t ms)
 }
 
 static int
-s_print_span (ef_buf_t *out, const char *key, ef_span_t value)
-{
+s_print_span (ef_buf_t *out, const char *key, ef_span_t value) {
     s_text (out, key);
     ef_cursor_t cursor = ef_cursor (value.data, value.size);
     return ef_json_print (out, &cursor);
@@ -30,8 +27,7 @@ s_print_span (ef_buf_t *out, const char *key, ef_span_t value)
 
 /* One attempt: [code, text, trace, ms, worker]. */
 static int
-s_print_error (ef_buf_t *out, ef_cursor_t *cursor)
-{
+s_print_error (ef_buf_t *out, ef_cursor_t *cursor) {
     static const char *const keys[] = {"{\"status_code\":", ",\"message\":", ",\"stack_trace\":"};
     uint32_t count;
     uint64_t ms = 0;
@@ -57,8 +53,7 @@ s_print_error (ef_buf_t *out, ef_cursor_t *cursor)
 }
 
 static int
-s_print_errors (ef_buf_t *out, ef_span_t errors)
-{
+s_print_errors (ef_buf_t *out, ef_span_t errors) {
     uint32_t count = 0;
     ef_cursor_t cursor = ef_cursor (errors.data, errors.size);
     if (errors.size > 0 && ef_get_array (&cursor, &count)) {
@@ -77,8 +72,7 @@ s_print_errors (ef_buf_t *out, ef_span_t errors)
 
 /* What of meta has no place of its own: all but type and time. */
 static int
-s_print_meta (ef_buf_t *out, ef_span_t meta)
-{
+s_print_meta (ef_buf_t *out, ef_span_t meta) {
     uint32_t count = 0;
     ef_cursor_t cursor = ef_cursor (meta.data, meta.size);
     if (meta.size == 0) {
@@ -109,8 +103,7 @@ s_print_meta (ef_buf_t *out, ef_span_t meta)
 }
 
 int
-ef_json_event (ef_buf_t *out, const ef_event_t *event, const ef_json_extra_t *extra)
-{
+ef_json_event (ef_buf_t *out, const ef_event_t *event, const ef_json_extra_t *extra) {
     s_text (out, "{\"id\":");
     if (event->id.data && ef_utf8_is_valid (event->id.data, event->id.size)) {
         ef_json_string (out, event->id.data, event->id.size);
@@ -134,7 +127,7 @@ ef_json_event (ef_buf_t *out, const ef_event_t *event, const ef_json_extra_t *ex
         ef_json_string (out, event->type.data, event->type.size);
     }
     s_date (out, ",\"dispatch_date\":",
-            event->time_ms >= 0 ? (uint64_t) event->time_ms : extra->accepted_ms);
+            event->time_ms >= 0 ? (uint64_t)event->time_ms : extra->accepted_ms);
     if (s_print_span (out, ",\"payload\":", event->payload) || s_print_meta (out, event->meta)) {
         return -1;
     }
@@ -158,12 +151,11 @@ typedef struct {
 } fields_t;
 
 static int
-s_read_field (ef_cursor_t *cursor, ef_span_t key, fields_t *fields, const char **why)
-{
+s_read_field (ef_cursor_t *cursor, ef_span_t key, fields_t *fields, const char **why) {
     const uint8_t *start = cursor->at;
     int rc = ef_skip (cursor);
     ef_assert (rc == 0); /* our own parser wrote it */
-    ef_span_t value = {(const char *) start, (uint32_t) (cursor->at - start)};
+    ef_span_t value = {(const char *)start, (uint32_t)(cursor->at - start)};
     ef_cursor_t inner = ef_cursor (value.data, value.size);
     ef_span_t text;
     if (ef_span_is (key, "topic") || ef_span_is (key, "queue")) {
@@ -192,9 +184,8 @@ s_read_field (ef_cursor_t *cursor, ef_span_t key, fields_t *fields, const char *
 }
 
 static void
-s_put_or (ef_buf_t *out, ef_span_t value, const char *otherwise)
-{
-    if (value.data && !(value.size == 1 && (uint8_t) value.data[0] == 0xc0)) {
+s_put_or (ef_buf_t *out, ef_span_t value, const char *otherwise) {
+    if (value.data && !(value.size == 1 && (uint8_t)value.data[0] == 0xc0)) {
         ef_buf_put (out, value.data, value.size);
     } else {
         ef_put_str (out, otherwise);
@@ -203,8 +194,7 @@ s_put_or (ef_buf_t *out, ef_span_t value, const char *otherwise)
 
 int
 ef_json_to_event (ef_buf_t *out, const char *text, size_t size, const char *topic, const char *id,
-                  const char **why)
-{
+                  const char **why) {
     ef_buf_t object = {0};
     fields_t fields = {0};
     uint32_t count = 0;

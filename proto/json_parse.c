@@ -1,7 +1,7 @@
 /* JSON text to MessagePack. SPDX-License-Identifier: MIT
 
-   An own parser and not a library's: integers of full 64 bits, the "$" forms, a bound on depth and no
-   tree; jansson has neither the first nor the last. */
+   An own parser and not a library's: integers of full 64 bits, the "$" forms, a bound on depth and
+   no tree; jansson has neither the first nor the last. */
 #include "json.h"
 #include "limits.h"
 
@@ -15,8 +15,7 @@ typedef struct {
 } parser_t;
 
 static int
-s_fail (parser_t *self, const char *why)
-{
+s_fail (parser_t *self, const char *why) {
     if (self->why == NULL) {
         self->why = why;
     }
@@ -24,8 +23,7 @@ s_fail (parser_t *self, const char *why)
 }
 
 static void
-s_space (parser_t *self)
-{
+s_space (parser_t *self) {
     while (self->at < self->end &&
            (*self->at == ' ' || *self->at == '\t' || *self->at == '\n' || *self->at == '\r')) {
         self->at++;
@@ -33,8 +31,7 @@ s_space (parser_t *self)
 }
 
 static bool
-s_take (parser_t *self, char c)
-{
+s_take (parser_t *self, char c) {
     s_space (self);
     if (self->at < self->end && *self->at == c) {
         self->at++;
@@ -44,17 +41,16 @@ s_take (parser_t *self, char c)
 }
 
 static int
-s_hex4 (parser_t *self, uint32_t *code)
-{
+s_hex4 (parser_t *self, uint32_t *code) {
     *code = 0;
     if (self->end - self->at < 4) {
         return s_fail (self, "four hex digits after \\u");
     }
     for (unsigned i = 0; i < 4; i++) {
         char c = *self->at++;
-        uint32_t digit = c >= '0' && c <= '9'   ? (uint32_t) (c - '0')
-                         : c >= 'a' && c <= 'f' ? (uint32_t) (c - 'a') + 10
-                         : c >= 'A' && c <= 'F' ? (uint32_t) (c - 'A') + 10
+        uint32_t digit = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a') + 10
+                         : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A') + 10
                                                 : 16;
         if (digit == 16) {
             return s_fail (self, "four hex digits after \\u");
@@ -65,8 +61,7 @@ s_hex4 (parser_t *self, uint32_t *code)
 }
 
 static int
-s_unicode (parser_t *self, ef_buf_t *text)
-{
+s_unicode (parser_t *self, ef_buf_t *text) {
     uint32_t code;
     if (s_hex4 (self, &code)) {
         return -1;
@@ -87,17 +82,16 @@ s_unicode (parser_t *self, ef_buf_t *text)
     unsigned size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     static const uint8_t leads[] = {0, 0x00, 0xc0, 0xe0, 0xf0};
     for (unsigned i = size - 1; i > 0; i--, code >>= 6) {
-        bytes[i] = (uint8_t) (0x80 | (code & 0x3f));
+        bytes[i] = (uint8_t)(0x80 | (code & 0x3f));
     }
-    bytes[0] = (uint8_t) (leads[size] | code);
+    bytes[0] = (uint8_t)(leads[size] | code);
     ef_buf_put (text, bytes, size);
     return 0;
 }
 
 /* Reads a string literal; the opening quote is next. `text` gets its bytes. */
 static int
-s_string (parser_t *self, ef_buf_t *text)
-{
+s_string (parser_t *self, ef_buf_t *text) {
     if (!s_take (self, '"')) {
         return s_fail (self, "a string");
     }
@@ -109,7 +103,7 @@ s_string (parser_t *self, ef_buf_t *text)
         if (c == '"') {
             break;
         }
-        if ((uint8_t) c < 0x20) {
+        if ((uint8_t)c < 0x20) {
             return s_fail (self, "no control character in a string");
         }
         if (c != '\\') {
@@ -131,15 +125,14 @@ s_string (parser_t *self, ef_buf_t *text)
             return s_fail (self, "an escape of \" \\ / b f n r t u");
         }
     }
-    if (!ef_utf8_is_valid ((const char *) text->data, text->size)) {
+    if (!ef_utf8_is_valid ((const char *)text->data, text->size)) {
         return s_fail (self, "UTF-8 in a string");
     }
     return 0;
 }
 
 static bool
-s_digits (parser_t *self)
-{
+s_digits (parser_t *self) {
     const char *start = self->at;
     while (self->at < self->end && *self->at >= '0' && *self->at <= '9') {
         self->at++;
@@ -148,8 +141,7 @@ s_digits (parser_t *self)
 }
 
 static int
-s_number (parser_t *self, ef_buf_t *out)
-{
+s_number (parser_t *self, ef_buf_t *out) {
     const char *start = self->at;
     bool is_negative = self->at < self->end && *self->at == '-';
     self->at += is_negative;
@@ -174,7 +166,7 @@ s_number (parser_t *self, ef_buf_t *out)
         }
     }
     char text[512];
-    size_t size = (size_t) (self->at - start);
+    size_t size = (size_t)(self->at - start);
     if (size >= sizeof text) {
         return s_fail (self, "a number of fewer than 512 characters");
     }
@@ -201,8 +193,7 @@ s_number (parser_t *self, ef_buf_t *out)
 static int s_value (parser_t *self, ef_buf_t *out, unsigned depth);
 
 static int
-s_array (parser_t *self, ef_buf_t *out, unsigned depth)
-{
+s_array (parser_t *self, ef_buf_t *out, unsigned depth) {
     ef_buf_t items = {0};
     uint32_t count = 0;
     int rc = 0;
@@ -225,8 +216,7 @@ s_array (parser_t *self, ef_buf_t *out, unsigned depth)
 }
 
 int
-ef_base64_decode (ef_buf_t *out, const char *text, size_t size)
-{
+ef_base64_decode (ef_buf_t *out, const char *text, size_t size) {
     if (size % 4) {
         return -1;
     }
@@ -235,9 +225,9 @@ ef_base64_decode (ef_buf_t *out, const char *text, size_t size)
         unsigned pads = 0;
         for (size_t k = i; k < i + 4; k++) {
             char c = text[k];
-            uint32_t digit = c >= 'A' && c <= 'Z'   ? (uint32_t) (c - 'A')
-                             : c >= 'a' && c <= 'z' ? (uint32_t) (c - 'a') + 26
-                             : c >= '0' && c <= '9' ? (uint32_t) (c - '0') + 52
+            uint32_t digit = c >= 'A' && c <= 'Z'   ? (uint32_t)(c - 'A')
+                             : c >= 'a' && c <= 'z' ? (uint32_t)(c - 'a') + 26
+                             : c >= '0' && c <= '9' ? (uint32_t)(c - '0') + 52
                              : c == '+'             ? 62
                              : c == '/'             ? 63
                                                     : 64;
@@ -252,7 +242,7 @@ ef_base64_decode (ef_buf_t *out, const char *text, size_t size)
             }
             word = word << 6 | digit;
         }
-        uint8_t bytes[3] = {(uint8_t) (word >> 16), (uint8_t) (word >> 8), (uint8_t) word};
+        uint8_t bytes[3] = {(uint8_t)(word >> 16), (uint8_t)(word >> 8), (uint8_t)word};
         ef_buf_put (out, bytes, 3 - pads);
     }
     return 0;
@@ -261,19 +251,19 @@ ef_base64_decode (ef_buf_t *out, const char *text, size_t size)
 /* The "$" forms. `value` holds the only value of the object as MessagePack. 0: written to `out`;
    1: not such a form; -1: it claims to be one and is wrong. */
 static int
-s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value)
-{
+s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value) {
     ef_cursor_t cursor = ef_cursor (value->data, value->size);
     ef_buf_t bytes = {0};
     ef_span_t text;
     int rc = -1;
     uint32_t count;
     if (ef_span_is (key, "$bin") || ef_span_is (key, "$str")) {
-        rc = ef_get_str (&cursor, &text) || ef_base64_decode (&bytes, text.data, text.size) ? -1 : 0;
+        rc =
+            ef_get_str (&cursor, &text) || ef_base64_decode (&bytes, text.data, text.size) ? -1 : 0;
         if (rc == 0 && key.data[1] == 'b') {
             ef_put_bin (out, bytes.data, bytes.size);
         } else if (rc == 0) {
-            ef_put_strn (out, (const char *) bytes.data, bytes.size);
+            ef_put_strn (out, (const char *)bytes.data, bytes.size);
         }
     } else if (ef_span_is (key, "$ext")) {
         int64_t type;
@@ -283,7 +273,7 @@ s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value)
                  ? -1
                  : 0;
         if (rc == 0) {
-            ef_put_ext (out, (int8_t) type, bytes.data, bytes.size);
+            ef_put_ext (out, (int8_t)type, bytes.data, bytes.size);
         }
     } else if (ef_span_is (key, "$float")) {
         rc = ef_get_str (&cursor, &text);
@@ -300,7 +290,7 @@ s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value)
             const uint8_t *start = cursor.at;
             rc = rc || ef_skip (&cursor) || ef_skip (&cursor) ? -1 : 0;
             if (rc == 0) {
-                ef_buf_put (out, start, (size_t) (cursor.at - start));
+                ef_buf_put (out, start, (size_t)(cursor.at - start));
             }
         }
     } else {
@@ -312,8 +302,7 @@ s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value)
 }
 
 static int
-s_members (parser_t *self, ef_buf_t *items, ef_buf_t *key, uint32_t *count, unsigned depth)
-{
+s_members (parser_t *self, ef_buf_t *items, ef_buf_t *key, uint32_t *count, unsigned depth) {
     do {
         key->size = 0;
         if (s_string (self, key)) {
@@ -322,7 +311,7 @@ s_members (parser_t *self, ef_buf_t *items, ef_buf_t *key, uint32_t *count, unsi
         if (!s_take (self, ':')) {
             return s_fail (self, "a colon behind a key");
         }
-        ef_put_strn (items, (const char *) key->data, key->size);
+        ef_put_strn (items, (const char *)key->data, key->size);
         if (s_value (self, items, depth + 1)) {
             return -1;
         }
@@ -332,8 +321,7 @@ s_members (parser_t *self, ef_buf_t *items, ef_buf_t *key, uint32_t *count, unsi
 }
 
 static int
-s_object (parser_t *self, ef_buf_t *out, unsigned depth)
-{
+s_object (parser_t *self, ef_buf_t *out, unsigned depth) {
     ef_buf_t items = {0};
     ef_buf_t key = {0};
     uint32_t count = 0;
@@ -345,8 +333,8 @@ s_object (parser_t *self, ef_buf_t *out, unsigned depth)
         ef_span_t name;
         int got = ef_get_str (&cursor, &name);
         ef_assert (got == 0);
-        ef_buf_t value = {(uint8_t *) items.data + (cursor.at - items.data), ef_cursor_left (&cursor),
-                          0};
+        ef_buf_t value = {(uint8_t *)items.data + (cursor.at - items.data),
+                          ef_cursor_left (&cursor), 0};
         if (name.size > 1 && name.data[1] == '$') {
             ef_put_map (out, 1);
             ef_put_strn (out, name.data + 1, name.size - 1);
@@ -367,10 +355,9 @@ s_object (parser_t *self, ef_buf_t *out, unsigned depth)
 }
 
 static int
-s_literal (parser_t *self, const char *word)
-{
+s_literal (parser_t *self, const char *word) {
     size_t size = strlen (word);
-    if ((size_t) (self->end - self->at) < size || memcmp (self->at, word, size) != 0) {
+    if ((size_t)(self->end - self->at) < size || memcmp (self->at, word, size) != 0) {
         return s_fail (self, "a JSON value");
     }
     self->at += size;
@@ -378,8 +365,7 @@ s_literal (parser_t *self, const char *word)
 }
 
 static int
-s_value (parser_t *self, ef_buf_t *out, unsigned depth)
-{
+s_value (parser_t *self, ef_buf_t *out, unsigned depth) {
     s_space (self);
     if (self->at >= self->end) {
         return s_fail (self, "a JSON value");
@@ -394,7 +380,7 @@ s_value (parser_t *self, ef_buf_t *out, unsigned depth)
         ef_buf_t text = {0};
         int rc = s_string (self, &text);
         if (rc == 0) {
-            ef_put_strn (out, (const char *) text.data, text.size);
+            ef_put_strn (out, (const char *)text.data, text.size);
         }
         ef_buf_free (&text);
         return rc;
@@ -407,8 +393,7 @@ s_value (parser_t *self, ef_buf_t *out, unsigned depth)
 }
 
 size_t
-ef_json_parse (ef_buf_t *out, const char *text, size_t size, const char **why)
-{
+ef_json_parse (ef_buf_t *out, const char *text, size_t size, const char **why) {
     parser_t parser = {text, text + size, NULL};
     if (s_value (&parser, out, 0)) {
         *why = parser.why;
@@ -416,5 +401,5 @@ ef_json_parse (ef_buf_t *out, const char *text, size_t size, const char **why)
     }
     s_space (&parser);
     *why = NULL;
-    return (size_t) (parser.at - text);
+    return (size_t)(parser.at - text);
 }

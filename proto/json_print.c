@@ -7,21 +7,19 @@
 #include <stdlib.h>
 
 static void
-s_text (ef_buf_t *out, const char *text)
-{
+s_text (ef_buf_t *out, const char *text) {
     ef_buf_put (out, text, strlen (text));
 }
 
 void
-ef_base64_encode (ef_buf_t *out, const void *bytes, size_t size)
-{
+ef_base64_encode (ef_buf_t *out, const void *bytes, size_t size) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const uint8_t *from = bytes;
     for (size_t i = 0; i < size; i += 3) {
         size_t left = size - i;
-        uint32_t word = (uint32_t) from[i] << 16 | (left > 1 ? (uint32_t) from[i + 1] << 8 : 0) |
+        uint32_t word = (uint32_t)from[i] << 16 | (left > 1 ? (uint32_t)from[i + 1] << 8 : 0) |
                         (left > 2 ? from[i + 2] : 0);
-        char *at = (char *) ef_buf_add (out, 4);
+        char *at = (char *)ef_buf_add (out, 4);
         at[0] = digits[word >> 18];
         at[1] = digits[word >> 12 & 63];
         at[2] = left > 1 ? digits[word >> 6 & 63] : '=';
@@ -30,9 +28,8 @@ ef_base64_encode (ef_buf_t *out, const void *bytes, size_t size)
 }
 
 bool
-ef_utf8_is_valid (const char *text, size_t size)
-{
-    const uint8_t *at = (const uint8_t *) text;
+ef_utf8_is_valid (const char *text, size_t size) {
+    const uint8_t *at = (const uint8_t *)text;
     const uint8_t *end = at + size;
     while (at < end) {
         uint8_t lead = *at++;
@@ -40,10 +37,11 @@ ef_utf8_is_valid (const char *text, size_t size)
             continue;
         }
         unsigned more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-        if (lead < 0xc2 || lead > 0xf4 || (size_t) (end - at) < more) {
+        if (lead < 0xc2 || lead > 0xf4 || (size_t)(end - at) < more) {
             return false;
         }
-        /* The second byte's range shuts out overlong forms, surrogates and what is past U+10FFFF. */
+        /* The second byte's range shuts out overlong forms, surrogates and what is past U+10FFFF.
+         */
         uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
         uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
         if (*at < low || *at > high) {
@@ -59,20 +57,19 @@ ef_utf8_is_valid (const char *text, size_t size)
 }
 
 void
-ef_json_string (ef_buf_t *out, const char *text, size_t size)
-{
+ef_json_string (ef_buf_t *out, const char *text, size_t size) {
     s_text (out, "\"");
     for (size_t i = 0; i < size; i++) {
-        uint8_t c = (uint8_t) text[i];
+        uint8_t c = (uint8_t)text[i];
         if (c == '"' || c == '\\') {
-            char pair[2] = {'\\', (char) c};
+            char pair[2] = {'\\', (char)c};
             ef_buf_put (out, pair, 2);
         } else if (c == '\n') {
             s_text (out, "\\n");
         } else if (c < 0x20 || c == 0x7f) {
             char escape[8];
             int length = snprintf (escape, sizeof escape, "\\u%04x", c);
-            ef_buf_put (out, escape, (size_t) length);
+            ef_buf_put (out, escape, (size_t)length);
         } else {
             *ef_buf_add (out, 1) = c;
         }
@@ -81,8 +78,7 @@ ef_json_string (ef_buf_t *out, const char *text, size_t size)
 }
 
 static void
-s_print_base64 (ef_buf_t *out, const char *key, ef_span_t span)
-{
+s_print_base64 (ef_buf_t *out, const char *key, ef_span_t span) {
     s_text (out, "{\"");
     s_text (out, key);
     s_text (out, "\":\"");
@@ -92,10 +88,9 @@ s_print_base64 (ef_buf_t *out, const char *key, ef_span_t span)
 
 /* The shortest of 15 to 17 digits that reads back as the same number. */
 static void
-s_print_double (ef_buf_t *out, double value)
-{
+s_print_double (ef_buf_t *out, double value) {
     if (!isfinite (value)) {
-        s_text (out, isnan (value)  ? "{\"$float\":\"nan\"}"
+        s_text (out, isnan (value) ? "{\"$float\":\"nan\"}"
                      : value > 0.0 ? "{\"$float\":\"inf\"}"
                                    : "{\"$float\":\"-inf\"}");
         return;
@@ -104,7 +99,7 @@ s_print_double (ef_buf_t *out, double value)
     for (int digits = 15; digits <= 17; digits++) {
         snprintf (text, sizeof text, "%.*g", digits, value);
         double back = strtod (text, NULL);
-        if (memcmp (&back, &value, sizeof value) == 0) {
+        if (!(back < value) && !(back > value)) {
             break;
         }
     }
@@ -117,8 +112,7 @@ s_print_double (ef_buf_t *out, double value)
 static int s_print (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth);
 
 static int
-s_print_array (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth)
-{
+s_print_array (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth) {
     uint32_t count;
     if (ef_get_array (cursor, &count)) {
         return -1;
@@ -134,10 +128,10 @@ s_print_array (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth)
     return 0;
 }
 
-/* True where every key is a str of valid UTF-8; `dollar` where there is one that begins with "$". */
+/* True where every key is a str of valid UTF-8; `dollar` where there is one that begins with "$".
+ */
 static bool
-s_keys_are_str (ef_cursor_t cursor, uint32_t count, bool *dollar)
-{
+s_keys_are_str (ef_cursor_t cursor, uint32_t count, bool *dollar) {
     *dollar = false;
     for (uint32_t i = 0; i < count; i++) {
         ef_span_t key;
@@ -151,8 +145,7 @@ s_keys_are_str (ef_cursor_t cursor, uint32_t count, bool *dollar)
 }
 
 static int
-s_print_map (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth)
-{
+s_print_map (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth) {
     uint32_t count;
     if (ef_get_map (cursor, &count)) {
         return -1;
@@ -192,15 +185,14 @@ s_print_map (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth)
 }
 
 static int
-s_print_int (ef_buf_t *out, ef_cursor_t *cursor)
-{
+s_print_int (ef_buf_t *out, ef_cursor_t *cursor) {
     char text[24];
     uint64_t number;
     int64_t negative;
     if (ef_get_uint (cursor, &number) == 0) {
-        snprintf (text, sizeof text, "%llu", (unsigned long long) number);
+        snprintf (text, sizeof text, "%llu", (unsigned long long)number);
     } else if (ef_get_int (cursor, &negative) == 0) {
-        snprintf (text, sizeof text, "%lld", (long long) negative);
+        snprintf (text, sizeof text, "%lld", (long long)negative);
     } else {
         return -1;
     }
@@ -209,8 +201,7 @@ s_print_int (ef_buf_t *out, ef_cursor_t *cursor)
 }
 
 static int
-s_print_ext (ef_buf_t *out, ef_cursor_t *cursor)
-{
+s_print_ext (ef_buf_t *out, ef_cursor_t *cursor) {
     int8_t type;
     ef_span_t span;
     if (ef_get_ext (cursor, &type, &span)) {
@@ -225,8 +216,7 @@ s_print_ext (ef_buf_t *out, ef_cursor_t *cursor)
 }
 
 static int
-s_print (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth)
-{
+s_print (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth) {
     if (depth > EF_NESTING_MAX) {
         return -1;
     }
@@ -273,7 +263,6 @@ s_print (ef_buf_t *out, ef_cursor_t *cursor, unsigned depth)
 }
 
 int
-ef_json_print (ef_buf_t *out, ef_cursor_t *value)
-{
+ef_json_print (ef_buf_t *out, ef_cursor_t *value) {
     return s_print (out, value, 0);
 }

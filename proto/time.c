@@ -7,63 +7,55 @@
 #include <time.h>
 
 static uint64_t
-s_clock_ns (clockid_t clock)
-{
+s_clock_ns (clockid_t clock) {
     struct timespec now;
     int rc = clock_gettime (clock, &now);
     ef_assert (rc == 0);
-    return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 uint64_t
-ef_mono_ns (void)
-{
+ef_mono_ns (void) {
     return s_clock_ns (CLOCK_MONOTONIC);
 }
 
 uint64_t
-ef_mono_ms (void)
-{
+ef_mono_ms (void) {
     return s_clock_ns (CLOCK_MONOTONIC) / 1000000u;
 }
 
 uint64_t
-ef_wall_ms (void)
-{
+ef_wall_ms (void) {
     return s_clock_ns (CLOCK_REALTIME) / 1000000u;
 }
 
 uint64_t
-ef_random (void)
-{
+ef_random (void) {
     uint64_t value;
     ssize_t bytes;
     do {
         bytes = getrandom (&value, sizeof value, 0);
     } while (bytes < 0 && errno == EINTR);
-    ef_assert (bytes == (ssize_t) sizeof value);
+    ef_assert (bytes == (ssize_t)sizeof value);
     return value;
 }
 
 void
-ef_rfc3339 (uint64_t unix_ms, char text[25])
-{
+ef_rfc3339 (uint64_t unix_ms, char text[25]) {
     /* The last second of the year 9999; what lies behind it doesn't fit the form. */
     const uint64_t last_ms = 253402300799999u;
-    time_t seconds = (time_t) ((unix_ms < last_ms ? unix_ms : last_ms) / 1000);
+    time_t seconds = (time_t)((unix_ms < last_ms ? unix_ms : last_ms) / 1000);
     struct tm tm;
-    (void) gmtime_r (&seconds, &tm); /* fails only past 2^31 years */
-    int size = snprintf (text, 25, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-                         (unsigned) (tm.tm_year + 1900) % 10000u, (unsigned) (tm.tm_mon + 1) % 100u,
-                         (unsigned) tm.tm_mday % 100u, (unsigned) tm.tm_hour % 100u,
-                         (unsigned) tm.tm_min % 100u, (unsigned) tm.tm_sec % 100u,
-                         (unsigned) (unix_ms % 1000));
+    (void)gmtime_r (&seconds, &tm); /* fails only past 2^31 years */
+    int size = snprintf (
+        text, 25, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", (unsigned)(tm.tm_year + 1900) % 10000u,
+        (unsigned)(tm.tm_mon + 1) % 100u, (unsigned)tm.tm_mday % 100u, (unsigned)tm.tm_hour % 100u,
+        (unsigned)tm.tm_min % 100u, (unsigned)tm.tm_sec % 100u, (unsigned)(unix_ms % 1000));
     ef_assert (size == 24);
 }
 
 int
-ef_rfc3339_parse (const char *text, size_t size, int64_t *unix_ms)
-{
+ef_rfc3339_parse (const char *text, size_t size, int64_t *unix_ms) {
     char copy[40];
     if (size < 20 || size >= sizeof copy) {
         return -1;
@@ -96,6 +88,6 @@ ef_rfc3339_parse (const char *text, size_t size, int64_t *unix_ms)
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
     int64_t offset = (hours * 60 + minutes) * 60;
-    *unix_ms = ((int64_t) timegm (&tm) - (sign == '-' ? -offset : offset)) * 1000 + ms;
+    *unix_ms = ((int64_t)timegm (&tm) - (sign == '-' ? -offset : offset)) * 1000 + ms;
     return 0;
 }

@@ -9,18 +9,17 @@
 
 /* Which letters are meant. */
 typedef struct {
-    uint64_t *n;     /* owned: just these; NULL: all that fit the rest */
+    uint64_t *n; /* owned: just these; NULL: all that fit the rest */
     uint32_t n_count;
-    int reason;      /* -1: any */
+    int reason; /* -1: any */
     uint32_t limit;
-    uint64_t after;  /* m */
+    uint64_t after; /* m */
     uint32_t rate;
     bool has_filter; /* something was said that narrows the choice, or "all" */
 } filter_t;
 
 static void
-s_error (ef_buf_t *out, ef_status_t status, const char *text)
-{
+s_error (ef_buf_t *out, ef_status_t status, const char *text) {
     ef_put_array (out, 3);
     ef_put_str (out, "ERROR");
     ef_put_str (out, ef_status_name (status));
@@ -28,8 +27,7 @@ s_error (ef_buf_t *out, ef_status_t status, const char *text)
 }
 
 static int
-s_read_numbers (ef_cursor_t *cursor, filter_t *filter)
-{
+s_read_numbers (ef_cursor_t *cursor, filter_t *filter) {
     uint32_t count;
     if (ef_get_array (cursor, &count)) {
         return -1;
@@ -47,15 +45,14 @@ s_read_numbers (ef_cursor_t *cursor, filter_t *filter)
 }
 
 static int
-s_read_reason (ef_cursor_t *cursor, filter_t *filter)
-{
+s_read_reason (ef_cursor_t *cursor, filter_t *filter) {
     ef_span_t text;
     if (ef_get_str (cursor, &text)) {
         return -1;
     }
     for (unsigned i = 1; i < EF_REASON_COUNT; i++) {
-        if (ef_span_is (text, ef_reason_name ((ef_reason_t) i))) {
-            filter->reason = (int) i;
+        if (ef_span_is (text, ef_reason_name ((ef_reason_t)i))) {
+            filter->reason = (int)i;
             return 0;
         }
     }
@@ -63,8 +60,7 @@ s_read_reason (ef_cursor_t *cursor, filter_t *filter)
 }
 
 static int
-s_read_filter (ef_cursor_t *cursor, filter_t *filter)
-{
+s_read_filter (ef_cursor_t *cursor, filter_t *filter) {
     uint32_t pairs;
     *filter = (filter_t){.reason = -1, .limit = UINT32_MAX};
     if (ef_cursor_left (cursor) == 0) {
@@ -89,12 +85,12 @@ s_read_filter (ef_cursor_t *cursor, filter_t *filter)
             filter->has_filter = filter->has_filter || (rc == 0 && truth);
         } else if (rc == 0 && ef_span_is (key, "limit")) {
             rc = ef_get_uint (cursor, &number);
-            filter->limit = number < UINT32_MAX ? (uint32_t) number : UINT32_MAX;
+            filter->limit = number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
         } else if (rc == 0 && ef_span_is (key, "after")) {
             rc = ef_get_uint (cursor, &filter->after);
         } else if (rc == 0 && ef_span_is (key, "rate")) {
             rc = ef_get_uint (cursor, &number);
-            filter->rate = number < UINT32_MAX ? (uint32_t) number : UINT32_MAX;
+            filter->rate = number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
         } else if (rc == 0) {
             rc = ef_skip (cursor);
         }
@@ -106,20 +102,18 @@ s_read_filter (ef_cursor_t *cursor, filter_t *filter)
 }
 
 static bool
-s_fits (const filter_t *filter, const ef_letter_t *letter)
-{
+s_fits (const filter_t *filter, const ef_letter_t *letter) {
     bool is_named = filter->n == NULL;
     for (uint32_t i = 0; i < filter->n_count && !is_named; i++) {
         is_named = filter->n[i] == letter->n;
     }
     return is_named && letter->m > filter->after && !letter->is_leaving &&
-           (filter->reason < 0 || letter->reason == (uint8_t) filter->reason);
+           (filter->reason < 0 || letter->reason == (uint8_t)filter->reason);
 }
 
 /* The last attempt of a history, as [code, text, …]; size 0 where there is none. */
 static ef_span_t
-s_last_error (ef_span_t history)
-{
+s_last_error (ef_span_t history) {
     ef_cursor_t cursor = ef_cursor (history.data, history.size);
     uint32_t count;
     ef_span_t last = {NULL, 0};
@@ -131,14 +125,13 @@ s_last_error (ef_span_t history)
         if (ef_skip (&cursor)) {
             break;
         }
-        last = (ef_span_t){(const char *) start, (uint32_t) (cursor.at - start)};
+        last = (ef_span_t){(const char *)start, (uint32_t)(cursor.at - start)};
     }
     return last;
 }
 
 static void
-s_put_span (ef_buf_t *out, ef_span_t span)
-{
+s_put_span (ef_buf_t *out, ef_span_t span) {
     if (span.size) {
         ef_buf_put (out, span.data, span.size);
     } else {
@@ -147,18 +140,16 @@ s_put_span (ef_buf_t *out, ef_span_t span)
 }
 
 static void
-s_put_common (ef_buf_t *out, const ef_letter_t *letter)
-{
+s_put_common (ef_buf_t *out, const ef_letter_t *letter) {
     ef_put_key_uint (out, "n", letter->n);
     ef_put_key_uint (out, "m", letter->m);
-    ef_put_key_str (out, "reason", ef_reason_name ((ef_reason_t) letter->reason));
+    ef_put_key_str (out, "reason", ef_reason_name ((ef_reason_t)letter->reason));
     ef_put_key_uint (out, "attempts", letter->attempts);
     ef_put_key_uint (out, "dead", letter->dead_ms);
 }
 
 static void
-s_put_item (ef_buf_t *out, const ef_letter_body_t *body)
-{
+s_put_item (ef_buf_t *out, const ef_letter_body_t *body) {
     ef_event_t event;
     const char *why;
     ef_cursor_t cursor = ef_cursor (body->event.data, body->event.size);
@@ -182,16 +173,16 @@ s_put_item (ef_buf_t *out, const ef_letter_body_t *body)
 }
 
 static void
-s_list (ef_dead_letters_t *self, dead_topic_t *topic, const filter_t *filter, ef_buf_t *out)
-{
-    (void) self;
+s_list (ef_dead_letters_t *self, dead_topic_t *topic, const filter_t *filter, ef_buf_t *out) {
+    (void)self;
     ef_buf_t items = {0};
     uint32_t count = 0;
     uint32_t limit = filter->limit == UINT32_MAX ? LIST_DEFAULT : filter->limit;
     uint64_t next = 0;
     limit = limit < LIST_MAX ? limit : LIST_MAX;
     uint32_t total = topic ? ef_dead_log_count (topic->log) : 0;
-    for (uint32_t i = topic ? ef_dead_log_seek (topic->log, filter->after + 1) : 0; i < total; i++) {
+    for (uint32_t i = topic ? ef_dead_log_seek (topic->log, filter->after + 1) : 0; i < total;
+         i++) {
         const ef_letter_t *letter = ef_dead_log_at (topic->log, i);
         ef_letter_body_t body;
         if (!s_fits (filter, letter)) {
@@ -224,8 +215,7 @@ s_list (ef_dead_letters_t *self, dead_topic_t *topic, const filter_t *filter, ef
 }
 
 static void
-s_show (dead_topic_t *topic, uint64_t n, ef_buf_t *out)
-{
+s_show (dead_topic_t *topic, uint64_t n, ef_buf_t *out) {
     for (uint32_t i = 0; topic && i < ef_dead_log_count (topic->log); i++) {
         const ef_letter_t *letter = ef_dead_log_at (topic->log, i);
         ef_letter_body_t body;
@@ -248,8 +238,7 @@ s_show (dead_topic_t *topic, uint64_t n, ef_buf_t *out)
 }
 
 static void
-s_move (dead_topic_t *topic, const filter_t *filter, bool purge, ef_buf_t *out)
-{
+s_move (dead_topic_t *topic, const filter_t *filter, bool purge, ef_buf_t *out) {
     if (!filter->has_filter) {
         s_error (out, EF_BAD_COMMAND, "say which letters: n, reason, or all: true");
         return;
@@ -275,8 +264,7 @@ s_move (dead_topic_t *topic, const filter_t *filter, bool purge, ef_buf_t *out)
 }
 
 void
-ef_dead_admin (ef_dead_letters_t *self, ef_cursor_t request, ef_buf_t *answer)
-{
+ef_dead_admin (ef_dead_letters_t *self, ef_cursor_t request, ef_buf_t *answer) {
     uint32_t items;
     ef_span_t command;
     ef_span_t name;
@@ -298,8 +286,9 @@ ef_dead_admin (ef_dead_letters_t *self, ef_cursor_t request, ef_buf_t *answer)
         return;
     }
     if (s_read_filter (&request, &filter)) {
-        s_error (answer, EF_BAD_COMMAND,
-                 "options are a map: n [int], reason str, all bool, limit int, after int, rate int");
+        s_error (
+            answer, EF_BAD_COMMAND,
+            "options are a map: n [int], reason str, all bool, limit int, after int, rate int");
     } else if (ef_span_is (command, "DLQ.LIST")) {
         s_list (self, topic, &filter, answer);
     } else {

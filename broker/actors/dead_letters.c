@@ -10,8 +10,7 @@
 #define SUFFIX "_deadletter"
 
 ef_dead_message_t *
-ef_dead_message_new (ef_dead_kind_t kind, const char *topic)
-{
+ef_dead_message_new (ef_dead_kind_t kind, const char *topic) {
     ef_dead_message_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->kind = kind;
@@ -20,8 +19,7 @@ ef_dead_message_new (ef_dead_kind_t kind, const char *topic)
 }
 
 void
-ef_dead_message_destroy (ef_dead_message_t **self_p)
-{
+ef_dead_message_destroy (ef_dead_message_t **self_p) {
     ef_dead_message_t *self = *self_p;
     for (uint32_t i = 0; self->bodies && i < self->count; i++) {
         free (self->bodies[i].bytes);
@@ -33,8 +31,7 @@ ef_dead_message_destroy (ef_dead_message_t **self_p)
 }
 
 dead_topic_t *
-dead_topic_find (ef_dead_letters_t *self, const char *name, size_t size)
-{
+dead_topic_find (ef_dead_letters_t *self, const char *name, size_t size) {
     for (uint32_t i = 0; i < self->topic_count; i++) {
         if (strlen (self->topics[i].topic) == size &&
             memcmp (self->topics[i].topic, name, size) == 0) {
@@ -46,8 +43,7 @@ dead_topic_find (ef_dead_letters_t *self, const char *name, size_t size)
 
 /* Opens or creates the journal of a topic. */
 static dead_topic_t *
-s_open (ef_dead_letters_t *self, const char *name, char error[512])
-{
+s_open (ef_dead_letters_t *self, const char *name, char error[512]) {
     char path[1400];
     int rc;
     snprintf (path, sizeof path, "%s/%s" SUFFIX, self->path, name);
@@ -65,7 +61,7 @@ s_open (ef_dead_letters_t *self, const char *name, char error[512])
     }
     if (report.torn_bytes) {
         ef_log (EF_LOG_WARNING, "deadletter.torn", "topic=%s segment=%u offset=%u bytes=%llu", name,
-                report.torn_segment, report.torn_offset, (unsigned long long) report.torn_bytes);
+                report.torn_segment, report.torn_offset, (unsigned long long)report.torn_bytes);
     }
     self->topics = realloc (self->topics, (self->topic_count + 1) * sizeof *self->topics);
     ef_assert (self->topics != NULL);
@@ -79,8 +75,7 @@ s_open (ef_dead_letters_t *self, const char *name, char error[512])
 
 ef_dead_letters_t *
 ef_dead_letters_new (const char *path, void (*each) (void *arg, const char *topic, uint64_t m),
-                     void *arg, char error[512])
-{
+                     void *arg, char error[512]) {
     ef_dead_letters_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     snprintf (self->path, sizeof self->path, "%s", path);
@@ -113,17 +108,16 @@ ef_dead_letters_new (const char *path, void (*each) (void *arg, const char *topi
 }
 
 static void
-s_fail (ef_dead_letters_t *self, int error, const char *text)
-{
-    ef_log (EF_LOG_ERROR, "deadletter.failed", "error=\"%s\" detail=\"%s\"", strerror (error), text);
+s_fail (ef_dead_letters_t *self, int error, const char *text) {
+    ef_log (EF_LOG_ERROR, "deadletter.failed", "error=\"%s\" detail=\"%s\"", strerror (error),
+            text);
     atomic_store (&self->failed, error ? error : EIO);
     ef_waker_wake (self->actor.owner);
 }
 
 /* Sends what found the ring full before. True: nothing waits any more. */
 static bool
-s_send_unsent (ef_dead_letters_t *self)
-{
+s_send_unsent (ef_dead_letters_t *self) {
     while (self->unsent) {
         ef_dead_message_t *message = self->unsent;
         ef_dead_message_t *next = message->next;
@@ -137,8 +131,7 @@ s_send_unsent (ef_dead_letters_t *self)
 }
 
 static void
-s_answer (ef_dead_letters_t *self, ef_dead_message_t *message)
-{
+s_answer (ef_dead_letters_t *self, ef_dead_message_t *message) {
     message->next = NULL;
     if (self->unsent == NULL && ef_actor_answer (&self->actor, message)) {
         return;
@@ -148,8 +141,7 @@ s_answer (ef_dead_letters_t *self, ef_dead_message_t *message)
 }
 
 static void
-s_offer (ef_dead_letters_t *self, dead_topic_t *topic, const ef_leaving_t *leaving)
-{
+s_offer (ef_dead_letters_t *self, dead_topic_t *topic, const ef_leaving_t *leaving) {
     ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_RETURN, topic->topic);
     message->number = leaving->b;
     message->purge = leaving->purge;
@@ -170,8 +162,7 @@ s_offer (ef_dead_letters_t *self, dead_topic_t *topic, const ef_leaving_t *leavi
 
 /* Takes the owner's list of m over. */
 void
-dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uint32_t rate)
-{
+dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uint32_t rate) {
     topic->tasks = realloc (topic->tasks, (topic->task_count + 1) * sizeof *topic->tasks);
     ef_assert (topic->tasks != NULL);
     topic->tasks[topic->task_count++] =
@@ -180,8 +171,7 @@ dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uin
 
 /* Offers the next letters of a task. Returns how many. */
 static uint32_t
-s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, uint64_t now)
-{
+s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, uint64_t now) {
     uint64_t m[EF_RETURN_LETTERS];
     uint32_t count = 0;
     uint32_t most = task->rate && task->rate < 10 * EF_RETURN_LETTERS ? (task->rate + 9) / 10
@@ -198,7 +188,7 @@ s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, ui
     if (count == 0) {
         return 0;
     }
-    (void) ef_dead_log_leave (topic->log, m, count, task->purge);
+    (void)ef_dead_log_leave (topic->log, m, count, task->purge);
     int rc = ef_dead_log_commit (topic->log);
     if (rc) {
         s_fail (self, -rc, "can't note what leaves");
@@ -212,8 +202,7 @@ s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, ui
 
 /* When the tasks of a topic must be looked at again. */
 static uint64_t
-s_run_tasks (ef_dead_letters_t *self, dead_topic_t *topic, uint64_t now)
-{
+s_run_tasks (ef_dead_letters_t *self, dead_topic_t *topic, uint64_t now) {
     uint64_t next = UINT64_MAX;
     while (topic->task_count > 0 && atomic_load (&self->failed) == 0) {
         dead_task_t *task = &topic->tasks[0];
@@ -230,14 +219,13 @@ s_run_tasks (ef_dead_letters_t *self, dead_topic_t *topic, uint64_t now)
             next = task->next_ms;
             break;
         }
-        (void) s_task_step (self, topic, task, now); /* 0: the rest is gone already */
+        (void)s_task_step (self, topic, task, now); /* 0: the rest is gone already */
     }
     return next;
 }
 
 static void
-s_want_overflow (dead_topic_t *topic, uint32_t limit)
-{
+s_want_overflow (dead_topic_t *topic, uint32_t limit) {
     if (topic->task_count > 0 || topic->offered > 0) {
         return; /* what is under way comes first; it is wanted again soon */
     }
@@ -258,8 +246,7 @@ s_want_overflow (dead_topic_t *topic, uint32_t limit)
 }
 
 static void
-s_handle (ef_dead_letters_t *self, ef_dead_message_t *message)
-{
+s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
     char error[512] = "";
     dead_topic_t *topic = dead_topic_find (self, message->topic, strlen (message->topic));
     switch (message->kind) {
@@ -298,14 +285,12 @@ s_handle (ef_dead_letters_t *self, ef_dead_message_t *message)
 }
 
 static uint64_t
-s_step (void *arg)
-{
+s_step (void *arg) {
     ef_dead_letters_t *self = arg;
     ef_dead_message_t *message;
     uint64_t now = ef_mono_ms ();
     uint64_t next = UINT64_MAX;
-    while (atomic_load (&self->failed) == 0 &&
-           (message = ef_ring_pop (&self->actor.in)) != NULL) {
+    while (atomic_load (&self->failed) == 0 && (message = ef_ring_pop (&self->actor.in)) != NULL) {
         s_handle (self, message);
     }
     for (uint32_t i = 0; i < self->topic_count && atomic_load (&self->failed) == 0; i++) {
@@ -328,10 +313,10 @@ s_step (void *arg)
 }
 
 int
-ef_dead_letters_start (ef_dead_letters_t *self, ef_waker_t *owner)
-{
+ef_dead_letters_start (ef_dead_letters_t *self, ef_waker_t *owner) {
     self->actor.owner = owner;
-    /* What was on its way back when the broker ended is offered again; taken ones are known by b. */
+    /* What was on its way back when the broker ended is offered again; taken ones are known by b.
+     */
     for (uint32_t i = 0; i < self->topic_count; i++) {
         dead_topic_t *topic = &self->topics[i];
         for (uint32_t k = 0; k < ef_dead_log_leaving_count (topic->log); k++) {
@@ -342,8 +327,7 @@ ef_dead_letters_start (ef_dead_letters_t *self, ef_waker_t *owner)
 }
 
 void
-ef_dead_letters_destroy (ef_dead_letters_t **self_p)
-{
+ef_dead_letters_destroy (ef_dead_letters_t **self_p) {
     ef_dead_letters_t *self = *self_p;
     ef_dead_message_t *message;
     if (self == NULL) {
@@ -371,13 +355,11 @@ ef_dead_letters_destroy (ef_dead_letters_t **self_p)
 }
 
 ef_actor_t *
-ef_dead_letters_actor (ef_dead_letters_t *self)
-{
+ef_dead_letters_actor (ef_dead_letters_t *self) {
     return &self->actor;
 }
 
 int
-ef_dead_letters_failed (ef_dead_letters_t *self)
-{
+ef_dead_letters_failed (ef_dead_letters_t *self) {
     return atomic_load (&self->failed);
 }

@@ -1,9 +1,9 @@
 /* The dead-letter actor: one journal a topic, and the work that people do with it.
    SPDX-License-Identifier: MIT
 
-   Role: appends what dies, gives back what is replayed, lists and shows. Owns: the dead-letter journals.
-   Talks to: the router, by ef_dead_message_t, handed over. Answers that find the ring full wait in a
-   queue. On failure: `failed` says why; the broker stops. */
+   Role: appends what dies, gives back what is replayed, lists and shows. Owns: the dead-letter
+   journals. Talks to: the router, by ef_dead_message_t, handed over. Answers that find the ring
+   full wait in a queue. On failure: `failed` says why; the broker stops. */
 #ifndef EF_DEAD_LETTERS_H
 #define EF_DEAD_LETTERS_H
 
@@ -23,13 +23,13 @@ typedef struct ef_dead_message_s {
     struct ef_dead_message_s *next; /* in the actor's queue behind a full ring */
     ef_dead_kind_t kind;
     char topic[EF_TOPIC_NAME_BYTES];
-    uint64_t number;         /* m or b */
+    uint64_t number; /* m or b */
     uint32_t count;
     bool purge;
-    ef_dead_t dead;          /* spans point into `bytes` */
+    ef_dead_t dead;           /* spans point into `bytes` */
     ef_letter_body_t *bodies; /* owned, `count` of them */
-    ef_buf_t bytes;          /* owned: a letter's bytes, a request, an answer */
-    void *token;             /* the router's: whom the answer is for */
+    ef_buf_t bytes;           /* owned: a letter's bytes, a request, an answer */
+    void *token;              /* the router's: whom the answer is for */
 } ef_dead_message_t;
 
 ef_dead_message_t *ef_dead_message_new (ef_dead_kind_t kind, const char *topic);
@@ -37,8 +37,8 @@ void ef_dead_message_destroy (ef_dead_message_t **self_p);
 
 typedef struct ef_dead_letters_s ef_dead_letters_t;
 
-/* Opens every journal under `path`, calling `each` with its topic and highest m. NULL: `error` says why
-   and *code is an exit code. */
+/* Opens every journal under `path`, calling `each` with its topic and highest m. NULL: `error` says
+   why and *code is an exit code. */
 ef_dead_letters_t *ef_dead_letters_new (const char *path,
                                         void (*each) (void *arg, const char *topic, uint64_t m),
                                         void *arg, char error[512]);

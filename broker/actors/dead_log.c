@@ -19,17 +19,16 @@ struct ef_dead_log_s {
     uint64_t highest_b;
     ef_leaving_t *leaving; /* owned, by b */
     uint32_t leaving_count;
-    ef_batch_t batch;      /* the group under way */
-    uint64_t *placed;      /* owned: m of the letters in it, in order, to be given their place */
-    uint32_t *placed_at;   /* owned: where each begins in the batch */
+    ef_batch_t batch;    /* the group under way */
+    uint64_t *placed;    /* owned: m of the letters in it, in order, to be given their place */
+    uint32_t *placed_at; /* owned: where each begins in the batch */
     uint32_t placed_count;
     uint32_t placed_capacity;
-    uint64_t fill;         /* bytes in the newest segment */
+    uint64_t fill; /* bytes in the newest segment */
 };
 
 uint32_t
-ef_dead_log_seek (const ef_dead_log_t *self, uint64_t m)
-{
+ef_dead_log_seek (const ef_dead_log_t *self, uint64_t m) {
     uint32_t low = 0;
     uint32_t high = self->count;
     while (low < high) {
@@ -44,15 +43,13 @@ ef_dead_log_seek (const ef_dead_log_t *self, uint64_t m)
 }
 
 static ef_letter_t *
-s_find (ef_dead_log_t *self, uint64_t m)
-{
+s_find (ef_dead_log_t *self, uint64_t m) {
     uint32_t at = ef_dead_log_seek (self, m);
     return at < self->count && self->letters[at].m == m ? &self->letters[at] : NULL;
 }
 
 static ef_letter_t *
-s_insert (ef_dead_log_t *self, uint64_t m)
-{
+s_insert (ef_dead_log_t *self, uint64_t m) {
     if (self->count == self->capacity) {
         self->capacity = self->capacity ? 2 * self->capacity : 64;
         self->letters = realloc (self->letters, self->capacity * sizeof *self->letters);
@@ -68,8 +65,7 @@ s_insert (ef_dead_log_t *self, uint64_t m)
 }
 
 static void
-s_read_header (ef_letter_t *letter, const uint8_t *header)
-{
+s_read_header (ef_letter_t *letter, const uint8_t *header) {
     letter->m = ef_le64 (header);
     letter->n = ef_le64 (header + 8);
     letter->dead_ms = ef_le64 (header + 24);
@@ -78,13 +74,12 @@ s_read_header (ef_letter_t *letter, const uint8_t *header)
 }
 
 static void
-s_drop_leaving (ef_dead_log_t *self, uint32_t at)
-{
+s_drop_leaving (ef_dead_log_t *self, uint32_t at) {
     ef_leaving_t *leaving = &self->leaving[at];
     for (uint32_t i = 0; i < leaving->count; i++) {
         ef_letter_t *letter = s_find (self, leaving->m[i]);
         if (letter) {
-            uint32_t index = (uint32_t) (letter - self->letters);
+            uint32_t index = (uint32_t)(letter - self->letters);
             self->count--;
             memmove (letter, letter + 1, (self->count - index) * sizeof *letter);
         }
@@ -95,8 +90,7 @@ s_drop_leaving (ef_dead_log_t *self, uint32_t at)
 }
 
 static void
-s_drop_b (ef_dead_log_t *self, uint64_t b)
-{
+s_drop_b (ef_dead_log_t *self, uint64_t b) {
     for (uint32_t i = 0; i < self->leaving_count; i++) {
         if (self->leaving[i].b == b) {
             s_drop_leaving (self, i);
@@ -106,8 +100,7 @@ s_drop_b (ef_dead_log_t *self, uint64_t b)
 }
 
 static void
-s_note_leaving (ef_dead_log_t *self, uint64_t b, bool purge, const uint8_t *list, uint32_t count)
-{
+s_note_leaving (ef_dead_log_t *self, uint64_t b, bool purge, const uint8_t *list, uint32_t count) {
     self->leaving = realloc (self->leaving, (self->leaving_count + 1) * sizeof *self->leaving);
     uint64_t *m = malloc ((count ? count : 1) * sizeof *m);
     ef_assert (self->leaving != NULL && m != NULL);
@@ -123,8 +116,7 @@ s_note_leaving (ef_dead_log_t *self, uint64_t b, bool purge, const uint8_t *list
 }
 
 static bool
-s_is_leaving (const ef_dead_log_t *self, uint64_t b)
-{
+s_is_leaving (const ef_dead_log_t *self, uint64_t b) {
     for (uint32_t i = 0; i < self->leaving_count; i++) {
         if (self->leaving[i].b == b) {
             return true;
@@ -134,8 +126,7 @@ s_is_leaving (const ef_dead_log_t *self, uint64_t b)
 }
 
 static int
-s_replay (void *arg, const ef_record_t *record)
-{
+s_replay (void *arg, const ef_record_t *record) {
     ef_dead_log_t *self = arg;
     const uint8_t *header = record->body;
     switch (record->type) {
@@ -182,8 +173,7 @@ s_replay (void *arg, const ef_record_t *record)
 }
 
 ef_dead_log_t *
-ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_report_t *report)
-{
+ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_report_t *report) {
     ef_dead_log_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     ef_wal_options_t own = *options;
@@ -198,8 +188,7 @@ ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_
 }
 
 void
-ef_dead_log_destroy (ef_dead_log_t **self_p)
-{
+ef_dead_log_destroy (ef_dead_log_t **self_p) {
     ef_dead_log_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -219,8 +208,7 @@ ef_dead_log_destroy (ef_dead_log_t **self_p)
 }
 
 static void
-s_write_leaving (ef_buf_t *buf, const ef_leaving_t *leaving)
-{
+s_write_leaving (ef_buf_t *buf, const ef_leaving_t *leaving) {
     size_t mark = ef_record_begin (buf, LEAVING, 0, LEAVING_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le64_put (header, leaving->b);
@@ -234,8 +222,7 @@ s_write_leaving (ef_buf_t *buf, const ef_leaving_t *leaving)
 
 /* The group's buffer; a new segment begins with what older ones may lose. */
 static ef_buf_t *
-s_buf (ef_dead_log_t *self)
-{
+s_buf (ef_dead_log_t *self) {
     ef_buf_t *buf = &self->batch.buf;
     if (buf->size == 0 && self->fill >= SEGMENT_BYTES) {
         self->batch.roll = true;
@@ -252,8 +239,7 @@ s_buf (ef_dead_log_t *self)
 }
 
 static void
-s_place_later (ef_dead_log_t *self, uint64_t m, size_t at)
-{
+s_place_later (ef_dead_log_t *self, uint64_t m, size_t at) {
     if (self->placed_count == self->placed_capacity) {
         self->placed_capacity = self->placed_capacity ? 2 * self->placed_capacity : 64;
         self->placed = realloc (self->placed, self->placed_capacity * sizeof *self->placed);
@@ -261,12 +247,11 @@ s_place_later (ef_dead_log_t *self, uint64_t m, size_t at)
         ef_assert (self->placed != NULL && self->placed_at != NULL);
     }
     self->placed[self->placed_count] = m;
-    self->placed_at[self->placed_count++] = (uint32_t) at;
+    self->placed_at[self->placed_count++] = (uint32_t)at;
 }
 
 void
-ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead)
-{
+ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead) {
     if (dead->m <= self->highest_m) {
         return;
     }
@@ -280,7 +265,7 @@ ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead)
     ef_le32_put (header + 32, dead->attempts);
     ef_le32_put (header + 36, dead->event.size);
     ef_le32_put (header + 40, dead->history.size);
-    header[44] = (uint8_t) dead->reason;
+    header[44] = (uint8_t)dead->reason;
     s_read_header (s_insert (self, dead->m), header);
     ef_buf_put (buf, dead->event.data, dead->event.size);
     ef_buf_put (buf, dead->history.data, dead->history.size);
@@ -290,8 +275,7 @@ ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead)
 }
 
 uint64_t
-ef_dead_log_leave (ef_dead_log_t *self, const uint64_t *m, uint32_t count, bool purge)
-{
+ef_dead_log_leave (ef_dead_log_t *self, const uint64_t *m, uint32_t count, bool purge) {
     ef_buf_t list = {0};
     for (uint32_t i = 0; i < count; i++) {
         ef_letter_t *letter = s_find (self, m[i]);
@@ -306,8 +290,7 @@ ef_dead_log_leave (ef_dead_log_t *self, const uint64_t *m, uint32_t count, bool 
 }
 
 void
-ef_dead_log_left (ef_dead_log_t *self, uint64_t b)
-{
+ef_dead_log_left (ef_dead_log_t *self, uint64_t b) {
     ef_buf_t *buf = s_buf (self);
     size_t mark = ef_record_begin (buf, LEFT, 0, 8);
     ef_le64_put (buf->data + mark + EF_RECORD_HEAD, b);
@@ -317,8 +300,7 @@ ef_dead_log_left (ef_dead_log_t *self, uint64_t b)
 
 /* Segments from the oldest end that hold no letter go. */
 static int
-s_trim (ef_dead_log_t *self)
-{
+s_trim (ef_dead_log_t *self) {
     int rc = 0;
     while (rc == 0 && ef_wal_oldest (self->wal) + 1 < ef_wal_newest (self->wal)) {
         for (uint32_t i = 0; i < self->count; i++) {
@@ -332,8 +314,7 @@ s_trim (ef_dead_log_t *self)
 }
 
 int
-ef_dead_log_commit (ef_dead_log_t *self)
-{
+ef_dead_log_commit (ef_dead_log_t *self) {
     ef_batch_t *batch = &self->batch;
     if (batch->buf.size == 0) {
         return 0;
@@ -358,41 +339,35 @@ ef_dead_log_commit (ef_dead_log_t *self)
 }
 
 uint64_t
-ef_dead_log_highest (const ef_dead_log_t *self)
-{
+ef_dead_log_highest (const ef_dead_log_t *self) {
     return self->highest_m;
 }
 
 uint32_t
-ef_dead_log_count (const ef_dead_log_t *self)
-{
+ef_dead_log_count (const ef_dead_log_t *self) {
     return self->count;
 }
 
 const ef_letter_t *
-ef_dead_log_at (const ef_dead_log_t *self, uint32_t index)
-{
+ef_dead_log_at (const ef_dead_log_t *self, uint32_t index) {
     ef_assert (index < self->count);
     return &self->letters[index];
 }
 
 uint32_t
-ef_dead_log_leaving_count (const ef_dead_log_t *self)
-{
+ef_dead_log_leaving_count (const ef_dead_log_t *self) {
     return self->leaving_count;
 }
 
 const ef_leaving_t *
-ef_dead_log_leaving (const ef_dead_log_t *self, uint32_t index)
-{
+ef_dead_log_leaving (const ef_dead_log_t *self, uint32_t index) {
     ef_assert (index < self->leaving_count);
     return &self->leaving[index];
 }
 
 /* Reads and checks one record. */
 static uint8_t *
-s_read_record (ef_storage_t *storage, const ef_letter_t *letter, int file)
-{
+s_read_record (ef_storage_t *storage, const ef_letter_t *letter, int file) {
     uint8_t head[EF_RECORD_HEAD];
     if (storage->read (storage, file, head, sizeof head, letter->offset) != sizeof head) {
         return NULL;
@@ -401,10 +376,11 @@ s_read_record (ef_storage_t *storage, const ef_letter_t *letter, int file)
     if (bytes < EF_RECORD_HEAD + LETTER_HEADER || bytes > EF_RECORD_MAX) {
         return NULL;
     }
-    /* The checksum covers the place, so the record is looked at as if the segment began before it. */
+    /* The checksum covers the place, so the record is looked at as if the segment began before it.
+     */
     uint8_t *record = malloc (bytes);
     ef_assert (record != NULL);
-    if (storage->read (storage, file, record, bytes, letter->offset) != (int64_t) bytes ||
+    if (storage->read (storage, file, record, bytes, letter->offset) != (int64_t)bytes ||
         !ef_record_is_whole (record, bytes, letter->segment, letter->offset)) {
         free (record);
         return NULL;
@@ -413,8 +389,7 @@ s_read_record (ef_storage_t *storage, const ef_letter_t *letter, int file)
 }
 
 int
-ef_dead_log_read (ef_dead_log_t *self, const ef_letter_t *letter, ef_letter_body_t *body)
-{
+ef_dead_log_read (ef_dead_log_t *self, const ef_letter_t *letter, ef_letter_body_t *body) {
     char name[24];
     ef_wal_segment_name (letter->segment, name);
     int file = self->storage->open (self->storage, name);
@@ -428,14 +403,14 @@ ef_dead_log_read (ef_dead_log_t *self, const ef_letter_t *letter, ef_letter_body
     const uint8_t *header = record + EF_RECORD_HEAD;
     uint32_t event = ef_le32 (header + 36);
     uint32_t history = ef_le32 (header + 40);
-    if ((uint64_t) EF_RECORD_HEAD + LETTER_HEADER + event + history > ef_le32 (record)) {
+    if ((uint64_t)EF_RECORD_HEAD + LETTER_HEADER + event + history > ef_le32 (record)) {
         free (record);
         return -1;
     }
     body->letter = *letter;
     body->accepted_ms = ef_le64 (header + 16);
-    body->event = (ef_span_t){(const char *) header + LETTER_HEADER, event};
-    body->history = (ef_span_t){(const char *) header + LETTER_HEADER + event, history};
+    body->event = (ef_span_t){(const char *)header + LETTER_HEADER, event};
+    body->history = (ef_span_t){(const char *)header + LETTER_HEADER + event, history};
     body->bytes = record;
     return 0;
 }

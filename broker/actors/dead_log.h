@@ -1,16 +1,16 @@
 /* The dead letters of one topic in their own journal. SPDX-License-Identifier: MIT
 
-   Role: keeps each letter once, by m, until the main journal has taken it back or purged it. Owns: its log
-   and a table of where the letters lie. Talks to: a storage (one directory a topic). One thread.
-   Invariants: letters are sorted by m; a letter leaves only by a LEFT record. On failure: the log stops for
-   good, what was handed in since the last commit is not there.
+   Role: keeps each letter once, by m, until the main journal has taken it back or purged it. Owns:
+   its log and a table of where the letters lie. Talks to: a storage (one directory a topic). One
+   thread. Invariants: letters are sorted by m; a letter leaves only by a LEFT record. On failure:
+   the log stops for good, what was handed in since the last commit is not there.
 
    Records (broker/journal/record.h), offsets from behind the head:
    LETTER (2)   0 8 m    8 8 n   16 8 accepted   24 8 dead   32 4 attempts   36 4 bytes of the event
                40 4 bytes of the history   44 1 reason   45 3 reserved   48 event, history
-   LEAVING (3)  0 8 b    8 1 purge   12 4 count   16 count × 8: m. Noted before they are offered for return
-   LEFT (4)     0 8 b: what left with b is gone
-   STATE (5)    0 8 highest m   8 8 highest b. First record of every segment */
+   LEAVING (3)  0 8 b    8 1 purge   12 4 count   16 count × 8: m. Noted before they are offered for
+   return LEFT (4)     0 8 b: what left with b is gone STATE (5)    0 8 highest m   8 8 highest b.
+   First record of every segment */
 #ifndef EF_DEAD_LOG_H
 #define EF_DEAD_LOG_H
 
@@ -25,7 +25,7 @@ typedef struct {
     uint32_t segment;
     uint32_t offset;
     uint32_t attempts;
-    uint8_t reason;    /* ef_reason_t */
+    uint8_t reason; /* ef_reason_t */
     bool is_leaving;
 } ef_letter_t;
 
@@ -35,7 +35,7 @@ typedef struct {
     uint64_t accepted_ms;
     ef_span_t event;
     ef_span_t history;
-    uint8_t *bytes;    /* owned; free () it */
+    uint8_t *bytes; /* owned; free () it */
 } ef_letter_body_t;
 
 /* What leaves together. */
@@ -43,7 +43,7 @@ typedef struct {
     uint64_t b;
     bool purge;
     uint32_t count;
-    uint64_t *m;       /* owned */
+    uint64_t *m; /* owned */
 } ef_leaving_t;
 
 /* Opens or creates the journal; the storage passes to it. NULL: report says why. */
@@ -54,7 +54,8 @@ void ef_dead_log_destroy (ef_dead_log_t **self_p);
 /* Adds a letter to the group under way; one whose m is known already is left out. */
 void ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead);
 
-/* Notes that the letters leave, under the next b. The letters exist and aren't leaving. Returns b. */
+/* Notes that the letters leave, under the next b. The letters exist and aren't leaving. Returns b.
+ */
 uint64_t ef_dead_log_leave (ef_dead_log_t *self, const uint64_t *m, uint32_t count, bool purge);
 
 /* The main journal has taken b: its letters are dropped. */

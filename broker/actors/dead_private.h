@@ -4,15 +4,15 @@
 
 #include "dead_letters.h"
 
-#define EF_RETURNS_MAX   4          /* moves back under way a topic */
-#define EF_RETURN_LETTERS 64        /* in one move */
-#define EF_RETURN_BYTES  (1u << 20)
+#define EF_RETURNS_MAX    4  /* moves back under way a topic */
+#define EF_RETURN_LETTERS 64 /* in one move */
+#define EF_RETURN_BYTES   (1u << 20)
 
 /* Letters that somebody asked to be replayed or purged and that have not been offered yet. */
 typedef struct {
-    uint64_t *m;      /* owned */
+    uint64_t *m; /* owned */
     uint32_t count;
-    uint32_t next;    /* first not offered */
+    uint32_t next; /* first not offered */
     bool purge;
     uint32_t rate;    /* letters a second, 0: at once */
     uint64_t next_ms; /* when the next may go */
@@ -32,7 +32,7 @@ struct ef_dead_letters_s {
     char path[1200];
     dead_topic_t *topics; /* owned */
     uint32_t topic_count;
-    ef_dead_message_t *unsent;      /* owned queue: found the ring out full */
+    ef_dead_message_t *unsent; /* owned queue: found the ring out full */
     ef_dead_message_t *unsent_last;
     _Atomic int failed;
 };

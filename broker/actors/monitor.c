@@ -12,8 +12,7 @@ struct ef_monitor_s {
 };
 
 ef_monitor_message_t *
-ef_monitor_message_new (const char *subject)
-{
+ef_monitor_message_new (const char *subject) {
     ef_monitor_message_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     snprintf (self->subject, sizeof self->subject, "%s", subject);
@@ -21,21 +20,19 @@ ef_monitor_message_new (const char *subject)
 }
 
 static void
-s_free_message (ef_monitor_message_t *message)
-{
+s_free_message (ef_monitor_message_t *message) {
     ef_buf_free (&message->map);
     free (message);
 }
 
 static uint64_t
-s_step (void *arg)
-{
+s_step (void *arg) {
     ef_monitor_t *self = arg;
     ef_monitor_message_t *message;
     while ((message = ef_ring_pop (&self->actor.in)) != NULL) {
         if (zmq_send (self->socket, message->subject, strlen (message->subject),
                       ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0) {
-            (void) zmq_send (self->socket, message->map.data, message->map.size, ZMQ_DONTWAIT);
+            (void)zmq_send (self->socket, message->map.data, message->map.size, ZMQ_DONTWAIT);
         }
         s_free_message (message);
     }
@@ -43,14 +40,12 @@ s_step (void *arg)
 }
 
 ef_monitor_t *
-ef_monitor_new (void *context, const char *endpoint)
-{
+ef_monitor_new (void *context, const char *endpoint) {
     ef_monitor_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->socket = zmq_socket (context, ZMQ_PUB);
     int none = 0;
-    if (self->socket == NULL ||
-        zmq_setsockopt (self->socket, ZMQ_LINGER, &none, sizeof none) ||
+    if (self->socket == NULL || zmq_setsockopt (self->socket, ZMQ_LINGER, &none, sizeof none) ||
         zmq_bind (self->socket, endpoint)) {
         int error = errno;
         ef_monitor_destroy (&self);
@@ -60,14 +55,12 @@ ef_monitor_new (void *context, const char *endpoint)
 }
 
 int
-ef_monitor_start (ef_monitor_t *self, ef_waker_t *owner)
-{
+ef_monitor_start (ef_monitor_t *self, ef_waker_t *owner) {
     return ef_actor_start (&self->actor, "monitor", owner, s_step, self);
 }
 
 void
-ef_monitor_destroy (ef_monitor_t **self_p)
-{
+ef_monitor_destroy (ef_monitor_t **self_p) {
     ef_monitor_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -85,7 +78,6 @@ ef_monitor_destroy (ef_monitor_t **self_p)
 }
 
 ef_actor_t *
-ef_monitor_actor (ef_monitor_t *self)
-{
+ef_monitor_actor (ef_monitor_t *self) {
     return &self->actor;
 }

@@ -1,7 +1,9 @@
-/* The monitor actor: sends metric snapshots and notices to whoever subscribed. SPDX-License-Identifier: MIT
+/* The monitor actor: sends metric snapshots and notices to whoever subscribed.
+   SPDX-License-Identifier: MIT
 
-   Role: owns the PUB socket, so that slow subscribers cost the router nothing. Talks to: the router, by
-   ef_monitor_message_t, handed over. Lossy: a subscriber that can't keep up misses some. */
+   Role: owns the PUB socket, so that slow subscribers cost the router nothing. Talks to: the
+   router, by ef_monitor_message_t, handed over. Lossy: a subscriber that can't keep up misses some.
+ */
 #ifndef EF_MONITOR_H
 #define EF_MONITOR_H
 

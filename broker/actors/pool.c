@@ -2,15 +2,13 @@
 #include "pool.h"
 
 static bool
-s_may_grow (const ef_pool_t *self, uint64_t now_ms)
-{
+s_may_grow (const ef_pool_t *self, uint64_t now_ms) {
     return self->alive < self->config.max && now_ms >= self->not_before_ms;
 }
 
 static const char *
-s_need (ef_pool_t *self, const ef_load_t *load)
-{
-    uint64_t hands = (uint64_t) self->alive * self->config.credit;
+s_need (ef_pool_t *self, const ef_load_t *load) {
+    uint64_t hands = (uint64_t)self->alive * self->config.credit;
     bool has_overflowed = load->overflowed > self->overflowed;
     self->overflowed = load->overflowed;
     if (load->stalled_ms >= self->stall_ms) {
@@ -26,8 +24,7 @@ s_need (ef_pool_t *self, const ef_load_t *load)
 }
 
 ef_pool_act_t
-ef_pool_decide (ef_pool_t *self, const ef_load_t *load, uint64_t now_ms, const char **why)
-{
+ef_pool_decide (ef_pool_t *self, const ef_load_t *load, uint64_t now_ms, const char **why) {
     uint32_t min = self->wanted_min != UINT32_MAX ? self->wanted_min : self->config.min;
     const char *need = s_need (self, load);
     if (self->alive < min && now_ms >= self->not_before_ms) {
@@ -37,7 +34,7 @@ ef_pool_decide (ef_pool_t *self, const ef_load_t *load, uint64_t now_ms, const c
     }
     /* Nothing in hand beyond what one worker fewer could hold. */
     bool is_idle = load->ready == 0 && self->alive > 0 &&
-                   load->leased <= (uint64_t) (self->alive - 1) * self->config.credit;
+                   load->leased <= (uint64_t)(self->alive - 1) * self->config.credit;
     if (!is_idle || self->busy_ms == 0) {
         self->busy_ms = now_ms;
     }
@@ -57,8 +54,7 @@ ef_pool_decide (ef_pool_t *self, const ef_load_t *load, uint64_t now_ms, const c
 }
 
 bool
-ef_pool_ended (ef_pool_t *self, bool was_clean, uint64_t lived_ms, uint64_t now_ms)
-{
+ef_pool_ended (ef_pool_t *self, bool was_clean, uint64_t lived_ms, uint64_t now_ms) {
     self->alive -= self->alive > 0;
     if (was_clean && lived_ms >= 1000) {
         self->crashes = 0;
@@ -70,6 +66,6 @@ ef_pool_ended (ef_pool_t *self, bool was_clean, uint64_t lived_ms, uint64_t now_
         self->not_before_ms = now_ms + EF_CRASH_GIVE_UP_MS;
         return true;
     }
-    self->not_before_ms = now_ms + ((uint64_t) EF_CRASH_PAUSE_MS << (self->crashes - 1));
+    self->not_before_ms = now_ms + ((uint64_t)EF_CRASH_PAUSE_MS << (self->crashes - 1));
     return false;
 }

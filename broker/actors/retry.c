@@ -5,8 +5,7 @@
 #include <stdlib.h>
 
 ef_waits_t *
-ef_waits_add (ef_waits_t *self, const ef_wait_t *wait)
-{
+ef_waits_add (ef_waits_t *self, const ef_wait_t *wait) {
     if (self == NULL || self->count == self->capacity) {
         uint32_t count = self ? self->count : 0;
         uint32_t capacity = count ? 2 * count : 16;
@@ -20,8 +19,7 @@ ef_waits_add (ef_waits_t *self, const ef_wait_t *wait)
 }
 
 static uint64_t
-s_step (void *arg)
-{
+s_step (void *arg) {
     ef_retry_t *self = arg;
     ef_waits_t *waits;
     while ((waits = ef_ring_pop (&self->actor.in)) != NULL) {
@@ -43,14 +41,12 @@ s_step (void *arg)
 }
 
 int
-ef_retry_start (ef_retry_t *self, ef_waker_t *owner)
-{
+ef_retry_start (ef_retry_t *self, ef_waker_t *owner) {
     return ef_actor_start (&self->actor, "retry", owner, s_step, self);
 }
 
 void
-ef_retry_stop (ef_retry_t *self)
-{
+ef_retry_stop (ef_retry_t *self) {
     ef_actor_stop (&self->actor);
     ef_waits_t *waits;
     while ((waits = ef_ring_pop (&self->actor.in)) != NULL ||

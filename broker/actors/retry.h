@@ -1,4 +1,5 @@
-/* The retry actor: keeps what waits for a time and says when it is over. SPDX-License-Identifier: MIT
+/* The retry actor: keeps what waits for a time and says when it is over.
+   SPDX-License-Identifier: MIT
 
    Role: a shell around ef_retry_heap_t. Talks to: the router; both ways ef_waits_t, handed over. */
 #ifndef EF_RETRY_H

@@ -6,22 +6,19 @@
 #include <string.h>
 
 void
-ef_retry_heap_free (ef_retry_heap_t *self)
-{
+ef_retry_heap_free (ef_retry_heap_t *self) {
     free (self->items);
     memset (self, 0, sizeof *self);
 }
 
 /* By time, then by n, so that equal times have one order everywhere. */
 static bool
-s_before (const ef_wait_t *a, const ef_wait_t *b)
-{
+s_before (const ef_wait_t *a, const ef_wait_t *b) {
     return a->due_ms < b->due_ms || (a->due_ms == b->due_ms && a->n < b->n);
 }
 
 void
-ef_retry_heap_push (ef_retry_heap_t *self, const ef_wait_t *wait)
-{
+ef_retry_heap_push (ef_retry_heap_t *self, const ef_wait_t *wait) {
     if (self->count == self->capacity) {
         self->capacity = self->capacity ? 2 * self->capacity : 64;
         self->items = realloc (self->items, self->capacity * sizeof *self->items);
@@ -36,8 +33,7 @@ ef_retry_heap_push (ef_retry_heap_t *self, const ef_wait_t *wait)
 }
 
 bool
-ef_retry_heap_pop (ef_retry_heap_t *self, uint64_t now_ms, ef_wait_t *wait)
-{
+ef_retry_heap_pop (ef_retry_heap_t *self, uint64_t now_ms, ef_wait_t *wait) {
     if (self->count == 0 || self->items[0].due_ms > now_ms) {
         return false;
     }
@@ -59,7 +55,6 @@ ef_retry_heap_pop (ef_retry_heap_t *self, uint64_t now_ms, ef_wait_t *wait)
 }
 
 uint64_t
-ef_retry_heap_next_ms (const ef_retry_heap_t *self)
-{
+ef_retry_heap_next_ms (const ef_retry_heap_t *self) {
     return self->count ? self->items[0].due_ms : UINT64_MAX;
 }

@@ -1,7 +1,9 @@
-/* The events that wait for a time: backoff, schedule, re-insertion. Pure. SPDX-License-Identifier: MIT
+/* The events that wait for a time: backoff, schedule, re-insertion. Pure.
+   SPDX-License-Identifier: MIT
 
-   Role: says which waits are over. Owns: its array. It never forgets one: what ended meanwhile is told by
-   its generation. Bounded by what the core lets wait (retry, schedule and insertion capacities). */
+   Role: says which waits are over. Owns: its array. It never forgets one: what ended meanwhile is
+   told by its generation. Bounded by what the core lets wait (retry, schedule and insertion
+   capacities). */
 #ifndef EF_RETRY_HEAP_H
 #define EF_RETRY_HEAP_H
 

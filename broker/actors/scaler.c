@@ -10,17 +10,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WATCH_MS 250 /* how often processes are looked at */
+#define WATCH_MS      250 /* how often processes are looked at */
 #define PROCESSES_MAX 1000
 
 typedef struct {
-    pid_t pid;           /* and process group */
-    int file;            /* pidfd */
-    uint32_t topic;      /* index in pools */
+    pid_t pid;      /* and process group */
+    int file;       /* pidfd */
+    uint32_t topic; /* index in pools */
     char token[40];
     uint64_t started_ms;
-    bool is_leaving;     /* told to; its end is no crash */
-    uint64_t kill_ms;    /* then it is killed; 0: never */
+    bool is_leaving;  /* told to; its end is no crash */
+    uint64_t kill_ms; /* then it is killed; 0: never */
 } process_t;
 
 typedef struct {
@@ -31,9 +31,9 @@ typedef struct {
 struct ef_scaler_s {
     ef_actor_t actor;
     const ef_config_t *config;
-    topic_pool_t *pools;   /* owned */
+    topic_pool_t *pools; /* owned */
     uint32_t count;
-    process_t *processes;  /* owned */
+    process_t *processes; /* owned */
     uint32_t process_count;
     _Atomic uint32_t stop_grace; /* 0: runs; else leave, ms + 1 */
     _Atomic bool is_empty;
@@ -41,8 +41,7 @@ struct ef_scaler_s {
 };
 
 ef_scaler_t *
-ef_scaler_new (const ef_config_t *config)
-{
+ef_scaler_new (const ef_config_t *config) {
     ef_scaler_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->config = config;
@@ -62,8 +61,7 @@ ef_scaler_new (const ef_config_t *config)
 }
 
 bool
-ef_scaler_has_pool (const ef_scaler_t *self, const char *topic)
-{
+ef_scaler_has_pool (const ef_scaler_t *self, const char *topic) {
     for (uint32_t i = 0; i < self->count; i++) {
         if (strcmp (self->pools[i].topic, topic) == 0) {
             return true;
@@ -74,8 +72,7 @@ ef_scaler_has_pool (const ef_scaler_t *self, const char *topic)
 
 static void
 s_say (ef_scaler_t *self, ef_scaler_kind_t kind, const char *topic, const char *token,
-       const char *text)
-{
+       const char *text) {
     ef_scaler_message_t *message = calloc (1, sizeof *message);
     ef_assert (message != NULL);
     message->kind = kind;
@@ -83,7 +80,8 @@ s_say (ef_scaler_t *self, ef_scaler_kind_t kind, const char *topic, const char *
     snprintf (message->token, sizeof message->token, "%s", token);
     snprintf (message->text, sizeof message->text, "%s", text);
     if (!ef_actor_answer (&self->actor, message)) {
-        free (message); /* a notice is lost; a drain is asked for again when the pool is still idle */
+        free (
+            message); /* a notice is lost; a drain is asked for again when the pool is still idle */
     }
 }
 
@@ -91,8 +89,7 @@ extern char **environ;
 
 /* The broker's environment and what a worker needs to find it. */
 static char **
-s_environment (ef_scaler_t *self, const topic_pool_t *pool, const char *token, char (*own)[400])
-{
+s_environment (ef_scaler_t *self, const topic_pool_t *pool, const char *token, char (*own)[400]) {
     uint32_t count = 0;
     while (environ[count]) {
         count++;
@@ -120,20 +117,19 @@ s_environment (ef_scaler_t *self, const topic_pool_t *pool, const char *token, c
 }
 
 static void
-s_start (ef_scaler_t *self, uint32_t index, const char *why)
-{
+s_start (ef_scaler_t *self, uint32_t index, const char *why) {
     topic_pool_t *pool = &self->pools[index];
     char own[4][400];
     char text[160];
     process_t process = {.topic = index, .started_ms = ef_mono_ms ()};
-    snprintf (process.token, sizeof process.token, "%016llx%016llx", (unsigned long long) ef_random (),
-              (unsigned long long) ef_random ());
+    snprintf (process.token, sizeof process.token, "%016llx%016llx",
+              (unsigned long long)ef_random (), (unsigned long long)ef_random ());
     char **environment = s_environment (self, pool, process.token, own);
     process.file = ef_spawn (pool->pool.config.command, environment, &process.pid);
     free (environment);
     if (process.file < 0) {
         snprintf (text, sizeof text, "can't start a worker: %s", strerror (-process.file));
-        (void) ef_pool_ended (&pool->pool, false, 0, ef_mono_ms ()); /* the notice says it already */
+        (void)ef_pool_ended (&pool->pool, false, 0, ef_mono_ms ()); /* the notice says it already */
         s_say (self, EF_SCALER_NOTICE, pool->topic, "spawn_failed", text);
         return;
     }
@@ -142,21 +138,20 @@ s_start (ef_scaler_t *self, uint32_t index, const char *why)
     ef_assert (self->processes != NULL);
     self->processes[self->process_count++] = process;
     atomic_store (&self->is_empty, false);
-    snprintf (text, sizeof text, "started pid %d, %u now: %s", (int) process.pid, pool->pool.alive,
+    snprintf (text, sizeof text, "started pid %d, %u now: %s", (int)process.pid, pool->pool.alive,
               why);
     s_say (self, EF_SCALER_NOTICE, pool->topic, "scale", text);
 }
 
 /* The youngest of the pool that isn't leaving yet finishes what it has and goes. */
 static void
-s_drain_one (ef_scaler_t *self, uint32_t index, const char *why)
-{
+s_drain_one (ef_scaler_t *self, uint32_t index, const char *why) {
     for (uint32_t i = self->process_count; i > 0; i--) {
         process_t *process = &self->processes[i - 1];
         if (process->topic == index && !process->is_leaving) {
             char text[160];
             process->is_leaving = true;
-            snprintf (text, sizeof text, "pid %d leaves, %u remain: %s", (int) process->pid,
+            snprintf (text, sizeof text, "pid %d leaves, %u remain: %s", (int)process->pid,
                       self->pools[index].pool.alive, why);
             s_say (self, EF_SCALER_DRAIN, self->pools[index].topic, process->token, "");
             s_say (self, EF_SCALER_NOTICE, self->pools[index].topic, "scale", text);
@@ -166,8 +161,7 @@ s_drain_one (ef_scaler_t *self, uint32_t index, const char *why)
 }
 
 static void
-s_handle (ef_scaler_t *self, const ef_scaler_message_t *message)
-{
+s_handle (ef_scaler_t *self, const ef_scaler_message_t *message) {
     for (uint32_t i = 0; i < self->count; i++) {
         topic_pool_t *pool = &self->pools[i];
         if (strcmp (pool->topic, message->topic) != 0) {
@@ -193,28 +187,26 @@ s_handle (ef_scaler_t *self, const ef_scaler_message_t *message)
 
 /* Reaps what has ended. */
 static void
-s_watch (ef_scaler_t *self, uint64_t now)
-{
+s_watch (ef_scaler_t *self, uint64_t now) {
     for (uint32_t i = 0; i < self->process_count;) {
         process_t *process = &self->processes[i];
         siginfo_t info = {0};
         if (process->kill_ms && now >= process->kill_ms) {
-            (void) kill (-process->pid, SIGKILL); /* gone already is as good */
+            (void)kill (-process->pid, SIGKILL); /* gone already is as good */
             process->kill_ms = 0;
         }
-        if (waitid (P_PIDFD, (id_t) process->file, &info, WEXITED | WNOHANG) || info.si_pid == 0) {
+        if (waitid (P_PIDFD, (id_t)process->file, &info, WEXITED | WNOHANG) || info.si_pid == 0) {
             i++;
             continue;
         }
         topic_pool_t *pool = &self->pools[process->topic];
         bool is_clean = info.si_code == CLD_EXITED && info.si_status == 0;
         char text[160];
-        (void) kill (-process->pid, SIGTERM); /* children that it may have left behind */
+        (void)kill (-process->pid, SIGTERM); /* children that it may have left behind */
         close (process->file);
         if (!process->is_leaving) {
-            bool gives_up =
-                ef_pool_ended (&pool->pool, is_clean, now - process->started_ms, now);
-            snprintf (text, sizeof text, "pid %d ended with %s %d", (int) process->pid,
+            bool gives_up = ef_pool_ended (&pool->pool, is_clean, now - process->started_ms, now);
+            snprintf (text, sizeof text, "pid %d ended with %s %d", (int)process->pid,
                       info.si_code == CLD_EXITED ? "exit status" : "signal", info.si_status);
             s_say (self, EF_SCALER_NOTICE, pool->topic, "worker_ended", text);
             if (gives_up) {
@@ -228,8 +220,7 @@ s_watch (ef_scaler_t *self, uint64_t now)
 }
 
 static uint64_t
-s_step (void *arg)
-{
+s_step (void *arg) {
     ef_scaler_t *self = arg;
     uint64_t now = ef_mono_ms ();
     ef_scaler_message_t *message;
@@ -239,7 +230,7 @@ s_step (void *arg)
         for (uint32_t i = 0; i < self->process_count; i++) {
             self->processes[i].is_leaving = true;
             self->processes[i].kill_ms = now + grace;
-            (void) kill (-self->processes[i].pid, SIGTERM); /* gone already is as good */
+            (void)kill (-self->processes[i].pid, SIGTERM); /* gone already is as good */
         }
     }
     while ((message = ef_ring_pop (&self->actor.in)) != NULL) {
@@ -253,25 +244,22 @@ s_step (void *arg)
 }
 
 int
-ef_scaler_start (ef_scaler_t *self, ef_waker_t *owner)
-{
+ef_scaler_start (ef_scaler_t *self, ef_waker_t *owner) {
     return ef_actor_start (&self->actor, "scaler", owner, s_step, self);
 }
 
 void
-ef_scaler_stop_workers (ef_scaler_t *self, uint32_t grace_ms)
-{
+ef_scaler_stop_workers (ef_scaler_t *self, uint32_t grace_ms) {
     atomic_store (&self->stop_grace, grace_ms + 1);
     uint64_t deadline = ef_mono_ms () + grace_ms + 2000;
     while (!atomic_load (&self->is_empty) && ef_mono_ms () < deadline) {
         ef_waker_wake (&self->actor.waker);
-        (void) poll (NULL, 0, 10);
+        (void)poll (NULL, 0, 10);
     }
 }
 
 void
-ef_scaler_destroy (ef_scaler_t **self_p)
-{
+ef_scaler_destroy (ef_scaler_t **self_p) {
     ef_scaler_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -283,7 +271,7 @@ ef_scaler_destroy (ef_scaler_t **self_p)
         free (message);
     }
     for (uint32_t i = 0; i < self->process_count; i++) {
-        (void) kill (-self->processes[i].pid, SIGKILL); /* the last resort */
+        (void)kill (-self->processes[i].pid, SIGKILL); /* the last resort */
         close (self->processes[i].file);
     }
     free (self->processes);
@@ -293,7 +281,6 @@ ef_scaler_destroy (ef_scaler_t **self_p)
 }
 
 ef_actor_t *
-ef_scaler_actor (ef_scaler_t *self)
-{
+ef_scaler_actor (ef_scaler_t *self) {
     return &self->actor;
 }

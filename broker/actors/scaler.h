@@ -1,8 +1,8 @@
 /* The scaler actor: starts, watches and stops worker processes. SPDX-License-Identifier: MIT
 
    Role: a shell around ef_pool_t. Owns: the processes of all pools. Talks to: the router, by
-   ef_scaler_message_t, handed over. On its end every process is told to leave, and killed after the grace.
-   If the broker is killed, the kernel tells them (see spawn.h). */
+   ef_scaler_message_t, handed over. On its end every process is told to leave, and killed after the
+   grace. If the broker is killed, the kernel tells them (see spawn.h). */
 #ifndef EF_SCALER_H
 #define EF_SCALER_H
 

@@ -1,8 +1,8 @@
 /* Starting worker processes. SPDX-License-Identifier: MIT
 
-   A process is started by posix_spawn of this very program as a launcher (`eventflowd --launch COMMAND`),
-   which asks the kernel for a SIGTERM on its parent's death before it becomes the command, so that no
-   worker outlives its broker, whatever ended it. */
+   A process is started by posix_spawn of this very program as a launcher (`eventflowd --launch
+   COMMAND`), which asks the kernel for a SIGTERM on its parent's death before it becomes the
+   command, so that no worker outlives its broker, whatever ended it. */
 #ifndef EF_SPAWN_H
 #define EF_SPAWN_H
 
@@ -10,8 +10,8 @@
 
 #include <sys/types.h>
 
-/* Starts a shell command in a session of its own with this environment. Returns a pidfd, or a negative
-   errno; `*pid` is its process group too. */
+/* Starts a shell command in a session of its own with this environment. Returns a pidfd, or a
+   negative errno; `*pid` is its process group too. */
 EF_MUST_USE int ef_spawn (const char *command, char *const environment[], pid_t *pid);
 
 /* The launcher: never returns. `parent` is the pid that must still be the parent. */

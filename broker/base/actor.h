@@ -1,9 +1,9 @@
 /* A thread with a ring in, a ring out and one loop. SPDX-License-Identifier: MIT
 
-   Role: every thread but the router and main is one of these: a thin shell around a step function, which
-   takes what came, does what is due, and says when it must be called again. Owns: its thread and rings.
-   Talks to: its owner, by the rings; wakes it by the owner's waker. Messages are handed over with their
-   memory. All signals are blocked in it. */
+   Role: every thread but the router and main is one of these: a thin shell around a step function,
+   which takes what came, does what is due, and says when it must be called again. Owns: its thread
+   and rings. Talks to: its owner, by the rings; wakes it by the owner's waker. Messages are handed
+   over with their memory. All signals are blocked in it. */
 #ifndef EF_ACTOR_H
 #define EF_ACTOR_H
 
@@ -12,14 +12,15 @@
 #include <pthread.h>
 
 typedef struct ef_actor_s {
-    ef_ring_t in;        /* owner -> actor */
-    ef_ring_t out;       /* actor -> owner */
+    ef_ring_t in;  /* owner -> actor */
+    ef_ring_t out; /* actor -> owner */
     ef_waker_t waker;
-    ef_waker_t *owner;   /* borrowed */
+    ef_waker_t *owner; /* borrowed */
     _Atomic bool is_stopping;
     bool is_running;
     pthread_t thread;
-    /* Returns when to be called again at the latest, monotonic ms; UINT64_MAX: when something comes. */
+    /* Returns when to be called again at the latest, monotonic ms; UINT64_MAX: when something
+     * comes. */
     uint64_t (*step) (void *arg);
     void *arg;
 } ef_actor_t;

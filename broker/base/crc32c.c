@@ -10,8 +10,7 @@ static uint32_t s_table[256];
 static pthread_once_t s_table_once = PTHREAD_ONCE_INIT;
 
 static void
-s_make_table (void)
-{
+s_make_table (void) {
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t crc = i;
         for (unsigned bit = 0; bit < 8; bit++) {
@@ -22,9 +21,8 @@ s_make_table (void)
 }
 
 uint32_t
-ef_crc32c_table (uint32_t crc, const void *bytes, size_t size)
-{
-    (void) pthread_once (&s_table_once, s_make_table); /* has no failure with a static control */
+ef_crc32c_table (uint32_t crc, const void *bytes, size_t size) {
+    (void)pthread_once (&s_table_once, s_make_table); /* has no failure with a static control */
     const uint8_t *at = bytes;
     crc = ~crc;
     for (size_t i = 0; i < size; i++) {
@@ -35,8 +33,7 @@ ef_crc32c_table (uint32_t crc, const void *bytes, size_t size)
 
 #if defined(__x86_64__)
 __attribute__ ((target ("sse4.2"))) static uint32_t
-s_crc32c_sse42 (uint32_t crc, const void *bytes, size_t size)
-{
+s_crc32c_sse42 (uint32_t crc, const void *bytes, size_t size) {
     const uint8_t *at = bytes;
     uint64_t sum = ~crc;
     for (; size >= 8; size -= 8, at += 8) {
@@ -44,7 +41,7 @@ s_crc32c_sse42 (uint32_t crc, const void *bytes, size_t size)
         memcpy (&word, at, 8);
         sum = __builtin_ia32_crc32di (sum, word);
     }
-    uint32_t rest = (uint32_t) sum;
+    uint32_t rest = (uint32_t)sum;
     for (; size > 0; size--, at++) {
         rest = __builtin_ia32_crc32qi (rest, *at);
     }
@@ -53,8 +50,7 @@ s_crc32c_sse42 (uint32_t crc, const void *bytes, size_t size)
 #endif
 
 uint32_t
-ef_crc32c (uint32_t crc, const void *bytes, size_t size)
-{
+ef_crc32c (uint32_t crc, const void *bytes, size_t size) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports ("sse4.2")) {
         return s_crc32c_sse42 (crc, bytes, size);

@@ -6,14 +6,12 @@
 #include <string.h>
 
 static inline uint64_t
-s_rotate (uint64_t x, unsigned bits)
-{
+s_rotate (uint64_t x, unsigned bits) {
     return x << bits | x >> (64 - bits);
 }
 
 static inline void
-s_round (uint64_t v[4])
-{
+s_round (uint64_t v[4]) {
     v[0] += v[1];
     v[1] = s_rotate (v[1], 13) ^ v[0];
     v[0] = s_rotate (v[0], 32);
@@ -27,8 +25,7 @@ s_round (uint64_t v[4])
 }
 
 uint64_t
-ef_siphash (const uint64_t key[2], const void *bytes, size_t size)
-{
+ef_siphash (const uint64_t key[2], const void *bytes, size_t size) {
     uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
                      key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u};
     const uint8_t *at = bytes;
@@ -39,9 +36,9 @@ ef_siphash (const uint64_t key[2], const void *bytes, size_t size)
         s_round (v);
         v[0] ^= word;
     }
-    word = (uint64_t) size << 56;
+    word = (uint64_t)size << 56;
     for (unsigned i = 0; i < (size & 7); i++) {
-        word |= (uint64_t) at[i] << (8 * i);
+        word |= (uint64_t)at[i] << (8 * i);
     }
     v[3] ^= word;
     s_round (v);
@@ -55,8 +52,7 @@ ef_siphash (const uint64_t key[2], const void *bytes, size_t size)
 
 void
 ef_hash_init (ef_hash_t *self, const uint64_t key[2],
-              const void *(*key_of) (const void *item, size_t *size))
-{
+              const void *(*key_of) (const void *item, size_t *size)) {
     memset (self, 0, sizeof *self);
     self->key[0] = key[0];
     self->key[1] = key[1];
@@ -64,22 +60,20 @@ ef_hash_init (ef_hash_t *self, const uint64_t key[2],
 }
 
 void
-ef_hash_free (ef_hash_t *self)
-{
+ef_hash_free (ef_hash_t *self) {
     free (self->slots);
     self->slots = NULL;
     self->count = self->capacity = 0;
 }
 
 void *
-ef_hash_find (const ef_hash_t *self, const void *key, size_t size)
-{
+ef_hash_find (const ef_hash_t *self, const void *key, size_t size) {
     if (self->count == 0) {
         return NULL;
     }
     uint64_t hash = ef_siphash (self->key, key, size);
     uint32_t mask = self->capacity - 1;
-    for (uint32_t i = (uint32_t) hash & mask; self->slots[i].item; i = (i + 1) & mask) {
+    for (uint32_t i = (uint32_t)hash & mask; self->slots[i].item; i = (i + 1) & mask) {
         if (self->slots[i].hash == hash) {
             size_t other_size;
             const void *other = self->key_of (self->slots[i].item, &other_size);
@@ -92,10 +86,9 @@ ef_hash_find (const ef_hash_t *self, const void *key, size_t size)
 }
 
 static void
-s_place (ef_hash_t *self, uint64_t hash, void *item)
-{
+s_place (ef_hash_t *self, uint64_t hash, void *item) {
     uint32_t mask = self->capacity - 1;
-    uint32_t i = (uint32_t) hash & mask;
+    uint32_t i = (uint32_t)hash & mask;
     while (self->slots[i].item) {
         i = (i + 1) & mask;
     }
@@ -104,8 +97,7 @@ s_place (ef_hash_t *self, uint64_t hash, void *item)
 }
 
 static void
-s_resize (ef_hash_t *self, uint32_t capacity)
-{
+s_resize (ef_hash_t *self, uint32_t capacity) {
     ef_hash_slot_t *old = self->slots;
     uint32_t old_capacity = self->capacity;
     self->slots = calloc (capacity, sizeof *self->slots);
@@ -120,8 +112,7 @@ s_resize (ef_hash_t *self, uint32_t capacity)
 }
 
 void
-ef_hash_insert (ef_hash_t *self, void *item)
-{
+ef_hash_insert (ef_hash_t *self, void *item) {
     if (4 * (self->count + 1) > 3 * self->capacity) {
         s_resize (self, self->capacity ? 2 * self->capacity : 16);
     }
@@ -132,18 +123,17 @@ ef_hash_insert (ef_hash_t *self, void *item)
 }
 
 void
-ef_hash_remove (ef_hash_t *self, const void *item)
-{
+ef_hash_remove (ef_hash_t *self, const void *item) {
     size_t size;
     const void *key = self->key_of (item, &size);
     uint32_t mask = self->capacity - 1;
-    uint32_t i = (uint32_t) ef_siphash (self->key, key, size) & mask;
+    uint32_t i = (uint32_t)ef_siphash (self->key, key, size) & mask;
     while (self->slots[i].item != item) {
         ef_assert (self->slots[i].item != NULL);
         i = (i + 1) & mask;
     }
     for (uint32_t k = (i + 1) & mask; self->slots[k].item; k = (k + 1) & mask) {
-        uint32_t home = (uint32_t) self->slots[k].hash & mask;
+        uint32_t home = (uint32_t)self->slots[k].hash & mask;
         if (((k - home) & mask) >= ((k - i) & mask)) {
             self->slots[i] = self->slots[k];
             i = k;
@@ -157,8 +147,7 @@ ef_hash_remove (ef_hash_t *self, const void *item)
 }
 
 void *
-ef_hash_next (const ef_hash_t *self, uint32_t *position)
-{
+ef_hash_next (const ef_hash_t *self, uint32_t *position) {
     while (*position < self->capacity) {
         void *item = self->slots[(*position)++].item;
         if (item) {

@@ -1,8 +1,8 @@
 /* Keyed hashing and a table from byte strings to pointers that strangers can't crowd.
    SPDX-License-Identifier: MIT
 
-   Open addressing with linear probing, backward-shift deletion, keyed by SipHash-1-3 with a key drawn
-   at start, so that a peer that chooses its keys can't choose their places. */
+   Open addressing with linear probing, backward-shift deletion, keyed by SipHash-1-3 with a key
+   drawn at start, so that a peer that chooses its keys can't choose their places. */
 #ifndef EF_HASH_H
 #define EF_HASH_H
 
@@ -31,7 +31,7 @@ void ef_hash_init (ef_hash_t *self, const uint64_t key[2],
                    const void *(*key_of) (const void *item, size_t *size));
 void ef_hash_free (ef_hash_t *self);
 void *ef_hash_find (const ef_hash_t *self, const void *key, size_t size);
-void ef_hash_insert (ef_hash_t *self, void *item); /* its key isn't in the table yet */
+void ef_hash_insert (ef_hash_t *self, void *item);       /* its key isn't in the table yet */
 void ef_hash_remove (ef_hash_t *self, const void *item); /* it is in the table */
 
 /* Walks all items in no order: start with 0; NULL at the end. No changes while walking. */

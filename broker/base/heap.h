@@ -10,7 +10,7 @@
 #define EF_HEAP_NONE UINT32_MAX /* the place of what is in no heap */
 
 typedef struct {
-    void **items;    /* owned array of borrowed elements */
+    void **items; /* owned array of borrowed elements */
     uint32_t count;
     uint32_t capacity;
     bool (*before) (const void *a, const void *b);  /* strict order; ties are broken by it too */

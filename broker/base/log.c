@@ -11,16 +11,14 @@ static bool s_json;
 static const char *const s_levels[] = {"debug", "info", "warning", "error"};
 
 void
-ef_log_setup (ef_log_level_t least, bool json)
-{
+ef_log_setup (ef_log_level_t least, bool json) {
     s_least = least;
     s_json = json;
 }
 
 /* Turns `key=value key="a b"` into JSON members, all of them strings. */
 static void
-s_json_pairs (ef_buf_t *line, const char *at)
-{
+s_json_pairs (ef_buf_t *line, const char *at) {
     while (*at) {
         const char *equal = strchr (at, '=');
         if (equal == NULL) {
@@ -31,17 +29,16 @@ s_json_pairs (ef_buf_t *line, const char *at)
         value += is_quoted;
         const char *end = value + strcspn (value, is_quoted ? "\"" : " ");
         ef_buf_put (line, ",", 1);
-        ef_json_string (line, at, (size_t) (equal - at));
+        ef_json_string (line, at, (size_t)(equal - at));
         ef_buf_put (line, ":", 1);
-        ef_json_string (line, value, (size_t) (end - value));
+        ef_json_string (line, value, (size_t)(end - value));
         at = end + (is_quoted && *end == '"');
         at += strspn (at, " ");
     }
 }
 
 void
-ef_log (ef_log_level_t level, const char *event, const char *format, ...)
-{
+ef_log (ef_log_level_t level, const char *event, const char *format, ...) {
     if (level < s_least) {
         return;
     }
@@ -69,13 +66,12 @@ ef_log (ef_log_level_t level, const char *event, const char *format, ...)
     }
     ef_buf_put (&line, "\n", 1);
     ssize_t written = write (STDERR_FILENO, line.data, line.size);
-    (void) written; /* there is nobody left to tell */
+    (void)written; /* there is nobody left to tell */
     ef_buf_free (&line);
 }
 
 bool
-ef_log_allow (ef_log_limit_t *limit)
-{
+ef_log_allow (ef_log_limit_t *limit) {
     unsigned long long now = ef_mono_ms ();
     if (now < limit->next_ms) {
         limit->left_out++;

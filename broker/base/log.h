@@ -1,4 +1,5 @@
-/* Log lines: a stable event name and key=value pairs, on standard error. SPDX-License-Identifier: MIT */
+/* Log lines: a stable event name and key=value pairs, on standard error.
+   SPDX-License-Identifier: MIT */
 #ifndef EF_LOG_H
 #define EF_LOG_H
 

@@ -15,15 +15,14 @@
 #define EF_RING_SLOTS 256 /* a power of two; more than anybody has under way at once */
 
 typedef struct {
-    _Alignas (64) _Atomic uint32_t head; /* next to read; written by the reader */
-    _Alignas (64) _Atomic uint32_t tail; /* next to write; written by the writer */
-    _Alignas (64) void *slots[EF_RING_SLOTS];
+    _Alignas(64) _Atomic uint32_t head; /* next to read; written by the reader */
+    _Alignas(64) _Atomic uint32_t tail; /* next to write; written by the writer */
+    _Alignas(64) void *slots[EF_RING_SLOTS];
 } ef_ring_t;
 
 /* False: it is full, nothing was taken. */
 static inline bool
-ef_ring_push (ef_ring_t *self, void *item)
-{
+ef_ring_push (ef_ring_t *self, void *item) {
     uint32_t tail = atomic_load_explicit (&self->tail, memory_order_relaxed);
     if (tail - atomic_load_explicit (&self->head, memory_order_acquire) == EF_RING_SLOTS) {
         return false;
@@ -35,8 +34,7 @@ ef_ring_push (ef_ring_t *self, void *item)
 
 /* NULL: it is empty. */
 static inline void *
-ef_ring_pop (ef_ring_t *self)
-{
+ef_ring_pop (ef_ring_t *self) {
     uint32_t head = atomic_load_explicit (&self->head, memory_order_relaxed);
     if (head == atomic_load_explicit (&self->tail, memory_order_acquire)) {
         return NULL;
@@ -47,8 +45,7 @@ ef_ring_pop (ef_ring_t *self)
 }
 
 static inline bool
-ef_ring_is_empty (ef_ring_t *self)
-{
+ef_ring_is_empty (ef_ring_t *self) {
     return atomic_load_explicit (&self->head, memory_order_acquire) ==
            atomic_load_explicit (&self->tail, memory_order_acquire);
 }

@@ -9,19 +9,19 @@
 /* One event of the message. */
 struct scan_s {
     const char *data;
-    topic_t *topic;  /* NULL: refused */
-    uint32_t word;   /* as in the record's index */
-    uint32_t index;  /* in the message */
+    topic_t *topic; /* NULL: refused */
+    uint32_t word;  /* as in the record's index */
+    uint32_t index; /* in the message */
 };
 
 typedef struct {
     ef_core_t *core;
     const accept_request_t *request;
     accept_result_t *result;
-    uint32_t count;            /* in core->scan */
-    topic_t *last_topic;       /* the topic of the event before; most have the same */
+    uint32_t count;      /* in core->scan */
+    topic_t *last_topic; /* the topic of the event before; most have the same */
     ef_span_t last_name;
-    ef_status_t run_status;    /* refusals of neighbours with one code are one item */
+    ef_status_t run_status; /* refusals of neighbours with one code are one item */
     uint32_t run_first;
     uint32_t run_last;
     char run_text[200];
@@ -29,8 +29,7 @@ typedef struct {
 } scanner_t;
 
 static void
-s_put_seq (scanner_t *self, ef_buf_t *buf)
-{
+s_put_seq (scanner_t *self, ef_buf_t *buf) {
     const accept_request_t *request = self->request;
     if (request->session) {
         ef_put_uint (buf, request->seq);
@@ -42,8 +41,7 @@ s_put_seq (scanner_t *self, ef_buf_t *buf)
 }
 
 static void
-s_end_run (scanner_t *self)
-{
+s_end_run (scanner_t *self) {
     if (self->run_status == EF_OK) {
         return;
     }
@@ -64,8 +62,7 @@ s_end_run (scanner_t *self)
 }
 
 static void
-s_refuse (scanner_t *self, uint32_t index, ef_status_t status, const char *text)
-{
+s_refuse (scanner_t *self, uint32_t index, ef_status_t status, const char *text) {
     self->core->refused[status]++;
     self->first_refusal = self->result->refused_events++ ? self->first_refusal : status;
     bool is_neighbour = self->run_status == status && self->run_last + 1 == index;
@@ -81,8 +78,7 @@ s_refuse (scanner_t *self, uint32_t index, ef_status_t status, const char *text)
 }
 
 static topic_t *
-s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char text[200])
-{
+s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char text[200]) {
     ef_core_t *core = self->core;
     if (event->topic.data == NULL) {
         *status = EF_UNROUTED;
@@ -102,10 +98,12 @@ s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char tex
         const char *nearest = topic_nearest (core, event->topic.data, event->topic.size);
         *status = is_valid ? EF_UNKNOWN_TOPIC : EF_BAD_EVENT;
         if (!is_valid) {
-            snprintf (text, 200, "a topic is 1 to %d of a-z A-Z 0-9 . _ -, beginning with a letter "
-                                 "or digit, not ending in _deadletter", EF_TOPIC_MAX);
+            snprintf (text, 200,
+                      "a topic is 1 to %d of a-z A-Z 0-9 . _ -, beginning with a letter "
+                      "or digit, not ending in _deadletter",
+                      EF_TOPIC_MAX);
         } else {
-            snprintf (text, 200, "no topic %.*s%s%s%s", (int) event->topic.size, event->topic.data,
+            snprintf (text, 200, "no topic %.*s%s%s%s", (int)event->topic.size, event->topic.data,
                       nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
         }
         return NULL;
@@ -117,8 +115,7 @@ s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char tex
 
 /* How many of the topic's events this message already holds, to be judged against its capacity. */
 static bool
-s_is_full (const scanner_t *self, const topic_t *topic)
-{
+s_is_full (const scanner_t *self, const topic_t *topic) {
     const ef_topic_config_t *config = &topic->config;
     if (config->capacity_events == 0 && config->capacity_bytes == 0) {
         return false;
@@ -137,8 +134,8 @@ s_is_full (const scanner_t *self, const topic_t *topic)
 
 /* Judges one well-formed event. EF_OK: `*word` and `*topic` are set. */
 static ef_status_t
-s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *word, char text[200])
-{
+s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *word,
+         char text[200]) {
     ef_core_t *core = self->core;
     ef_status_t status = EF_OK;
     if (event->raw.size > core->config.max_event) {
@@ -176,8 +173,7 @@ s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *wo
 }
 
 static void
-s_add (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_t word, uint32_t index)
-{
+s_add (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_t word, uint32_t index) {
     ef_core_t *core = self->core;
     if (self->count == core->scan_capacity) {
         core->scan_capacity = core->scan_capacity ? 2 * core->scan_capacity : 256;
@@ -189,8 +185,7 @@ s_add (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_t word, 
 
 /* Reads every event of the message into the table. False: the whole message is refused. */
 static bool
-s_scan (scanner_t *self)
-{
+s_scan (scanner_t *self) {
     accept_result_t *result = self->result;
     for (uint32_t i = 0; i < self->request->count; i++) {
         const ef_frame_t *frame = &self->request->frames[i];
@@ -222,7 +217,7 @@ s_scan (scanner_t *self)
             } else {
                 s_refuse (self, result->events, status, why);
                 if (self->request->is_ingress) {
-                    accept_invalid (self->core, span_of (start, (size_t) (cursor.at - start)),
+                    accept_invalid (self->core, span_of (start, (size_t)(cursor.at - start)),
                                     status, why);
                 }
             }
@@ -234,25 +229,25 @@ s_scan (scanner_t *self)
 }
 
 static void
-s_put_outcome (const accept_request_t *request, const accept_result_t *result, uint8_t *at)
-{
+s_put_outcome (const accept_request_t *request, const accept_result_t *result, uint8_t *at) {
     memcpy (at, request->session->id, 16);
     ef_le64_put (at + 16, request->seq);
     ef_le32_put (at + 24, result->accepted);
     ef_le32_put (at + 28, 0);
 }
 
-/* Writes the events of one topic as a record; those of `scan` from `first` on are looked through. */
+/* Writes the events of one topic as a record; those of `scan` from `first` on are looked through.
+ */
 static void
-s_write_record (scanner_t *self, topic_t *topic, uint32_t first, bool with_outcome)
-{
+s_write_record (scanner_t *self, topic_t *topic, uint32_t first, bool with_outcome) {
     ef_core_t *core = self->core;
     struct scan_s *scan = core->scan;
     ef_buf_t *buf = batch_buf (core);
     size_t mark = ef_record_begin (buf, EF_LOG_EVENTS, 0, EF_EVENTS_HEADER);
     uint32_t outcome = 0;
     if (with_outcome) {
-        outcome = EF_OUTCOME_HEAD + 8 + (uint32_t) (self->result->refused.size + self->result->ids.size);
+        outcome =
+            EF_OUTCOME_HEAD + 8 + (uint32_t)(self->result->refused.size + self->result->ids.size);
         uint8_t *at = ef_buf_add (buf, EF_OUTCOME_HEAD + 8);
         s_put_outcome (self->request, self->result, at);
         ef_le32_put (at + EF_OUTCOME_HEAD, self->result->refused_count);
@@ -292,22 +287,21 @@ s_write_record (scanner_t *self, topic_t *topic, uint32_t first, bool with_outco
     topic->next_n += count;
     topic->pending_events += count;
     ef_record_end (buf, mark);
-    batch_after (core, (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t) mark});
+    batch_after (core,
+                 (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t)mark});
 }
 
 /* Records of one message mustn't share ids: the base of each further topic is moved on. */
 static void
-s_move_base (uint8_t base_id[16], uint32_t ordinal)
-{
-    uint32_t sum = ((uint32_t) base_id[9] << 8 | base_id[10]) + ordinal;
-    base_id[9] = (uint8_t) (sum >> 8);
-    base_id[10] = (uint8_t) sum;
+s_move_base (uint8_t base_id[16], uint32_t ordinal) {
+    uint32_t sum = ((uint32_t)base_id[9] << 8 | base_id[10]) + ordinal;
+    base_id[9] = (uint8_t)(sum >> 8);
+    base_id[10] = (uint8_t)sum;
 }
 
 /* Where event i will stand: in which record of the message, and where in that record. */
 static void
-s_record_place (const struct scan_s *scan, uint32_t i, uint32_t *ordinal, uint32_t *index)
-{
+s_record_place (const struct scan_s *scan, uint32_t i, uint32_t *ordinal, uint32_t *index) {
     *ordinal = *index = 0;
     uint32_t first = 0;
     while (scan[first].topic != scan[i].topic) {
@@ -327,8 +321,7 @@ s_record_place (const struct scan_s *scan, uint32_t i, uint32_t *ordinal, uint32
 
 /* The ids that the broker assigned, where they were asked for. */
 static void
-s_list_ids (scanner_t *self)
-{
+s_list_ids (scanner_t *self) {
     const struct scan_s *scan = self->core->scan;
     accept_result_t *result = self->result;
     bool is_wanted = self->request->wants_ids || result->events == 1;
@@ -353,8 +346,7 @@ s_list_ids (scanner_t *self)
 }
 
 static void
-s_write_records (scanner_t *self)
-{
+s_write_records (scanner_t *self) {
     bool with_outcome = self->request->session != NULL;
     for (uint32_t i = 0; i < self->count; i++) {
         topic_t *topic = self->core->scan[i].topic;
@@ -371,10 +363,10 @@ s_write_records (scanner_t *self)
     }
 }
 
-/* Of an atomic message nothing is taken: an item for the whole behind those that stood in the way. */
+/* Of an atomic message nothing is taken: an item for the whole behind those that stood in the way.
+ */
 static void
-s_refuse_all (scanner_t *self)
-{
+s_refuse_all (scanner_t *self) {
     ef_buf_t *buf = &self->result->refused;
     self->count = 0;
     ef_put_array (buf, 4);
@@ -386,8 +378,7 @@ s_refuse_all (scanner_t *self)
 }
 
 void
-accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t *result)
-{
+accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t *result) {
     scanner_t scanner = {.core = self, .request = request, .result = result};
     memset (result, 0, sizeof *result);
     bool is_readable = s_scan (&scanner);
@@ -421,16 +412,14 @@ accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t
 }
 
 void
-accept_result_free (accept_result_t *result)
-{
+accept_result_free (accept_result_t *result) {
     ef_buf_free (&result->refused);
     ef_buf_free (&result->ids);
 }
 
 /* Keeps what came by ingress and can't be accepted as a dead letter of $invalid. */
 void
-accept_invalid (ef_core_t *self, ef_span_t raw, ef_status_t status, const char *text)
-{
+accept_invalid (ef_core_t *self, ef_span_t raw, ef_status_t status, const char *text) {
     topic_t *topic = topic_require (self, "$invalid", 8);
     uint32_t bytes = raw.size < self->config.max_event ? raw.size : self->config.max_event;
     if (topic == NULL || topic->counts[EF_STATE_DEAD] >= EF_INVALID_EVENTS ||
@@ -479,5 +468,6 @@ accept_invalid (ef_core_t *self, ef_span_t raw, ef_status_t status, const char *
     ef_buf_free (&event);
     ef_buf_free (&error);
     ef_buf_free (&history);
-    batch_after (self, (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t) mark});
+    batch_after (self,
+                 (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t)mark});
 }

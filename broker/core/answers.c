@@ -4,8 +4,7 @@
 #include <stdio.h>
 
 int
-back_read_tag (ef_cursor_t *cursor, uint64_t *first, uint64_t *last)
-{
+back_read_tag (ef_cursor_t *cursor, uint64_t *first, uint64_t *last) {
     uint32_t count;
     if (ef_get_uint (cursor, first) == 0) {
         *last = *first;
@@ -18,17 +17,17 @@ back_read_tag (ef_cursor_t *cursor, uint64_t *first, uint64_t *last)
 }
 
 /* Called for every tag of the worker that is named; false: the answer comes too late for it. */
-typedef bool (*each_item_t) (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg);
+typedef bool (*each_item_t) (back_t *request, lease_t *lease, item_t *item, uint64_t tag,
+                             void *arg);
 
 typedef struct {
     uint64_t tags[EF_STALE_MAX];
-    uint32_t count;  /* listed */
+    uint32_t count; /* listed */
     uint64_t total;
 } stale_t;
 
 static void
-s_stale (stale_t *stale, uint64_t tag)
-{
+s_stale (stale_t *stale, uint64_t tag) {
     if (stale->count < EF_STALE_MAX) {
         stale->tags[stale->count++] = tag;
     }
@@ -37,8 +36,7 @@ s_stale (stale_t *stale, uint64_t tag)
 
 static void
 s_each_of_lease (back_t *request, lease_t *lease, uint64_t first, uint64_t last, each_item_t each,
-                 void *arg, stale_t *stale)
-{
+                 void *arg, stale_t *stale) {
     uint64_t end = lease->first_tag + lease->count - 1;
     uint64_t from = first > lease->first_tag ? first : lease->first_tag;
     uint64_t to = last < end ? last : end;
@@ -52,8 +50,7 @@ s_each_of_lease (back_t *request, lease_t *lease, uint64_t first, uint64_t last,
 
 /* Walks a tags array. 0, or -1 where it can't be read. */
 static int
-s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t *stale)
-{
+s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t *stale) {
     worker_t *worker = request->peer->worker;
     uint32_t count;
     if (ef_get_array (&tags, &count) || count > EF_TAGS_MAX) {
@@ -82,10 +79,10 @@ s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t 
     return 0;
 }
 
-/* A lapsed item's event counts as answered while the tag is its last one and it isn't away again. */
+/* A lapsed item's event counts as answered while the tag is its last one and it isn't away again.
+ */
 static entry_t *
-s_late (lease_t *lease, item_t *item, uint64_t tag)
-{
+s_late (lease_t *lease, item_t *item, uint64_t tag) {
     entry_t *entry = entry_find (lease->topic, item->n);
     bool is_waiting = entry && entry->tag == tag && !(entry->flags & ENTRY_INSERTING) &&
                       (entry->state == EF_STATE_READY || entry->state == EF_STATE_RETRYING);
@@ -93,8 +90,7 @@ s_late (lease_t *lease, item_t *item, uint64_t tag)
 }
 
 static bool
-s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
-{
+s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
     ef_core_t *core = request->core;
     uint64_t *done = arg;
     bool counts = true;
@@ -105,7 +101,7 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
         counts = entry != NULL;
         if (entry) {
             finish_event (core, lease->topic, item->n, entry, entry->bytes,
-                          (ef_state_t) entry->state);
+                          (ef_state_t)entry->state);
         }
     }
     item_answered (core, lease, item);
@@ -116,10 +112,9 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
 
 /* Looks only: would an ACK of this tag count? */
 static bool
-s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
-{
-    (void) request;
-    (void) arg;
+s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
+    (void)request;
+    (void)arg;
     return item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL;
 }
 
@@ -133,8 +128,7 @@ typedef struct {
 } options_t;
 
 static int
-s_read_options (back_t *request, options_t *options)
-{
+s_read_options (back_t *request, options_t *options) {
     uint32_t pairs;
     memset (options, 0, sizeof *options);
     options->retry_ms = -1;
@@ -174,8 +168,7 @@ s_read_options (back_t *request, options_t *options)
 /* Says what became of an answer that bore a seq, once it is durable. */
 static void
 s_queue_acked (back_t *request, uint64_t seq, uint64_t done, const stale_t *stale,
-               const ef_buf_t *refused, uint32_t refused_count)
-{
+               const ef_buf_t *refused, uint32_t refused_count) {
     ef_buf_t *answer = calloc (1, sizeof *answer);
     ef_assert (answer != NULL);
     ef_put_array (answer, 3);
@@ -201,8 +194,7 @@ s_queue_acked (back_t *request, uint64_t seq, uint64_t done, const stale_t *stal
 
 /* Items of `refused` as ACKED has them: without the seq in front. */
 static uint32_t
-s_strip_refused (const accept_result_t *result, ef_buf_t *out)
-{
+s_strip_refused (const accept_result_t *result, ef_buf_t *out) {
     ef_cursor_t cursor = ef_cursor (result->refused.data, result->refused.size);
     for (uint32_t i = 0; i < result->refused_count; i++) {
         uint32_t fields;
@@ -214,30 +206,27 @@ s_strip_refused (const accept_result_t *result, ef_buf_t *out)
         }
         ef_assert (rc == 0 && fields == 4);
         ef_put_array (out, 3);
-        ef_buf_put (out, start, (size_t) (cursor.at - start));
+        ef_buf_put (out, start, (size_t)(cursor.at - start));
     }
     return result->refused_count;
 }
 
 /* An ACK that brings events: they and the acknowledgement go in one batch, or nothing happens. */
 static void
-s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq)
-{
+s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
     ef_core_t *core = request->core;
     stale_t stale = {.count = 0};
     uint64_t done = 0;
     ef_buf_t refused = {0};
     uint32_t refused_count = 0;
     if (s_each (request, tags, s_probe_item, NULL, &stale)) {
-        peer_error (core, request->number, EF_BAD_COMMAND, "tags must be an array of tags and pairs",
-                    NULL);
+        peer_error (core, request->number, EF_BAD_COMMAND,
+                    "tags must be an array of tags and pairs", NULL);
         return;
     }
     if (stale.total == 0) {
-        accept_request_t accept = {.frames = request->body,
-                                   .count = request->frames,
-                                   .is_atomic = true,
-                                   .is_emit = true};
+        accept_request_t accept = {
+            .frames = request->body, .count = request->frames, .is_atomic = true, .is_emit = true};
         accept_result_t result;
         accept_events (core, &accept, &result);
         if (result.status != EF_OK) {
@@ -259,15 +248,15 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq)
 }
 
 static void
-s_ack (back_t *request)
-{
+s_ack (back_t *request) {
     ef_core_t *core = request->core;
     ef_cursor_t tags = request->arguments;
     options_t options;
     stale_t stale = {.count = 0};
     uint64_t done = 0;
     if (request->count < 1 || ef_skip (&request->arguments)) {
-        peer_error (core, request->number, EF_BAD_COMMAND, "expected [\"ACK\", tags, options?]", NULL);
+        peer_error (core, request->number, EF_BAD_COMMAND, "expected [\"ACK\", tags, options?]",
+                    NULL);
         return;
     }
     request->count--;
@@ -281,8 +270,8 @@ s_ack (back_t *request)
         return;
     }
     if (s_each (request, tags, s_ack_item, &done, &stale)) {
-        peer_error (core, request->number, EF_BAD_COMMAND, "tags must be an array of tags and pairs",
-                    NULL);
+        peer_error (core, request->number, EF_BAD_COMMAND,
+                    "tags must be an array of tags and pairs", NULL);
     }
     core->stale_answers += stale.total;
     if (options.has_seq) {
@@ -298,8 +287,7 @@ typedef struct {
 
 static void
 s_avoid (ef_core_t *core, topic_t *topic, const item_t *item, const worker_t *worker,
-         int64_t retry_ms)
-{
+         int64_t retry_ms) {
     if (topic->avoid_count == 256) {
         return; /* then it may come back to the same worker sooner */
     }
@@ -307,14 +295,13 @@ s_avoid (ef_core_t *core, topic_t *topic, const item_t *item, const worker_t *wo
     ef_assert (topic->avoids != NULL);
     avoid_t *avoid = &topic->avoids[topic->avoid_count++];
     avoid->n = item->n;
-    avoid->until_ms = core->now + (retry_ms >= 0 ? (uint64_t) retry_ms : EF_RELEASE_MS);
+    avoid->until_ms = core->now + (retry_ms >= 0 ? (uint64_t)retry_ms : EF_RELEASE_MS);
     memcpy (avoid->worker, worker->name, sizeof avoid->worker);
 }
 
 static bool
-s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
-{
-    (void) tag;
+s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
+    (void)tag;
     ef_core_t *core = request->core;
     nack_t *nack = arg;
     bool counts = item->state == ITEM_OPEN;
@@ -332,8 +319,7 @@ s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *
 
 /* The code of a failure: an int or a str, kept as it came, cut where it is long. */
 static int
-s_read_code (back_t *request, ef_buf_t *code)
-{
+s_read_code (back_t *request, ef_buf_t *code) {
     int64_t number;
     ef_span_t text;
     if (ef_get_int (&request->arguments, &number) == 0) {
@@ -349,8 +335,7 @@ s_read_code (back_t *request, ef_buf_t *code)
 }
 
 static void
-s_nack (back_t *request)
-{
+s_nack (back_t *request) {
     ef_core_t *core = request->core;
     ef_cursor_t tags = request->arguments;
     ef_buf_t code = {0};
@@ -389,9 +374,8 @@ s_nack (back_t *request)
 }
 
 static bool
-s_extend_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
-{
-    (void) tag;
+s_extend_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
+    (void)tag;
     const uint64_t *ms = arg;
     if (item->state != ITEM_OPEN) {
         return false;
@@ -404,8 +388,7 @@ s_extend_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void
 }
 
 static void
-s_extend (back_t *request)
-{
+s_extend (back_t *request) {
     ef_cursor_t tags = request->arguments;
     stale_t stale = {.count = 0};
     uint64_t ms;
@@ -419,27 +402,25 @@ s_extend (back_t *request)
 }
 
 static void
-s_credit (back_t *request)
-{
+s_credit (back_t *request) {
     uint64_t credit;
     if (request->count < 1 || ef_get_uint (&request->arguments, &credit)) {
-        peer_error (request->core, request->number, EF_BAD_COMMAND, "expected [\"CREDIT\", n]", NULL);
+        peer_error (request->core, request->number, EF_BAD_COMMAND, "expected [\"CREDIT\", n]",
+                    NULL);
         return;
     }
-    request->peer->worker->credit = (uint32_t) (credit < EF_CREDIT_MAX ? credit : EF_CREDIT_MAX);
+    request->peer->worker->credit = (uint32_t)(credit < EF_CREDIT_MAX ? credit : EF_CREDIT_MAX);
 }
 
 static void
-s_bye (back_t *request)
-{
+s_bye (back_t *request) {
     peer_forget (request->core, request->number);
     request->peer = NULL;
 }
 
 /* PING's map: health is what the core acts on. */
 static void
-s_ping (back_t *request)
-{
+s_ping (back_t *request) {
     ef_core_t *core = request->core;
     uint32_t pairs = 0;
     if (request->count > 0 && ef_get_map (&request->arguments, &pairs) == 0) {
@@ -459,26 +440,24 @@ s_ping (back_t *request)
     ef_buf_clear (&core->header);
     ef_put_array (&core->header, 1);
     ef_put_str (&core->header, "PONG");
-    (void) peer_send (core, request->number, NULL); /* it pings again */
+    (void)peer_send (core, request->number, NULL); /* it pings again */
 }
 
 static void
-s_pong (back_t *request)
-{
-    (void) request; /* having been heard is all */
+s_pong (back_t *request) {
+    (void)request; /* having been heard is all */
 }
 
 static const struct {
     const char *name;
     void (*run) (back_t *request);
 } s_commands[] = {
-    {"ACK", s_ack},       {"NACK", s_nack}, {"EXTEND", s_extend}, {"CREDIT", s_credit},
+    {"ACK", s_ack},        {"NACK", s_nack}, {"EXTEND", s_extend}, {"CREDIT", s_credit},
     {"READY", back_ready}, {"PING", s_ping}, {"PONG", s_pong},     {"BYE", s_bye},
 };
 
 void
-ef_core_back (ef_core_t *self, uint32_t number, const ef_frame_t *frames, uint32_t count)
-{
+ef_core_back (ef_core_t *self, uint32_t number, const ef_frame_t *frames, uint32_t count) {
     peer_t *peer = peer_require (self, number, PEER_BACK);
     back_t request = {.core = self, .number = number, .peer = peer};
     ef_span_t command;
@@ -488,9 +467,8 @@ ef_core_back (ef_core_t *self, uint32_t number, const ef_frame_t *frames, uint32
         request.body = frames + 1;
         request.frames = count - 1;
     }
-    if (count == 0 || frames[0].size > EF_HEADER_MAX ||
-        ef_get_array (&request.arguments, &items) || items == 0 ||
-        ef_get_str (&request.arguments, &command)) {
+    if (count == 0 || frames[0].size > EF_HEADER_MAX || ef_get_array (&request.arguments, &items) ||
+        items == 0 || ef_get_str (&request.arguments, &command)) {
         peer_error (self, number, EF_BAD_FRAME,
                     "the first frame is an array that begins with a command", NULL);
         return;

@@ -23,16 +23,14 @@ typedef struct {
 } ready_t;
 
 static int
-s_ready_fail (ready_t *ready, ef_status_t status, const char *text)
-{
+s_ready_fail (ready_t *ready, ef_status_t status, const char *text) {
     ready->status = status;
     snprintf (ready->text, sizeof ready->text, "%s", text);
     return -1;
 }
 
 static int
-s_read_topics (ef_core_t *core, ef_cursor_t *cursor, ready_t *ready)
-{
+s_read_topics (ef_core_t *core, ef_cursor_t *cursor, ready_t *ready) {
     uint32_t count;
     if (ef_get_array (cursor, &count) || count == 0 || count > EF_WORKER_TOPICS_MAX) {
         return s_ready_fail (ready, EF_BAD_COMMAND, "topics must be 1 to 64 names");
@@ -46,7 +44,7 @@ s_read_topics (ef_core_t *core, ef_cursor_t *cursor, ready_t *ready)
                                                   : topic_find (core, name.data, name.size);
         if (topic == NULL) {
             const char *nearest = topic_nearest (core, name.data, name.size);
-            snprintf (ready->text, sizeof ready->text, "no topic %.*s%s%s", (int) name.size,
+            snprintf (ready->text, sizeof ready->text, "no topic %.*s%s%s", (int)name.size,
                       name.data, nearest ? "; did you mean " : "", nearest ? nearest : "");
             ready->status = EF_UNKNOWN_TOPIC;
             return -1;
@@ -63,8 +61,7 @@ s_read_topics (ef_core_t *core, ef_cursor_t *cursor, ready_t *ready)
 }
 
 static int
-s_read_ready_key (ef_core_t *core, ef_cursor_t *cursor, ef_span_t key, ready_t *ready)
-{
+s_read_ready_key (ef_core_t *core, ef_cursor_t *cursor, ef_span_t key, ready_t *ready) {
     static const struct {
         const char *name;
         size_t number;
@@ -95,7 +92,7 @@ s_read_ready_key (ef_core_t *core, ef_cursor_t *cursor, ef_span_t key, ready_t *
             continue;
         }
         if (keys[i].number) {
-            uint64_t *number = (uint64_t *) (void *) ((char *) ready + keys[i].number);
+            uint64_t *number = (uint64_t *)(void *)((char *)ready + keys[i].number);
             return ef_get_uint (cursor, number)
                        ? s_ready_fail (ready, EF_BAD_COMMAND,
                                        "credit, bytes, heartbeat and pid must be ints")
@@ -104,7 +101,7 @@ s_read_ready_key (ef_core_t *core, ef_cursor_t *cursor, ef_span_t key, ready_t *
         if (ef_get_str (cursor, &value)) {
             return s_ready_fail (ready, EF_BAD_COMMAND, "name, host and token must be str");
         }
-        ef_span_copy (value, (char *) ready + keys[i].text, EF_NAME_MAX + 1);
+        ef_span_copy (value, (char *)ready + keys[i].text, EF_NAME_MAX + 1);
         return 0;
     }
     const uint8_t *start = cursor->at;
@@ -112,14 +109,13 @@ s_read_ready_key (ef_core_t *core, ef_cursor_t *cursor, ef_span_t key, ready_t *
         return s_ready_fail (ready, EF_BAD_FRAME, "unreadable options");
     }
     if (ef_span_is (key, "held")) {
-        ready->held = span_of (start, (size_t) (cursor->at - start));
+        ready->held = span_of (start, (size_t)(cursor->at - start));
     }
     return 0;
 }
 
 static int
-s_read_ready (back_t *request, ready_t *ready)
-{
+s_read_ready (back_t *request, ready_t *ready) {
     uint64_t version;
     uint32_t pairs;
     memset (ready, 0, sizeof *ready);
@@ -155,8 +151,7 @@ s_read_ready (back_t *request, ready_t *ready)
 }
 
 static void
-s_put_welcome (back_t *request, const worker_t *worker, const uint64_t *stale, uint32_t count)
-{
+s_put_welcome (back_t *request, const worker_t *worker, const uint64_t *stale, uint32_t count) {
     ef_core_t *core = request->core;
     ef_buf_t *header = &core->header;
     ef_buf_clear (header);
@@ -182,8 +177,7 @@ s_put_welcome (back_t *request, const worker_t *worker, const uint64_t *stale, u
 
 /* Is the tag among `tags`, an array of tags and pairs? */
 static bool
-s_names (ef_span_t tags, uint64_t tag)
-{
+s_names (ef_span_t tags, uint64_t tag) {
     ef_cursor_t cursor = ef_cursor (tags.data, tags.size);
     uint32_t count;
     if (tags.size == 0 || ef_get_array (&cursor, &count)) {
@@ -204,8 +198,7 @@ s_names (ef_span_t tags, uint64_t tag)
 
 /* Of what the worker had, what it doesn't name as held goes back, uncounted. */
 static void
-s_return_unheld (ef_core_t *core, worker_t *worker, ef_span_t held)
-{
+s_return_unheld (ef_core_t *core, worker_t *worker, ef_span_t held) {
     uint32_t place;
     for (lease_t *lease = worker_lease_from (worker, 0, &place); lease;) {
         lease_t *next = worker_lease_next (worker, &place);
@@ -226,8 +219,7 @@ s_return_unheld (ef_core_t *core, worker_t *worker, ef_span_t held)
 }
 
 static uint32_t
-s_list_stale (worker_t *worker, ef_span_t held, uint64_t stale[EF_STALE_MAX])
-{
+s_list_stale (worker_t *worker, ef_span_t held, uint64_t stale[EF_STALE_MAX]) {
     ef_cursor_t cursor = ef_cursor (held.data, held.size);
     uint32_t items;
     uint32_t count = 0;
@@ -251,17 +243,16 @@ s_list_stale (worker_t *worker, ef_span_t held, uint64_t stale[EF_STALE_MAX])
 }
 
 static worker_t *
-s_new_worker (ef_core_t *core, const ready_t *ready)
-{
+s_new_worker (ef_core_t *core, const ready_t *ready) {
     worker_t *worker = calloc (1, sizeof *worker);
     ef_assert (worker != NULL);
     char asked[EF_NAME_MAX + 1];
     if (ready->name[0]) {
         memcpy (asked, ready->name, sizeof asked);
     } else {
-        snprintf (asked, sizeof asked, "worker-%llu", (unsigned long long) ++core->next_generation);
+        snprintf (asked, sizeof asked, "worker-%llu", (unsigned long long)++core->next_generation);
     }
-    (void) worker_free_name (core, asked, worker->name);
+    (void)worker_free_name (core, asked, worker->name);
     worker->started_ms = core->wall;
     worker->has_session = ready->has_session;
     memcpy (worker->session, ready->session, 16);
@@ -274,8 +265,7 @@ s_new_worker (ef_core_t *core, const ready_t *ready)
 
 /* A first READY on a connection: a new worker, or one that comes back. */
 static worker_t *
-s_enter (back_t *request, const ready_t *ready)
-{
+s_enter (back_t *request, const ready_t *ready) {
     ef_core_t *core = request->core;
     worker_t *worker = ready->has_session ? worker_find_session (core, ready->session) : NULL;
     if (worker && worker->peer != request->number) {
@@ -298,8 +288,7 @@ s_enter (back_t *request, const ready_t *ready)
 }
 
 void
-back_ready (back_t *request)
-{
+back_ready (back_t *request) {
     ef_core_t *core = request->core;
     ready_t ready;
     uint64_t stale[EF_STALE_MAX];
@@ -317,21 +306,21 @@ back_ready (back_t *request)
         memcpy (worker->host, ready.host, sizeof worker->host);
         memcpy (worker->token, ready.token, sizeof worker->token);
         worker->pid = ready.pid;
-        worker->heartbeat_ms = (uint32_t) (ready.heartbeat_ms < 3600000 ? ready.heartbeat_ms : 3600000);
+        worker->heartbeat_ms =
+            (uint32_t)(ready.heartbeat_ms < 3600000 ? ready.heartbeat_ms : 3600000);
     }
-    worker->credit = (uint32_t) ready.credit;
+    worker->credit = (uint32_t)ready.credit;
     worker->bytes = ready.bytes;
     worker->is_draining = core->is_draining;
     worker->is_stuck = false;
     worker_subscribe (core, worker, ready.topics, ready.topic_count);
     uint32_t count = is_first ? s_list_stale (worker, ready.held, stale) : 0;
     s_put_welcome (request, worker, stale, count);
-    (void) peer_send (core, request->number, NULL); /* else it says READY again */
+    (void)peer_send (core, request->number, NULL); /* else it says READY again */
 }
 
 const void *
-back_worker_key (const void *item, size_t *size)
-{
+back_worker_key (const void *item, size_t *size) {
     const worker_t *worker = item;
     *size = strlen (worker->name);
     return worker->name;

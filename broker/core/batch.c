@@ -1,13 +1,12 @@
 /* The batch under way and what is to be done once it is durable. SPDX-License-Identifier: MIT
 
-   Everything that a peer is told, and every event that a worker gets, waits in this one queue for its
-   batch. */
+   Everything that a peer is told, and every event that a worker gets, waits in this one queue for
+   its batch. */
 #include "core_private.h"
 
 /* Begins a new segment with all absolute values, once the newest has its share. */
 static void
-s_begin (ef_core_t *self)
-{
+s_begin (ef_core_t *self) {
     self->batch = calloc (1, sizeof *self->batch);
     ef_assert (self->batch != NULL);
     self->batch->lsn = self->next_lsn;
@@ -20,8 +19,7 @@ s_begin (ef_core_t *self)
 }
 
 static void
-s_end_ends (ef_core_t *self)
-{
+s_end_ends (ef_core_t *self) {
     if (self->ends_mark != SIZE_MAX) {
         ef_record_end (&self->batch->buf, self->ends_mark);
         self->ends_mark = SIZE_MAX;
@@ -29,8 +27,7 @@ s_end_ends (ef_core_t *self)
 }
 
 ef_buf_t *
-batch_buf (ef_core_t *self)
-{
+batch_buf (ef_core_t *self) {
     if (self->batch == NULL) {
         s_begin (self);
     }
@@ -40,8 +37,7 @@ batch_buf (ef_core_t *self)
 
 /* Notes that an event is done; neighbours share an item. */
 void
-batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n)
-{
+batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n) {
     if (self->batch == NULL) {
         s_begin (self);
     }
@@ -63,8 +59,7 @@ batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n)
 }
 
 void
-batch_submit (ef_core_t *self)
-{
+batch_submit (ef_core_t *self) {
     ef_batch_t *batch = self->batch;
     if (batch == NULL) {
         return;
@@ -79,8 +74,7 @@ batch_submit (ef_core_t *self)
 
 /* Queues behind the batch under way, or, where there is none, behind the last one submitted. */
 void
-batch_after (ef_core_t *self, after_t after)
-{
+batch_after (ef_core_t *self, after_t after) {
     after.lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
     if (self->after_count == self->after_capacity) {
         uint32_t capacity = self->after_capacity ? 2 * self->after_capacity : 256;
@@ -99,15 +93,14 @@ batch_after (ef_core_t *self, after_t after)
 
 /* An answer whose bytes were made before; sent now that it is true. */
 static void
-s_send_prepared (ef_core_t *self, after_t *after)
-{
+s_send_prepared (ef_core_t *self, after_t *after) {
     ef_buf_t *prepared = after->pointer;
     ef_buf_t scratch = self->header;
     self->header = *prepared;
     if (after->peer < self->peer_count && self->peers[after->peer].role != PEER_UNKNOWN) {
         peer_t *peer = &self->peers[after->peer];
         peer->waiting -= after->kind == AFTER_CONFIRM && peer->waiting > 0;
-        (void) peer_send (self, after->peer, NULL); /* a peer that can't take it asks again */
+        (void)peer_send (self, after->peer, NULL); /* a peer that can't take it asks again */
     }
     ef_buf_free (&self->header);
     self->header = scratch;
@@ -115,8 +108,7 @@ s_send_prepared (ef_core_t *self, after_t *after)
 }
 
 static void
-s_run_record (ef_core_t *self, const after_t *after)
-{
+s_run_record (ef_core_t *self, const after_t *after) {
     topic_t *topic = self->topics[after->peer];
     const ef_stretch_t *stretch = NULL;
     for (uint32_t i = self->cache.count; i > 0 && stretch == NULL; i--) {
@@ -132,8 +124,7 @@ s_run_record (ef_core_t *self, const after_t *after)
 }
 
 static void
-s_run (ef_core_t *self, after_t *after)
-{
+s_run (ef_core_t *self, after_t *after) {
     topic_t *topic = after->peer < self->topic_count ? self->topics[after->peer] : NULL;
     switch (after->kind) {
     case AFTER_RECORD: s_run_record (self, after); break;
@@ -147,6 +138,7 @@ s_run (ef_core_t *self, after_t *after)
     case AFTER_CONFIRM:
     case AFTER_ACKED: s_send_prepared (self, after); break;
     case AFTER_RETRY: {
+        ef_assert (topic != NULL);
         entry_t *entry = entry_find (topic, after->n);
         if (entry && entry->generation == after->rel) {
             uint64_t wait = entry->due_ms > self->wall ? entry->due_ms - self->wall : 0;
@@ -156,11 +148,13 @@ s_run (ef_core_t *self, after_t *after)
         break;
     }
     case AFTER_DEAD:
+        ef_assert (topic != NULL);
         topic->outbox_durable++;
         outbox_flush (self, topic);
         break;
     case AFTER_TAGS: self->tag_limit = after->n; break;
     case AFTER_RETURNED:
+        ef_assert (topic != NULL);
         self->effects.returned (self->effects.arg, topic->config.name, after->n);
         break;
     default: ef_assert (!"a kind that nobody queues");
@@ -168,8 +162,7 @@ s_run (ef_core_t *self, after_t *after)
 }
 
 void
-after_run (ef_core_t *self)
-{
+after_run (ef_core_t *self) {
     while (self->after_count > 0) {
         after_t after = self->after[self->after_head];
         if (after.lsn > self->durable_lsn) {
@@ -182,29 +175,26 @@ after_run (ef_core_t *self)
 }
 
 void
-ef_core_durable (ef_core_t *self, ef_batch_t *batch)
-{
+ef_core_durable (ef_core_t *self, ef_batch_t *batch) {
     ef_assert (batch->lsn == self->durable_lsn + 1);
     ef_assert (self->behind >= batch->buf.size);
     self->durable_lsn = batch->lsn;
     self->behind -= batch->buf.size;
     self->newest_segment = batch->segment;
     self->oldest_segment = self->oldest_segment ? self->oldest_segment : batch->segment;
-    ef_stretch_t stretch = {batch->buf.data,     batch->buf.size, batch->buf.capacity,
-                            batch->segment, batch->offset,   0};
+    ef_stretch_t stretch = {batch->buf.data, batch->buf.size, batch->buf.capacity,
+                            batch->segment,  batch->offset,   0};
     free (batch);
     ef_cache_put (&self->cache, stretch);
     after_run (self);
 }
 
 bool
-ef_core_is_behind (const ef_core_t *self)
-{
+ef_core_is_behind (const ef_core_t *self) {
     return self->behind > self->config.behind_bytes;
 }
 
 bool
-ef_core_is_settled (const ef_core_t *self)
-{
+ef_core_is_settled (const ef_core_t *self) {
     return self->batch == NULL && self->durable_lsn + 1 == self->next_lsn;
 }

@@ -9,8 +9,7 @@
 #define CACHE_ITEMS_MAX 1024
 
 void
-ef_cache_free (ef_cache_t *self)
-{
+ef_cache_free (ef_cache_t *self) {
     for (uint32_t i = 0; i < self->count; i++) {
         free (self->items[i].bytes);
     }
@@ -19,15 +18,13 @@ ef_cache_free (ef_cache_t *self)
 }
 
 static bool
-s_is_at_or_before (const ef_stretch_t *item, uint32_t segment, uint32_t offset)
-{
+s_is_at_or_before (const ef_stretch_t *item, uint32_t segment, uint32_t offset) {
     return item->segment < segment || (item->segment == segment && item->offset <= offset);
 }
 
 /* How many items begin at or before a place. */
 static uint32_t
-s_below (const ef_cache_t *self, uint32_t segment, uint32_t offset)
-{
+s_below (const ef_cache_t *self, uint32_t segment, uint32_t offset) {
     uint32_t low = 0;
     uint32_t high = self->count;
     while (low < high) {
@@ -42,8 +39,7 @@ s_below (const ef_cache_t *self, uint32_t segment, uint32_t offset)
 }
 
 static void
-s_drop (ef_cache_t *self, uint32_t at)
-{
+s_drop (ef_cache_t *self, uint32_t at) {
     self->bytes -= self->items[at].capacity;
     free (self->items[at].bytes);
     self->count--;
@@ -51,8 +47,7 @@ s_drop (ef_cache_t *self, uint32_t at)
 }
 
 static void
-s_drop_oldest (ef_cache_t *self)
-{
+s_drop_oldest (ef_cache_t *self) {
     uint32_t oldest = 0;
     for (uint32_t i = 1; i < self->count; i++) {
         if (self->items[i].age < self->items[oldest].age) {
@@ -63,8 +58,7 @@ s_drop_oldest (ef_cache_t *self)
 }
 
 void
-ef_cache_put (ef_cache_t *self, ef_stretch_t stretch)
-{
+ef_cache_put (ef_cache_t *self, ef_stretch_t stretch) {
     while (self->count > 0 &&
            (self->bytes + stretch.capacity > self->budget || self->count == CACHE_ITEMS_MAX)) {
         s_drop_oldest (self);
@@ -83,10 +77,9 @@ ef_cache_put (ef_cache_t *self, ef_stretch_t stretch)
 }
 
 const uint8_t *
-ef_cache_find (const ef_cache_t *self, uint32_t segment, uint32_t offset, size_t *size)
-{
-    /* Stretches that were read back may overlap: the nearest one that begins before the place can be
-       too short, an earlier one long enough. Three back is as far as reading ahead overlaps. */
+ef_cache_find (const ef_cache_t *self, uint32_t segment, uint32_t offset, size_t *size) {
+    /* Stretches that were read back may overlap: the nearest one that begins before the place can
+       be too short, an earlier one long enough. Three back is as far as reading ahead overlaps. */
     uint32_t below = s_below (self, segment, offset);
     for (uint32_t i = below; i > 0 && below - i < 3; i--) {
         const ef_stretch_t *item = &self->items[i - 1];

@@ -1,14 +1,14 @@
-/* Absolute values at the start of a segment, and emptying the oldest one. SPDX-License-Identifier: MIT
+/* Absolute values at the start of a segment, and emptying the oldest one.
+   SPDX-License-Identifier: MIT
 
-   The router copies what still matters out of the oldest segment into its own batches, so that a copy
-   stands in the log exactly where the event was alive and with the attempts that it had. */
+   The router copies what still matters out of the oldest segment into its own batches, so that a
+   copy stands in the log exactly where the event was alive and with the attempts that it had. */
 #include "core_private.h"
 
 #define CLEAN_ROUND_BYTES (1u << 20) /* copied between two waits for the disk */
 
 void
-topic_write (const topic_t *topic, ef_buf_t *buf)
-{
+topic_write (const topic_t *topic, ef_buf_t *buf) {
     size_t name = strlen (topic->config.name);
     size_t mark = ef_record_begin (buf, EF_LOG_TOPIC, 0, EF_TOPIC_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
@@ -28,14 +28,13 @@ topic_write (const topic_t *topic, ef_buf_t *buf)
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         ef_le64_put (header + 32 + 8 * i, numbers[i]);
     }
-    header[88] = (uint8_t) name;
+    header[88] = (uint8_t)name;
     ef_buf_put (buf, topic->config.name, name);
     ef_record_end (buf, mark);
 }
 
 void
-snapshot_write (ef_core_t *self, ef_buf_t *buf)
-{
+snapshot_write (ef_core_t *self, ef_buf_t *buf) {
     size_t mark = ef_record_begin (buf, EF_LOG_TAGS, 0, EF_TAGS_HEADER);
     uint64_t limit = self->tag_asked > self->tag_limit ? self->tag_asked : self->tag_limit;
     ef_le64_put (buf->data + mark + EF_RECORD_HEAD, limit);
@@ -62,22 +61,20 @@ typedef struct {
 } round_t;
 
 static void
-s_end_record (round_t *self)
-{
+s_end_record (round_t *self) {
     if (self->count == 0) {
         return;
     }
     ef_le32_put (self->buf->data + self->mark + EF_RECORD_HEAD + 4, self->count);
     ef_record_end (self->buf, self->mark);
-    batch_after (self->core, (after_t){.kind = AFTER_RECORD,
-                                       .peer = self->topic->index,
-                                       .rel = (uint32_t) self->mark});
+    batch_after (
+        self->core,
+        (after_t){.kind = AFTER_RECORD, .peer = self->topic->index, .rel = (uint32_t)self->mark});
     self->count = 0;
 }
 
 static void
-s_copy (round_t *self, const stored_t *stored, uint64_t n)
-{
+s_copy (round_t *self, const stored_t *stored, uint64_t n) {
     if (self->count == 0) {
         self->buf = batch_buf (self->core);
         self->mark = ef_record_begin (self->buf, EF_LOG_COPIES, 0, EF_COPIES_HEADER);
@@ -92,8 +89,7 @@ s_copy (round_t *self, const stored_t *stored, uint64_t n)
 }
 
 static const uint8_t *
-s_head (round_t *self, place_t *place)
-{
+s_head (round_t *self, place_t *place) {
     const uint8_t *head = place_find (self->core, place);
     if (head == NULL) {
         fetch_place (self->core, place);
@@ -103,8 +99,7 @@ s_head (round_t *self, place_t *place)
 }
 
 static void
-s_copy_extents (round_t *self)
-{
+s_copy_extents (round_t *self) {
     ef_extent_at_t at;
     for (ef_extent_t *extent = ef_extents_first (&self->topic->extents, &at);
          extent && self->bytes < CLEAN_ROUND_BYTES;
@@ -125,8 +120,7 @@ s_copy_extents (round_t *self)
 }
 
 static void
-s_copy_entry (round_t *self, entry_t *entry)
-{
+s_copy_entry (round_t *self, entry_t *entry) {
     stored_t stored;
     if (entry->state == EF_STATE_DEAD) {
         self->is_blocked = true; /* it leaves on its own, soon */
@@ -153,8 +147,7 @@ s_copy_entry (round_t *self, entry_t *entry)
 }
 
 static void
-s_copy_entries (round_t *self)
-{
+s_copy_entries (round_t *self) {
     uint32_t position = 0;
     entry_t *entry;
     while (self->bytes < CLEAN_ROUND_BYTES &&
@@ -167,8 +160,7 @@ s_copy_entries (round_t *self)
 
 /* First attempts that are out with workers. */
 static void
-s_copy_leased (round_t *self)
-{
+s_copy_leased (round_t *self) {
     ef_core_t *core = self->core;
     for (uint32_t i = 0; i < core->leases.count && self->bytes < CLEAN_ROUND_BYTES; i++) {
         lease_t *lease = core->leases.items[i];
@@ -183,8 +175,8 @@ s_copy_leased (round_t *self)
             if (head == NULL) {
                 continue;
             }
-            int rc = stored_read (head, item->place.rel, item->place.index, item->flags & ENTRY_COPY,
-                                  &stored);
+            int rc = stored_read (head, item->place.rel, item->place.index,
+                                  item->flags & ENTRY_COPY, &stored);
             ef_assert (rc == 0 && stored.n == item->n);
             s_copy (self, &stored, item->n);
         }
@@ -193,8 +185,7 @@ s_copy_leased (round_t *self)
 
 /* What the journal must keep, and half as much again for heads. */
 static uint64_t
-s_live_bytes (const ef_core_t *self)
-{
+s_live_bytes (const ef_core_t *self) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < self->topic_count; i++) {
         bytes += self->topics[i]->bytes;
@@ -203,17 +194,14 @@ s_live_bytes (const ef_core_t *self)
 }
 
 static bool
-s_is_due (const ef_core_t *self)
-{
+s_is_due (const ef_core_t *self) {
     uint64_t segments = self->newest_segment - self->oldest_segment;
-    return segments >= 4 &&
-           (segments - 2) * self->config.segment_bytes > 2 * s_live_bytes (self);
+    return segments >= 4 && (segments - 2) * self->config.segment_bytes > 2 * s_live_bytes (self);
 }
 
 /* One round of copying, or, once nothing of the oldest segment matters any more, its end. */
 void
-clean_step (ef_core_t *self)
-{
+clean_step (ef_core_t *self) {
     if (!self->is_cleaning) {
         if (self->oldest_segment == 0 || !s_is_due (self)) {
             return;

@@ -2,21 +2,18 @@
 #include "core_private.h"
 
 static topic_t *
-s_topic (ef_core_t *self, const char *name)
-{
+s_topic (ef_core_t *self, const char *name) {
     return topic_find (self, name, strlen (name));
 }
 
 static void
-s_write_topic (ef_core_t *self, topic_t *topic)
-{
+s_write_topic (ef_core_t *self, topic_t *topic) {
     topic_write (topic, batch_buf (self));
     topic->is_new = false;
 }
 
 ef_status_t
-ef_core_pause (ef_core_t *self, const char *name, bool paused)
-{
+ef_core_pause (ef_core_t *self, const char *name, bool paused) {
     topic_t *topic = s_topic (self, name);
     if (topic == NULL) {
         return EF_NOT_FOUND;
@@ -28,8 +25,7 @@ ef_core_pause (ef_core_t *self, const char *name, bool paused)
 }
 
 ef_status_t
-ef_core_drain (ef_core_t *self, const char *name)
-{
+ef_core_drain (ef_core_t *self, const char *name) {
     topic_t *topic = s_topic (self, name);
     if (topic == NULL) {
         return EF_NOT_FOUND;
@@ -40,8 +36,7 @@ ef_core_drain (ef_core_t *self, const char *name)
 }
 
 static size_t
-s_begin_purge (ef_buf_t *buf, const topic_t *topic, uint8_t flags, uint64_t up_to)
-{
+s_begin_purge (ef_buf_t *buf, const topic_t *topic, uint8_t flags, uint64_t up_to) {
     size_t mark = ef_record_begin (buf, EF_LOG_PURGE, flags, EF_PURGE_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le32_put (header, topic->index);
@@ -51,8 +46,7 @@ s_begin_purge (ef_buf_t *buf, const topic_t *topic, uint8_t flags, uint64_t up_t
 
 /* A leased event of a purged topic came back: it is gone now. */
 void
-purge_one (ef_core_t *self, entry_t *entry)
-{
+purge_one (ef_core_t *self, entry_t *entry) {
     topic_t *topic = entry->topic;
     ef_buf_t *buf = batch_buf (self);
     size_t mark = s_begin_purge (buf, topic, EF_PURGE_FLAG_LIST, 0);
@@ -61,15 +55,14 @@ purge_one (ef_core_t *self, entry_t *entry)
     ef_le64_put (header + 16, 1);
     ef_le64_put (ef_buf_add (buf, 8), entry->n);
     ef_record_end (buf, mark);
-    topic_move (topic, (ef_state_t) entry->state, EF_STATE_PURGED, 1);
+    topic_move (topic, (ef_state_t)entry->state, EF_STATE_PURGED, 1);
     topic_shrink (topic, entry->bytes);
     entry_free (self, &entry);
 }
 
 /* Lists the events that are out with workers, and marks them: they go when they come back. */
 static uint32_t
-s_exempt_leased (ef_core_t *self, const topic_t *topic, uint64_t up_to, ef_buf_t *buf)
-{
+s_exempt_leased (ef_core_t *self, const topic_t *topic, uint64_t up_to, ef_buf_t *buf) {
     uint32_t listed = 0;
     for (uint32_t i = 0; i < self->leases.count; i++) {
         lease_t *lease = self->leases.items[i];
@@ -90,8 +83,7 @@ s_exempt_leased (ef_core_t *self, const topic_t *topic, uint64_t up_to, ef_buf_t
 }
 
 uint64_t
-purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n)
-{
+purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n) {
     ef_buf_t *buf = batch_buf (self);
     size_t mark = s_begin_purge (buf, topic, 0, n);
     uint32_t listed = s_exempt_leased (self, topic, n, buf);
@@ -105,7 +97,7 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n)
         if (entry->n > n || entry->state == EF_STATE_DEAD || entry->state == EF_STATE_LEASED) {
             continue;
         }
-        topic_move (topic, (ef_state_t) entry->state, EF_STATE_PURGED, 1);
+        topic_move (topic, (ef_state_t)entry->state, EF_STATE_PURGED, 1);
         bytes += entry->bytes;
         purged++;
         entry_free (self, &entry);
@@ -121,8 +113,7 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n)
 
 /* Up to the newest event that was accepted. */
 ef_status_t
-ef_core_purge (ef_core_t *self, const char *name, uint64_t *purged)
-{
+ef_core_purge (ef_core_t *self, const char *name, uint64_t *purged) {
     topic_t *topic = s_topic (self, name);
     if (topic == NULL) {
         return EF_NOT_FOUND;
@@ -134,8 +125,7 @@ ef_core_purge (ef_core_t *self, const char *name, uint64_t *purged)
 }
 
 static void
-s_drain_worker (ef_core_t *self, worker_t *worker)
-{
+s_drain_worker (ef_core_t *self, worker_t *worker) {
     if (worker->is_draining) {
         return;
     }
@@ -144,12 +134,11 @@ s_drain_worker (ef_core_t *self, worker_t *worker)
     ef_buf_clear (&self->header);
     ef_put_array (&self->header, 1);
     ef_put_str (&self->header, "DRAIN");
-    (void) peer_send (self, worker->peer, NULL); /* it gets nothing more in any case */
+    (void)peer_send (self, worker->peer, NULL); /* it gets nothing more in any case */
 }
 
 void
-ef_core_drain_all (ef_core_t *self)
-{
+ef_core_drain_all (ef_core_t *self) {
     self->is_draining = true;
     worker_t *worker;
     uint32_t position = 0;
@@ -159,8 +148,7 @@ ef_core_drain_all (ef_core_t *self)
 }
 
 bool
-ef_core_drain_worker (ef_core_t *self, const char *token)
-{
+ef_core_drain_worker (ef_core_t *self, const char *token) {
     worker_t *worker;
     uint32_t position = 0;
     while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
@@ -173,8 +161,7 @@ ef_core_drain_worker (ef_core_t *self, const char *token)
 }
 
 uint64_t
-ef_core_leased (const ef_core_t *self)
-{
+ef_core_leased (const ef_core_t *self) {
     uint64_t leased = 0;
     for (uint32_t i = 0; i < self->topic_count; i++) {
         leased += self->topics[i]->counts[EF_STATE_LEASED];
@@ -183,8 +170,7 @@ ef_core_leased (const ef_core_t *self)
 }
 
 void
-ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load)
-{
+ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load) {
     const topic_t *topic = self->topics[index];
     *load = (ef_load_t){
         .ready = topic->counts[EF_STATE_READY],
@@ -198,8 +184,7 @@ ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load)
 }
 
 void
-ef_core_status (const ef_core_t *self, ef_buf_t *out)
-{
+ef_core_status (const ef_core_t *self, ef_buf_t *out) {
     uint64_t refused = 0;
     for (unsigned i = 0; i < EF_STATUS_COUNT; i++) {
         refused += self->refused[i];
@@ -229,14 +214,13 @@ ef_core_status (const ef_core_t *self, ef_buf_t *out)
     ef_put_map (out, kinds);
     for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
         if (self->refused[i]) {
-            ef_put_key_uint (out, ef_status_name ((ef_status_t) i), self->refused[i]);
+            ef_put_key_uint (out, ef_status_name ((ef_status_t)i), self->refused[i]);
         }
     }
 }
 
 void
-ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out)
-{
+ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
     const topic_t *topic = self->topics[index];
     const struct {
         const char *key;
@@ -264,7 +248,7 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out)
     ef_put_key_bool (out, "paused", topic->is_paused);
     ef_put_key_bool (out, "draining", topic->is_draining);
     for (unsigned i = 0; i < EF_STATE_COUNT; i++) {
-        ef_put_key_uint (out, ef_state_name ((ef_state_t) i), topic->counts[i]);
+        ef_put_key_uint (out, ef_state_name ((ef_state_t)i), topic->counts[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
         ef_put_key_uint (out, numbers[i].key, numbers[i].value);
@@ -272,8 +256,7 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out)
 }
 
 void
-ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map), void *arg)
-{
+ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map), void *arg) {
     ef_buf_t map = {0};
     worker_t *worker;
     uint32_t position = 0;
@@ -304,8 +287,7 @@ ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t 
 
 static void
 s_put_peeked (ef_core_t *self, place_t place, bool is_copy, uint64_t n, ef_state_t state,
-              ef_buf_t *out)
-{
+              ef_buf_t *out) {
     stored_t stored;
     const uint8_t *head = place_find (self, &place);
     ef_put_array (out, 3);
@@ -315,15 +297,14 @@ s_put_peeked (ef_core_t *self, place_t place, bool is_copy, uint64_t n, ef_state
         fetch_place (self, &place);
         ef_put_nil (out);
     } else if (stored_read (head, place.rel, place.index, is_copy, &stored) == 0) {
-        (void) stored_write_event (ef_buf_add (out, stored_event_size (&stored)), &stored);
+        (void)stored_write_event (ef_buf_add (out, stored_event_size (&stored)), &stored);
     } else {
         ef_put_nil (out);
     }
 }
 
 ef_status_t
-ef_core_peek (ef_core_t *self, const char *name, uint32_t limit, ef_buf_t *out, uint32_t *count)
-{
+ef_core_peek (ef_core_t *self, const char *name, uint32_t limit, ef_buf_t *out, uint32_t *count) {
     topic_t *topic = s_topic (self, name);
     *count = 0;
     if (topic == NULL) {
@@ -334,7 +315,7 @@ ef_core_peek (ef_core_t *self, const char *name, uint32_t limit, ef_buf_t *out, 
     while (*count < limit && (entry = ef_hash_next (&topic->entries, &position)) != NULL) {
         if (entry->state != EF_STATE_DEAD) {
             s_put_peeked (self, entry->place, entry->flags & ENTRY_COPY, entry->n,
-                          (ef_state_t) entry->state, out);
+                          (ef_state_t)entry->state, out);
             ++*count;
         }
     }

@@ -4,8 +4,7 @@
 #define SWEEP_MS 500 /* how often peers, sessions and overflow are looked at, at the least */
 
 ef_core_t *
-ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects)
-{
+ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects) {
     ef_core_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->config = *config;
@@ -20,8 +19,7 @@ ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects)
 }
 
 void
-ef_core_destroy (ef_core_t **self_p)
-{
+ef_core_destroy (ef_core_t **self_p) {
     ef_core_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -72,20 +70,18 @@ ef_core_destroy (ef_core_t **self_p)
 }
 
 void
-ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms)
-{
+ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms) {
     ef_assert (mono_ms >= self->now);
     self->now = mono_ms;
     self->wall = wall_ms;
 }
 
-/* If this thread was away for longer than a heartbeat, what it missed is nobody's fault: silence and
-   leases start anew. */
+/* If this thread was away for longer than a heartbeat, what it missed is nobody's fault: silence
+   and leases start anew. */
 static void
-s_forgive_absence (ef_core_t *self)
-{
+s_forgive_absence (ef_core_t *self) {
     uint64_t away = self->last_tick ? self->now - self->last_tick : 0;
-    if (away <= (uint64_t) SWEEP_MS + self->config.heartbeat_ms) {
+    if (away <= (uint64_t)SWEEP_MS + self->config.heartbeat_ms) {
         return;
     }
     for (uint32_t i = 0; i < self->peer_count; i++) {
@@ -102,8 +98,7 @@ s_forgive_absence (ef_core_t *self)
 
 /* Asks for the next block of tags while half of the last one is left. */
 static void
-s_reserve_tags (ef_core_t *self)
-{
+s_reserve_tags (ef_core_t *self) {
     uint64_t limit = self->tag_asked > self->tag_limit ? self->tag_asked : self->tag_limit;
     if (limit > self->next_tag + EF_TAG_BLOCK / 2 || limit + EF_TAG_BLOCK > EF_TAG_MAX) {
         return;
@@ -118,8 +113,7 @@ s_reserve_tags (ef_core_t *self)
 
 /* Overflow returns by itself, at its rate, while there is room. */
 static void
-s_call_back_overflow (ef_core_t *self)
-{
+s_call_back_overflow (ef_core_t *self) {
     for (uint32_t i = 0; i < self->topic_count; i++) {
         topic_t *topic = self->topics[i];
         if (topic->counts[EF_STATE_DEAD] > topic->outbox_count && !topic->config.overflow_manual &&
@@ -131,8 +125,7 @@ s_call_back_overflow (ef_core_t *self)
 }
 
 void
-ef_core_tick (ef_core_t *self)
-{
+ef_core_tick (ef_core_t *self) {
     s_forgive_absence (self);
     self->last_tick = self->now;
     leases_tick (self);
@@ -152,8 +145,7 @@ ef_core_tick (ef_core_t *self)
 }
 
 void
-ef_core_turn (ef_core_t *self)
-{
+ef_core_turn (ef_core_t *self) {
     s_reserve_tags (self);
     dispatch_all (self);
     clean_step (self);
@@ -162,8 +154,7 @@ ef_core_turn (ef_core_t *self)
 }
 
 uint64_t
-ef_core_next_ms (const ef_core_t *self)
-{
+ef_core_next_ms (const ef_core_t *self) {
     uint64_t next = self->sweep_next_ms;
     const lease_t *lease = ef_heap_top (&self->leases);
     if (lease && lease->next_ms < next) {
@@ -181,8 +172,7 @@ ef_core_next_ms (const ef_core_t *self)
 
 /* A stretch that was asked for; one without bytes means that it couldn't be read. */
 void
-ef_core_fetched (ef_core_t *self, uint32_t segment, uint32_t offset, ef_stretch_t stretch)
-{
+ef_core_fetched (ef_core_t *self, uint32_t segment, uint32_t offset, ef_stretch_t stretch) {
     for (uint32_t i = 0; i < self->fetching_count; i++) {
         if (self->fetching[i].segment == segment && self->fetching[i].offset == offset) {
             self->fetching[i] = self->fetching[--self->fetching_count];

@@ -1,10 +1,10 @@
 /* The core: everything that decides what happens to an event. SPDX-License-Identifier: MIT
 
    Role: takes what peers, the journal and the actors say, changes its tables, calls its effects.
-   Owns: topics, events in hand, sessions, workers, leases. Talks to: nobody but through ef_effects_t.
-   Invariants: the law (ef_core_check); what a peer was told is durable; no clock, no I/O, no randomness
-   of its own, so the simulator runs this very object code.
-   On failure: it asserts on itself, and answers peers. */
+   Owns: topics, events in hand, sessions, workers, leases. Talks to: nobody but through
+   ef_effects_t. Invariants: the law (ef_core_check); what a peer was told is durable; no clock, no
+   I/O, no randomness of its own, so the simulator runs this very object code. On failure: it
+   asserts on itself, and answers peers. */
 #ifndef EF_CORE_H
 #define EF_CORE_H
 
@@ -16,40 +16,41 @@
 
 typedef struct ef_core_s ef_core_t;
 
-/* What a topic is told to do. Times in ms, sizes in bytes; 0 in a capacity: no bound but the disk's. */
+/* What a topic is told to do. Times in ms, sizes in bytes; 0 in a capacity: no bound but the
+ * disk's. */
 typedef struct {
     char name[EF_TOPIC_NAME_BYTES];
     uint64_t capacity_events;
     uint64_t capacity_bytes;
-    bool refuse_when_full;        /* on_full = refuse; else what arrives waits for re-insertion */
-    bool overflow_manual;         /* overflow_replay = manual */
-    uint32_t overflow_rate;       /* events a second that return by themselves */
+    bool refuse_when_full;  /* on_full = refuse; else what arrives waits for re-insertion */
+    bool overflow_manual;   /* overflow_replay = manual */
+    uint32_t overflow_rate; /* events a second that return by themselves */
     uint32_t lease_ms;
     uint32_t stall_ms;
-    uint32_t attempts;            /* processing attempts before it is dead */
+    uint32_t attempts; /* processing attempts before it is dead */
     uint32_t retry_base_ms;
     uint32_t retry_cap_ms;
     double retry_factor;
-    uint32_t retry_capacity;      /* leased + retrying */
+    uint32_t retry_capacity; /* leased + retrying */
     uint32_t scheduled_capacity;
     uint32_t insert_attempts;
     uint32_t insert_base_ms;
     uint32_t insert_cap_ms;
-    uint32_t insert_capacity;     /* events that may wait for re-insertion */
+    uint32_t insert_capacity; /* events that may wait for re-insertion */
 } ef_topic_config_t;
 
 typedef struct {
-    char broker[64];              /* name told in WELCOME */
+    char broker[64]; /* name told in WELCOME */
     uint32_t max_event;
     uint32_t max_message;
-    uint32_t window;              /* events */
+    uint32_t window; /* events */
     uint32_t heartbeat_ms;
     uint64_t segment_bytes;
     uint64_t cache_bytes;
-    uint64_t behind_bytes;        /* not yet durable; past it publishers aren't read */
-    bool auto_create;             /* an unknown topic is made with `defaults` */
+    uint64_t behind_bytes; /* not yet durable; past it publishers aren't read */
+    bool auto_create;      /* an unknown topic is made with `defaults` */
     ef_topic_config_t defaults;
-    const char *durability;       /* named in every CONFIRM; static */
+    const char *durability; /* named in every CONFIRM; static */
 } ef_core_config_t;
 
 typedef struct {
@@ -92,8 +93,8 @@ typedef enum {
 } ef_state_t;
 const char *ef_state_name (ef_state_t state);
 
-/* A dead letter on its way to its journal. `event` has its id written out; everything is borrowed for
-   the call. */
+/* A dead letter on its way to its journal. `event` has its id written out; everything is borrowed
+   for the call. */
 typedef struct {
     uint64_t m;
     uint64_t n;
@@ -116,8 +117,8 @@ typedef struct {
     void *arg;
     /* Memory for a message's body of exactly `bytes`; `*message` is its handle. */
     uint8_t *(*body_new) (void *arg, size_t bytes, void **message);
-    /* Sends a header and a body (or NULL) to a peer; takes the body in any case. 0; -1: the peer can't
-       take it now or is gone. */
+    /* Sends a header and a body (or NULL) to a peer; takes the body in any case. 0; -1: the peer
+       can't take it now or is gone. */
     int (*send) (void *arg, uint32_t peer, const ef_buf_t *header, void *message);
     /* The core is done with a peer: nothing of it is known any more. */
     void (*forget) (void *arg, uint32_t peer);
@@ -142,14 +143,14 @@ typedef struct {
 ef_core_t *ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects);
 void ef_core_destroy (ef_core_t **self_p);
 
-/* Adds a topic or changes the settings of one. Before replay for those that are configured. 0, or -1
-   past EF_TOPICS_MAX. */
+/* Adds a topic or changes the settings of one. Before replay for those that are configured. 0, or
+   -1 past EF_TOPICS_MAX. */
 EF_MUST_USE int ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config);
 
 /* Replay: every record in order, then the end, once. 0, or -1 for a record that makes no sense. */
 EF_MUST_USE int ef_core_replay (ef_core_t *self, const ef_record_t *record);
-/* What the dead-letter journal of a topic has: the highest m taken, how many letters, and the highest b
-   that it has noted as leaving. */
+/* What the dead-letter journal of a topic has: the highest m taken, how many letters, and the
+   highest b that it has noted as leaving. */
 void ef_core_replay_dead (ef_core_t *self, const char *topic, uint64_t m);
 void ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment,
                     uint32_t newest_segment);
@@ -157,8 +158,8 @@ void ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment,
 /* Sets both clocks; called before any other input of a turn. */
 void ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms);
 
-/* One message from a peer, routing id and empty delimiter taken off. `peer` is a small number of the
-   caller's that stands for the connection until forget. */
+/* One message from a peer, routing id and empty delimiter taken off. `peer` is a small number of
+   the caller's that stands for the connection until forget. */
 void ef_core_front (ef_core_t *self, uint32_t peer, bool is_req, const ef_frame_t *frames,
                     uint32_t count);
 void ef_core_back (ef_core_t *self, uint32_t peer, const ef_frame_t *frames, uint32_t count);
@@ -204,7 +205,8 @@ uint64_t ef_core_accepted (const ef_core_t *self, uint32_t index);
 /* Calls `each` with a map for every worker. */
 void ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map),
                       void *arg);
-/* Appends up to `limit` waiting events of a topic that are in memory, as [n, state, event or nil]. */
+/* Appends up to `limit` waiting events of a topic that are in memory, as [n, state, event or nil].
+ */
 ef_status_t ef_core_peek (ef_core_t *self, const char *topic, uint32_t limit, ef_buf_t *out,
                           uint32_t *count);
 
@@ -213,9 +215,9 @@ typedef struct {
     uint64_t ready;
     uint64_t leased;
     uint64_t retrying;
-    uint64_t overflowed;   /* total since start */
+    uint64_t overflowed; /* total since start */
     uint64_t attempts_failed;
-    uint64_t stalled_ms;   /* how long it has been stalled, 0: it isn't */
+    uint64_t stalled_ms; /* how long it has been stalled, 0: it isn't */
     uint32_t workers;
 } ef_load_t;
 void ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load);

@@ -19,15 +19,15 @@ typedef struct session_s session_t;
 /* Where an event lies: in which record, and where in it. */
 typedef struct {
     uint32_t segment;
-    uint32_t offset;  /* the record's head */
-    uint32_t rel;     /* from the head to the event (in COPIES: to its copy head) */
-    uint32_t index;   /* in the record */
+    uint32_t offset; /* the record's head */
+    uint32_t rel;    /* from the head to the event (in COPIES: to its copy head) */
+    uint32_t index;  /* in the record */
 } place_t;
 
 /* Errors of an event's attempts: the first and the last ones, as MessagePack items back to back. */
 typedef struct {
-    uint32_t bytes;    /* of `items` */
-    uint32_t count;    /* items held */
+    uint32_t bytes; /* of `items` */
+    uint32_t count; /* items held */
     uint8_t items[];
 } history_t;
 
@@ -41,21 +41,21 @@ enum {
 /* An event that needs more than its extent says: failed, scheduled, given back, dead on its way. */
 typedef struct {
     uint64_t n;
-    uint64_t tag;         /* of the last delivery, 0: none */
-    uint64_t due_ms;      /* wall clock; retrying and scheduled */
-    uint64_t m;           /* dead: its number on the way out */
-    uint64_t dead_ms;     /* wall clock */
+    uint64_t tag;     /* of the last delivery, 0: none */
+    uint64_t due_ms;  /* wall clock; retrying and scheduled */
+    uint64_t m;       /* dead: its number on the way out */
+    uint64_t dead_ms; /* wall clock */
     topic_t *topic;
-    history_t *history;   /* owned, NULL: no failed attempt */
+    history_t *history; /* owned, NULL: no failed attempt */
     place_t place;
-    uint32_t bytes;       /* of the event */
-    uint32_t heap_at;     /* in the topic's ready heap */
-    uint32_t generation;  /* answers that carry another one are late */
-    uint16_t attempts;    /* failed ones */
+    uint32_t bytes;      /* of the event */
+    uint32_t heap_at;    /* in the topic's ready heap */
+    uint32_t generation; /* answers that carry another one are late */
+    uint16_t attempts;   /* failed ones */
     uint16_t insertions;
-    uint8_t state;        /* ef_state_t */
-    uint8_t flags;        /* ENTRY_ */
-    uint8_t reason;       /* ef_reason_t */
+    uint8_t state;  /* ef_state_t */
+    uint8_t flags;  /* ENTRY_ */
+    uint8_t reason; /* ef_reason_t */
 } entry_t;
 
 typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
@@ -64,23 +64,23 @@ typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
 typedef struct {
     uint64_t n;
     uint64_t deadline_ms;
-    entry_t *entry;       /* NULL: a first attempt straight from an extent */
+    entry_t *entry; /* NULL: a first attempt straight from an extent */
     place_t place;
     uint32_t bytes;
-    uint8_t state;        /* item_state_t */
-    uint8_t flags;        /* ENTRY_COPY, ENTRY_PURGE, ENTRY_META */
+    uint8_t state; /* item_state_t */
+    uint8_t flags; /* ENTRY_COPY, ENTRY_PURGE, ENTRY_META */
     bool is_warned;
 } item_t;
 
 /* One delivery: events of one topic sent to one worker in one message, tags counting up by one. */
 typedef struct lease_s {
     uint64_t first_tag;
-    uint64_t next_ms;     /* when one of its items must be looked at */
+    uint64_t next_ms; /* when one of its items must be looked at */
     worker_t *worker;
     topic_t *topic;
     uint32_t heap_at;
     uint32_t count;
-    uint32_t unanswered;  /* items that still fill the worker's windows */
+    uint32_t unanswered; /* items that still fill the worker's windows */
     item_t items[];
 } lease_t;
 
@@ -90,7 +90,7 @@ typedef struct sub_s {
     topic_t *topic;
     struct sub_s *prev;
     struct sub_s *next;
-    int queue;            /* 0 idle, 1 busy with credit left, -1 in none */
+    int queue; /* 0 idle, 1 busy with credit left, -1 in none */
 } sub_t;
 
 struct worker_s {
@@ -101,21 +101,21 @@ struct worker_s {
     uint8_t session[16];
     bool has_session;
     bool is_draining;
-    bool is_unhealthy;        /* says so itself */
-    bool is_stuck;            /* a send failed; nothing more until it is heard of */
+    bool is_unhealthy; /* says so itself */
+    bool is_stuck;     /* a send failed; nothing more until it is heard of */
     uint64_t pid;
     uint32_t peer;
     uint32_t credit;
     uint32_t in_flight;
-    uint64_t bytes;           /* window */
+    uint64_t bytes; /* window */
     uint64_t bytes_in_flight;
-    uint32_t heartbeat_ms;    /* 0: judged by its leases alone */
+    uint32_t heartbeat_ms; /* 0: judged by its leases alone */
     uint64_t started_ms;
     uint64_t done;
     uint64_t failed;
-    sub_t *subs;              /* owned */
+    sub_t *subs; /* owned */
     uint32_t sub_count;
-    lease_t **leases;         /* owned, ascending tags; finished ones are NULL */
+    lease_t **leases; /* owned, ascending tags; finished ones are NULL */
     uint32_t lease_head;
     uint32_t lease_count;
     uint32_t lease_capacity;
@@ -123,13 +123,13 @@ struct worker_s {
 
 /* What became of one PUBLISH. */
 typedef struct {
-    uint64_t lsn;         /* decided once this is durable */
-    uint32_t events;      /* as counted against the window */
+    uint64_t lsn;    /* decided once this is durable */
+    uint32_t events; /* as counted against the window */
     uint32_t accepted;
     uint32_t duplicates;
-    bool is_unknown;      /* lost with a restart: nothing of it was stored */
+    bool is_unknown; /* lost with a restart: nothing of it was stored */
     uint32_t extra_bytes;
-    uint8_t *extra;       /* owned: refused count (u32), ids count (u32), items as MessagePack */
+    uint8_t *extra; /* owned: refused count (u32), ids count (u32), items as MessagePack */
 } outcome_t;
 
 struct session_s {
@@ -145,12 +145,12 @@ struct session_s {
     uint32_t head;
     uint32_t count;
     uint32_t capacity;
-    uint64_t queued_lsn;  /* it stands in the queue for this lsn already */
-    uint64_t left_ms;     /* when its connection went */
+    uint64_t queued_lsn; /* it stands in the queue for this lsn already */
+    uint64_t left_ms;    /* when its connection went */
     uint32_t window_told;
-    uint32_t queued;      /* places in the queue that point here */
+    uint32_t queued; /* places in the queue that point here */
     bool is_forgotten;
-    bool is_stuck;        /* a CONFIRM couldn't be sent */
+    bool is_stuck; /* a CONFIRM couldn't be sent */
 };
 
 typedef enum { PEER_UNKNOWN, PEER_FRONT, PEER_BACK } peer_role_t;
@@ -159,12 +159,12 @@ typedef enum { PEER_UNKNOWN, PEER_FRONT, PEER_BACK } peer_role_t;
 typedef struct {
     peer_role_t role;
     bool is_req;
-    bool is_denied;       /* its session was taken over */
+    bool is_denied; /* its session was taken over */
     session_t *session;
     worker_t *worker;
     uint64_t heard_ms;
     uint64_t sent_ms;
-    uint32_t waiting;     /* answers that wait, without a session */
+    uint32_t waiting; /* answers that wait, without a session */
 } peer_t;
 
 /* Not to this worker again before a time. */
@@ -179,7 +179,7 @@ struct topic_s {
     uint32_t index;
     bool is_paused;
     bool is_draining;
-    bool is_new;              /* no TOPIC record was written since it was made */
+    bool is_new; /* no TOPIC record was written since it was made */
     uint64_t next_n;
     uint64_t accepted;
     uint64_t counts[EF_STATE_COUNT];
@@ -192,75 +192,83 @@ struct topic_s {
     uint64_t insert_failed;
     uint64_t refused;
     uint64_t published_bytes;
-    uint64_t purge_floor;     /* replay: what is left up to here when it ends is purged */
+    uint64_t purge_floor; /* replay: what is left up to here when it ends is purged */
     ef_extents_t extents;
-    ef_hash_t entries;        /* by n */
-    ef_heap_t ready;          /* entries that are ready, by n */
+    ef_hash_t entries; /* by n */
+    ef_heap_t ready;   /* entries that are ready, by n */
     uint32_t inserting;
-    sub_t *queues[2];         /* circular lists: idle workers, busy ones with credit */
+    sub_t *queues[2]; /* circular lists: idle workers, busy ones with credit */
     uint32_t workers;
-    entry_t **outbox;         /* owned ring: dead, in order of m, not yet durable over there */
+    entry_t **outbox; /* owned ring: dead, in order of m, not yet durable over there */
     uint32_t outbox_head;
     uint32_t outbox_count;
     uint32_t outbox_capacity;
-    uint32_t outbox_sent;     /* of them, handed to the dead-letter actor */
-    uint32_t outbox_durable;  /* of them, those whose DEAD record is durable: may be handed over */
-    uint64_t pending_events;  /* written, not yet durable: accepted once they are */
-    uint64_t pending_dead;    /* of them, those that are dead from the start */
-    uint64_t returning;       /* dead letters that are on their way back */
-    uint64_t stalled_since;   /* 0: not stalled */
+    uint32_t outbox_sent;    /* of them, handed to the dead-letter actor */
+    uint32_t outbox_durable; /* of them, those whose DEAD record is durable: may be handed over */
+    uint64_t pending_events; /* written, not yet durable: accepted once they are */
+    uint64_t pending_dead;   /* of them, those that are dead from the start */
+    uint64_t returning;      /* dead letters that are on their way back */
+    uint64_t stalled_since;  /* 0: not stalled */
     uint64_t overflow_next_ms;
     bool stall_told;
-    avoid_t *avoids;          /* owned */
+    avoid_t *avoids; /* owned */
     uint32_t avoid_count;
 };
 
 /* Things to be done once a batch is durable, in order. */
-typedef enum { AFTER_RECORD, AFTER_SESSION, AFTER_CONFIRM, AFTER_RETRY, AFTER_DEAD, AFTER_ACKED,
-               AFTER_TAGS, AFTER_RETURNED } after_kind_t;
+typedef enum {
+    AFTER_RECORD,
+    AFTER_SESSION,
+    AFTER_CONFIRM,
+    AFTER_RETRY,
+    AFTER_DEAD,
+    AFTER_ACKED,
+    AFTER_TAGS,
+    AFTER_RETURNED
+} after_kind_t;
 typedef struct {
     uint64_t lsn;
     after_kind_t kind;
-    uint32_t peer;     /* or topic */
-    uint64_t n;        /* or b, tag limit */
-    uint32_t rel;      /* of a record in the batch, or a generation */
-    void *pointer;     /* session, or an owned buffer with the answer */
+    uint32_t peer; /* or topic */
+    uint64_t n;    /* or b, tag limit */
+    uint32_t rel;  /* of a record in the batch, or a generation */
+    void *pointer; /* session, or an owned buffer with the answer */
 } after_t;
 
 struct ef_core_s {
     ef_core_config_t config;
     ef_effects_t effects;
-    uint64_t key[2];         /* of all hash tables */
-    uint64_t now;            /* monotonic ms */
-    uint64_t wall;           /* ms since 1970 */
+    uint64_t key[2]; /* of all hash tables */
+    uint64_t now;    /* monotonic ms */
+    uint64_t wall;   /* ms since 1970 */
     uint64_t last_tick;
     uint32_t epoch;
     bool is_replaying;
     bool is_draining;
 
-    topic_t **topics;        /* owned */
+    topic_t **topics; /* owned */
     uint32_t topic_count;
     ef_hash_t topic_names;
-    uint32_t *topic_ids;     /* replay: index of a topic on disk -> index here */
+    uint32_t *topic_ids; /* replay: index of a topic on disk -> index here */
 
-    peer_t *peers;           /* owned, by number */
+    peer_t *peers; /* owned, by number */
     uint32_t peer_count;
     ef_hash_t sessions;
-    ef_hash_t workers;       /* by name */
-    ef_heap_t leases;        /* by next_ms */
+    ef_hash_t workers; /* by name */
+    ef_heap_t leases;  /* by next_ms */
     uint64_t next_tag;
-    uint64_t tag_limit;      /* durable */
-    uint64_t tag_asked;      /* being made durable */
+    uint64_t tag_limit; /* durable */
+    uint64_t tag_asked; /* being made durable */
     uint64_t next_generation;
     uint64_t sweep_next_ms;
 
-    ef_batch_t *batch;       /* under way, NULL: nothing to write */
-    size_t ends_mark;        /* of the ENDS record that is open in it, or SIZE_MAX */
-    uint64_t next_lsn;       /* of the batch under way */
+    ef_batch_t *batch; /* under way, NULL: nothing to write */
+    size_t ends_mark;  /* of the ENDS record that is open in it, or SIZE_MAX */
+    uint64_t next_lsn; /* of the batch under way */
     uint64_t durable_lsn;
-    uint64_t behind;         /* bytes submitted and not durable */
-    uint64_t segment_fill;   /* bytes written to the newest segment, as counted here */
-    after_t *after;          /* owned ring */
+    uint64_t behind;       /* bytes submitted and not durable */
+    uint64_t segment_fill; /* bytes written to the newest segment, as counted here */
+    after_t *after;        /* owned ring */
     uint32_t after_head;
     uint32_t after_count;
     uint32_t after_capacity;
@@ -269,18 +277,18 @@ struct ef_core_s {
     uint32_t oldest_segment;
     uint32_t newest_segment;
     uint64_t history_bytes;
-    bool is_cleaning;        /* the oldest segment is being emptied */
-    bool is_empty;           /* nothing in hand lies in it any more */
-    uint64_t clean_lsn;      /* what it waits for: its copies, then the ends of what lay in it */
-    uint64_t cleaned;        /* segments emptied since start */
+    bool is_cleaning;   /* the oldest segment is being emptied */
+    bool is_empty;      /* nothing in hand lies in it any more */
+    uint64_t clean_lsn; /* what it waits for: its copies, then the ends of what lay in it */
+    uint64_t cleaned;   /* segments emptied since start */
     struct {
         uint32_t segment;
         uint32_t offset;
-    } fetching[64];          /* places asked for and not here yet */
+    } fetching[64]; /* places asked for and not here yet */
     uint32_t fetching_count;
 
-    ef_buf_t header;         /* scratch for what is sent */
-    struct scan_s *scan;     /* scratch for one message's events */
+    ef_buf_t header;     /* scratch for what is sent */
+    struct scan_s *scan; /* scratch for one message's events */
     uint32_t scan_capacity;
     uint64_t ingress_events;
     uint64_t ingress_bytes;
@@ -316,9 +324,9 @@ void after_run (ef_core_t *self);
 typedef struct {
     uint64_t n;
     uint64_t accepted_ms;
-    const uint8_t *base_id;   /* NULL in COPIES */
+    const uint8_t *base_id; /* NULL in COPIES */
     uint32_t index;
-    uint32_t flags;           /* EF_INDEX_ */
+    uint32_t flags; /* EF_INDEX_ */
     ef_span_t event;
     ef_span_t history;
     uint32_t attempts;
@@ -340,14 +348,14 @@ int adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t
 
 /* accept.c */
 typedef struct {
-    uint32_t events;     /* in the message */
+    uint32_t events; /* in the message */
     uint32_t accepted;
     uint32_t refused_count; /* items */
     uint32_t refused_events;
     uint32_t id_count;
-    ef_status_t status;  /* of the whole; EF_OK: `refused` tells the rest */
+    ef_status_t status; /* of the whole; EF_OK: `refused` tells the rest */
     const char *text;
-    ef_buf_t refused;    /* items [seq, index, code, text] */
+    ef_buf_t refused; /* items [seq, index, code, text] */
     ef_buf_t ids;
     uint8_t base_id[16];
 } accept_result_t;
@@ -357,10 +365,10 @@ typedef struct {
     bool is_atomic;
     bool wants_ids;
     bool is_ingress;
-    bool is_emit;        /* never FULL */
-    session_t *session;  /* NULL: without */
+    bool is_emit;       /* never FULL */
+    session_t *session; /* NULL: without */
     uint64_t seq;
-    ef_span_t seq_text;  /* raw MessagePack of the seq, without a session */
+    ef_span_t seq_text; /* raw MessagePack of the seq, without a session */
 } accept_request_t;
 void accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t *result);
 void accept_result_free (accept_result_t *result);
@@ -384,7 +392,7 @@ void sessions_sweep (ef_core_t *self);
 
 /* peer.c */
 peer_t *peer_require (ef_core_t *self, uint32_t peer, peer_role_t role);
-int peer_send (ef_core_t *self, uint32_t peer, void *message);  /* sends self->header */
+int peer_send (ef_core_t *self, uint32_t peer, void *message); /* sends self->header */
 void peer_error (ef_core_t *self, uint32_t peer, ef_status_t status, const char *text,
                  const ef_span_t *seq);
 void peer_forget (ef_core_t *self, uint32_t peer);
@@ -393,7 +401,7 @@ void peers_sweep (ef_core_t *self);
 /* worker.c */
 worker_t *worker_find_session (ef_core_t *self, const uint8_t session[16]);
 void worker_free (ef_core_t *self, worker_t **worker_p);
-void worker_queue (worker_t *worker);   /* files it in its topics' queues by its credit */
+void worker_queue (worker_t *worker); /* files it in its topics' queues by its credit */
 void worker_lose (ef_core_t *self, worker_t *worker, const char *code);
 void worker_add_lease (ef_core_t *self, lease_t *lease);
 item_t *worker_item (worker_t *worker, uint64_t tag, lease_t **lease);
@@ -412,7 +420,7 @@ void fetch_place (ef_core_t *self, const place_t *place);
 
 /* fail.c */
 typedef struct {
-    ef_span_t code;     /* raw MessagePack: int or str; size 0: none */
+    ef_span_t code; /* raw MessagePack: int or str; size 0: none */
     ef_span_t text;
     ef_span_t trace;
     const char *worker; /* name */
@@ -446,9 +454,8 @@ void topic_write (const topic_t *topic, ef_buf_t *buf);
 void clean_step (ef_core_t *self);
 
 static inline ef_span_t
-span_of (const void *data, size_t size)
-{
-    ef_span_t span = {data, (uint32_t) size};
+span_of (const void *data, size_t size) {
+    ef_span_t span = {data, (uint32_t)size};
     return span;
 }
 

@@ -1,31 +1,30 @@
 /* Handing events to workers. SPDX-License-Identifier: MIT
 
-   Ready events go in order of n: those given back or due from their heap, the rest from the extents. A
-   delivery is first gathered without changing anything but the heap, then sent, then, if the send went
-   well, taken. */
+   Ready events go in order of n: those given back or due from their heap, the rest from the
+   extents. A delivery is first gathered without changing anything but the heap, then sent, then, if
+   the send went well, taken. */
 #include "core_private.h"
 
 typedef struct {
     ef_core_t *core;
     topic_t *topic;
     worker_t *worker;
-    uint32_t limit;           /* events */
+    uint32_t limit; /* events */
     uint64_t bytes_left;
     item_t items[EF_BATCH_EVENTS];
     stored_t stored[EF_BATCH_EVENTS];
     uint32_t count;
     size_t body_bytes;
-    entry_t *avoided[16];     /* taken from the heap for a moment: not for this worker yet */
+    entry_t *avoided[16]; /* taken from the heap for a moment: not for this worker yet */
     uint32_t avoided_count;
-    ef_extent_at_t at;        /* of the extent under way */
-    ef_extent_t run;          /* a copy of it, moved on as events are gathered */
+    ef_extent_at_t at; /* of the extent under way */
+    ef_extent_t run;   /* a copy of it, moved on as events are gathered */
     bool has_run;
 } gather_t;
 
 /* Asks for a place that isn't in memory, once. */
 void
-fetch_place (ef_core_t *self, const place_t *place)
-{
+fetch_place (ef_core_t *self, const place_t *place) {
     uint32_t most = sizeof self->fetching / sizeof self->fetching[0];
     for (uint32_t i = 0; i < self->fetching_count; i++) {
         if (self->fetching[i].segment == place->segment &&
@@ -41,8 +40,7 @@ fetch_place (ef_core_t *self, const place_t *place)
 }
 
 static bool
-s_is_avoided (const gather_t *self, const entry_t *entry)
-{
+s_is_avoided (const gather_t *self, const entry_t *entry) {
     const topic_t *topic = self->topic;
     for (uint32_t i = 0; i < topic->avoid_count; i++) {
         if (topic->avoids[i].n == entry->n && topic->avoids[i].until_ms > self->core->now &&
@@ -54,8 +52,7 @@ s_is_avoided (const gather_t *self, const entry_t *entry)
 }
 
 static void
-s_put_info (const gather_t *self, const stored_t *stored, const item_t *item, ef_buf_t *out)
-{
+s_put_info (const gather_t *self, const stored_t *stored, const item_t *item, ef_buf_t *out) {
     ef_put_map (out, 4);
     ef_put_key_uint (out, "accepted", stored->accepted_ms);
     ef_put_key_uint (out, "n", stored->n);
@@ -66,33 +63,30 @@ s_put_info (const gather_t *self, const stored_t *stored, const item_t *item, ef
 
 /* Room for one more event of these many bytes? */
 static bool
-s_has_room (const gather_t *self, size_t bytes)
-{
+s_has_room (const gather_t *self, size_t bytes) {
     bool is_first = self->count == 0 && self->worker->in_flight == 0;
     return self->count < self->limit && (is_first || bytes <= self->bytes_left);
 }
 
 static bool
-s_is_expired (const gather_t *self, const stored_t *stored)
-{
+s_is_expired (const gather_t *self, const stored_t *stored) {
     ef_event_t event;
     const char *why;
     ef_cursor_t cursor = ef_cursor (stored->event.data, stored->event.size);
     return (stored->flags & EF_INDEX_META) && ef_event_read (&cursor, &event, &why) == EF_OK &&
-           event.ttl_ms >= 0 && self->core->wall > stored->accepted_ms + (uint64_t) event.ttl_ms;
+           event.ttl_ms >= 0 && self->core->wall > stored->accepted_ms + (uint64_t)event.ttl_ms;
 }
 
 static void
-s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *place, bool is_copy)
-{
+s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *place, bool is_copy) {
     item_t *item = &self->items[self->count];
     memset (item, 0, sizeof *item);
     item->n = stored->n;
     item->entry = entry;
     item->place = *place;
     item->bytes = entry ? entry->bytes : stored->event.size;
-    item->flags = (uint8_t) ((is_copy ? ENTRY_COPY : 0) |
-                             (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
+    item->flags =
+        (uint8_t)((is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
     self->stored[self->count++] = *stored;
     self->bytes_left -= item->bytes < self->bytes_left ? item->bytes : self->bytes_left;
     uint64_t tag = self->core->next_tag + self->count - 1;
@@ -103,8 +97,7 @@ s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *pl
 
 /* The next of those given back or due. False: none fits now. */
 static bool
-s_gather_entry (gather_t *self, entry_t *entry)
-{
+s_gather_entry (gather_t *self, entry_t *entry) {
     const uint8_t *head = place_find (self->core, &entry->place);
     bool is_copy = entry->flags & ENTRY_COPY;
     stored_t stored;
@@ -132,24 +125,22 @@ s_gather_entry (gather_t *self, entry_t *entry)
 
 /* An event whose time is over dies out of its extent. */
 static void
-s_expire_extent_event (gather_t *self, const stored_t *stored, const place_t *place)
-{
+s_expire_extent_event (gather_t *self, const stored_t *stored, const place_t *place) {
     ef_core_t *core = self->core;
     uint64_t bytes;
     uint64_t taken = ef_extents_cut (&self->topic->extents, stored->n, stored->n, &bytes);
     ef_assert (taken == 1);
     entry_t *entry = entry_new (core, self->topic, stored->n);
     entry->place = *place;
-    entry->bytes = (uint32_t) bytes;
-    entry->flags = (uint8_t) ((self->run.is_copy ? ENTRY_COPY : 0) | ENTRY_META);
+    entry->bytes = (uint32_t)bytes;
+    entry->flags = (uint8_t)((self->run.is_copy ? ENTRY_COPY : 0) | ENTRY_META);
     entry->state = EF_STATE_READY;
     kill_event (core, entry, EF_REASON_EXPIRED);
     self->has_run = false;
 }
 
 static bool
-s_gather_extent (gather_t *self)
-{
+s_gather_extent (gather_t *self) {
     ef_extent_t *run = &self->run;
     place_t place = {run->segment, run->offset, run->rel, run->index};
     const uint8_t *head = place_find (self->core, &place);
@@ -183,8 +174,7 @@ s_gather_extent (gather_t *self)
 }
 
 static void
-s_gather (gather_t *self)
-{
+s_gather (gather_t *self) {
     const ef_extent_t *first = ef_extents_first (&self->topic->extents, &self->at);
     self->has_run = first != NULL;
     self->run = first ? *first : self->run;
@@ -209,8 +199,7 @@ s_gather (gather_t *self)
 }
 
 static void
-s_encode (const gather_t *self, uint8_t *at, const ef_buf_t *infos)
-{
+s_encode (const gather_t *self, uint8_t *at, const ef_buf_t *infos) {
     ef_cursor_t info = ef_cursor (infos->data, infos->size);
     for (uint32_t i = 0; i < self->count; i++) {
         const entry_t *entry = self->items[i].entry;
@@ -224,15 +213,14 @@ s_encode (const gather_t *self, uint8_t *at, const ef_buf_t *infos)
             const uint8_t *start = info.at;
             int rc = ef_skip (&info);
             ef_assert (rc == 0);
-            memcpy (at, start, (size_t) (info.at - start));
+            memcpy (at, start, (size_t)(info.at - start));
             at += info.at - start;
         }
     }
 }
 
 static int
-s_send (gather_t *self)
-{
+s_send (gather_t *self) {
     ef_core_t *core = self->core;
     ef_buf_t infos = {0};
     for (uint32_t i = 0; i < self->count; i++) {
@@ -253,8 +241,7 @@ s_send (gather_t *self)
 
 /* The delivery is on its way: the events are leased now. */
 static void
-s_take (gather_t *self)
-{
+s_take (gather_t *self) {
     ef_core_t *core = self->core;
     worker_t *worker = self->worker;
     topic_t *topic = self->topic;
@@ -286,7 +273,7 @@ s_take (gather_t *self)
     if (plain_last) {
         /* Plain events are the front of the extents, all of it up to the last one. */
         uint64_t bytes;
-        (void) ef_extents_cut (&topic->extents, plain_first, plain_last, &bytes);
+        (void)ef_extents_cut (&topic->extents, plain_first, plain_last, &bytes);
         ef_extent_at_t at;
         ef_extent_t *front = ef_extents_first (&topic->extents, &at);
         if (front && self->has_run && front->n == self->run.n) {
@@ -301,10 +288,10 @@ s_take (gather_t *self)
     worker_queue (worker);
 }
 
-/* The worker can't be reached: nothing was taken, nothing more is sent there until it is heard of. */
+/* The worker can't be reached: nothing was taken, nothing more is sent there until it is heard of.
+ */
 static void
-s_undo (gather_t *self)
-{
+s_undo (gather_t *self) {
     for (uint32_t i = 0; i < self->count; i++) {
         if (self->items[i].entry) {
             entry_ready (self->items[i].entry);
@@ -315,17 +302,16 @@ s_undo (gather_t *self)
 }
 
 static bool
-s_may_dispatch (const ef_core_t *core, const topic_t *topic)
-{
-    uint64_t in_hand = topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] -
-                       topic->inserting;
+s_may_dispatch (const ef_core_t *core, const topic_t *topic) {
+    uint64_t in_hand =
+        topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] - topic->inserting;
     return topic->counts[EF_STATE_READY] > 0 && !topic->is_paused &&
-           in_hand < topic->config.retry_capacity && core->next_tag + EF_BATCH_EVENTS <= core->tag_limit;
+           in_hand < topic->config.retry_capacity &&
+           core->next_tag + EF_BATCH_EVENTS <= core->tag_limit;
 }
 
 static void
-s_avoids_expire (ef_core_t *core, topic_t *topic)
-{
+s_avoids_expire (ef_core_t *core, topic_t *topic) {
     for (uint32_t i = 0; i < topic->avoid_count;) {
         if (topic->avoids[i].until_ms <= core->now) {
             topic->avoids[i] = topic->avoids[--topic->avoid_count];
@@ -337,8 +323,7 @@ s_avoids_expire (ef_core_t *core, topic_t *topic)
 
 /* Workers with credit, for an even share. */
 static uint64_t
-s_takers (const topic_t *topic)
-{
+s_takers (const topic_t *topic) {
     uint64_t takers = 0;
     for (unsigned queue = 0; queue < 2; queue++) {
         const sub_t *first = topic->queues[queue];
@@ -352,15 +337,14 @@ s_takers (const topic_t *topic)
 }
 
 static bool
-s_dispatch_one (ef_core_t *core, topic_t *topic)
-{
+s_dispatch_one (ef_core_t *core, topic_t *topic) {
     static _Thread_local gather_t gather; /* 40 KB of scratch */
     int queue = topic->queues[0] ? 0 : 1;
     sub_t *sub = topic->queues[queue];
     uint64_t takers = s_takers (topic);
     uint64_t ready = topic->counts[EF_STATE_READY];
-    uint64_t in_hand = topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] -
-                       topic->inserting;
+    uint64_t in_hand =
+        topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] - topic->inserting;
     gather.core = core;
     gather.topic = topic;
     gather.worker = sub->worker;
@@ -372,7 +356,7 @@ s_dispatch_one (ef_core_t *core, topic_t *topic)
     uint64_t room = topic->config.retry_capacity - in_hand;
     limit = limit < credit ? limit : credit;
     limit = limit < room ? limit : room;
-    gather.limit = (uint32_t) (limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS);
+    gather.limit = (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS);
     gather.bytes_left = sub->worker->bytes > sub->worker->bytes_in_flight
                             ? sub->worker->bytes - sub->worker->bytes_in_flight
                             : 0;
@@ -391,8 +375,7 @@ s_dispatch_one (ef_core_t *core, topic_t *topic)
 
 /* A topic that has ready events and no free credit for long enough is stalled. */
 static void
-s_judge_stall (ef_core_t *core, topic_t *topic)
-{
+s_judge_stall (ef_core_t *core, topic_t *topic) {
     bool is_waiting = topic->counts[EF_STATE_READY] > 0 && !topic->is_paused &&
                       topic->queues[0] == NULL && topic->queues[1] == NULL;
     if (!is_waiting) {
@@ -408,8 +391,7 @@ s_judge_stall (ef_core_t *core, topic_t *topic)
 }
 
 void
-dispatch_all (ef_core_t *core)
-{
+dispatch_all (ef_core_t *core) {
     for (uint32_t i = 0; i < core->topic_count; i++) {
         topic_t *topic = core->topics[i];
         if (topic->avoid_count) {

@@ -1,44 +1,39 @@
-/* Records of events: finding one in them, taking them into the tables. SPDX-License-Identifier: MIT */
+/* Records of events: finding one in them, taking them into the tables. SPDX-License-Identifier: MIT
+ */
 #include "core_private.h"
 
 /* Offsets from a record's head. */
 #define HEADER (EF_RECORD_HEAD)
 
 static const uint8_t *
-s_index (const uint8_t *head)
-{
+s_index (const uint8_t *head) {
     return head + HEADER + EF_EVENTS_HEADER + ef_le32 (head + HEADER + 40);
 }
 
 static uint32_t
-s_count (const uint8_t *head)
-{
+s_count (const uint8_t *head) {
     return ef_le32 (head + HEADER + 4);
 }
 
 uint32_t
-stored_first (const uint8_t *head, bool is_copy)
-{
+stored_first (const uint8_t *head, bool is_copy) {
     return is_copy ? HEADER + EF_COPIES_HEADER
-                   : (uint32_t) (s_index (head) - head) + 4 * s_count (head);
+                   : (uint32_t)(s_index (head) - head) + 4 * s_count (head);
 }
 
 static uint32_t
-s_copy_bytes (const uint8_t *copy)
-{
+s_copy_bytes (const uint8_t *copy) {
     return ef_record_padded (EF_COPY_HEAD + ef_le32 (copy + 24) + ef_le32 (copy + 28));
 }
 
 uint32_t
-stored_next (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy)
-{
+stored_next (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy) {
     return rel + (is_copy ? s_copy_bytes (head + rel)
                           : ef_le32 (s_index (head) + 4 * index) & EF_INDEX_LENGTH);
 }
 
 int
-stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, stored_t *stored)
-{
+stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, stored_t *stored) {
     uint32_t length = ef_le32 (head);
     memset (stored, 0, sizeof *stored);
     stored->index = index;
@@ -65,7 +60,7 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
     stored->insertions = ef_le16 (copy + 36);
     uint32_t history = ef_le32 (copy + 28);
     uint32_t bytes = ef_le32 (copy + 24);
-    if ((uint64_t) rel + EF_COPY_HEAD + history + bytes > length) {
+    if ((uint64_t)rel + EF_COPY_HEAD + history + bytes > length) {
         return -1;
     }
     stored->history = span_of (copy + EF_COPY_HEAD, history);
@@ -75,8 +70,7 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
 
 /* The record of a place where it is in memory; finds a `rel` that wasn't known. */
 const uint8_t *
-place_find (const ef_core_t *self, place_t *place)
-{
+place_find (const ef_core_t *self, place_t *place) {
     size_t size;
     const uint8_t *head = ef_cache_find (&self->cache, place->segment, place->offset, &size);
     ef_assert (head == NULL || size >= ef_le32 (head));
@@ -91,15 +85,14 @@ place_find (const ef_core_t *self, place_t *place)
 }
 
 static ef_span_t
-s_tail (const stored_t *stored, uint8_t *fields, ef_span_t *topic)
-{
+s_tail (const stored_t *stored, uint8_t *fields, ef_span_t *topic) {
     ef_cursor_t cursor = ef_cursor (stored->event.data, stored->event.size);
     uint32_t count;
     int rc = ef_get_array (&cursor, &count);
-    *fields = (uint8_t) count;
+    *fields = (uint8_t)count;
     const uint8_t *start = cursor.at;
     rc = rc ? rc : ef_skip (&cursor);
-    *topic = span_of (start, (size_t) (cursor.at - start));
+    *topic = span_of (start, (size_t)(cursor.at - start));
     rc = rc ? rc : ef_skip (&cursor); /* the nil in the id's place */
     ef_assert (rc == 0);              /* validated at acceptance, checksummed since */
     return span_of (cursor.at, ef_cursor_left (&cursor));
@@ -108,14 +101,12 @@ s_tail (const stored_t *stored, uint8_t *fields, ef_span_t *topic)
 #define UUID_STR 38 /* str8 head and 36 characters */
 
 size_t
-stored_event_size (const stored_t *stored)
-{
+stored_event_size (const stored_t *stored) {
     return stored->event.size + (stored->flags & EF_INDEX_NO_ID ? UUID_STR - 1 : 0);
 }
 
 uint8_t *
-stored_write_event (uint8_t *at, const stored_t *stored)
-{
+stored_write_event (uint8_t *at, const stored_t *stored) {
     if (!(stored->flags & EF_INDEX_NO_ID)) {
         memcpy (at, stored->event.data, stored->event.size);
         return at + stored->event.size;
@@ -123,7 +114,7 @@ stored_write_event (uint8_t *at, const stored_t *stored)
     uint8_t fields;
     ef_span_t topic;
     ef_span_t tail = s_tail (stored, &fields, &topic);
-    *at++ = (uint8_t) (0x90 | fields);
+    *at++ = (uint8_t)(0x90 | fields);
     memcpy (at, topic.data, topic.size);
     at += topic.size;
     *at++ = 0xd9;
@@ -138,8 +129,7 @@ stored_write_event (uint8_t *at, const stored_t *stored)
 
 /* Appends one event to an open COPIES record. */
 void
-copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n)
-{
+copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n) {
     size_t bytes = stored_event_size (stored);
     size_t start = buf->size;
     uint8_t *copy = ef_buf_add (buf, EF_COPY_HEAD + stored->history.size + bytes);
@@ -147,17 +137,17 @@ copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n)
     ef_le64_put (copy, n);
     ef_le64_put (copy + 8, stored->accepted_ms);
     ef_le64_put (copy + 16, stored->due_ms);
-    ef_le32_put (copy + 24, (uint32_t) bytes);
+    ef_le32_put (copy + 24, (uint32_t)bytes);
     ef_le32_put (copy + 28, stored->history.size);
-    ef_le16_put (copy + 32, (uint16_t) stored->attempts);
+    ef_le16_put (copy + 32, (uint16_t)stored->attempts);
     copy[34] = stored->state;
     copy[35] = stored->flags & EF_INDEX_META ? EF_COPY_META : 0;
-    ef_le16_put (copy + 36, (uint16_t) stored->insertions);
+    ef_le16_put (copy + 36, (uint16_t)stored->insertions);
     if (stored->history.size) {
         memcpy (copy + EF_COPY_HEAD, stored->history.data, stored->history.size);
     }
-    (void) stored_write_event (copy + EF_COPY_HEAD + stored->history.size, stored);
-    size_t padding = ef_record_padded ((uint32_t) (buf->size - start)) - (buf->size - start);
+    (void)stored_write_event (copy + EF_COPY_HEAD + stored->history.size, stored);
+    size_t padding = ef_record_padded ((uint32_t)(buf->size - start)) - (buf->size - start);
     memset (ef_buf_add (buf, padding), 0, padding);
 }
 
@@ -168,8 +158,7 @@ typedef struct {
 } run_t;
 
 static void
-s_run_end (run_t *run)
-{
+s_run_end (run_t *run) {
     if (run->extent.count > 0) {
         ef_extents_insert (&run->topic->extents, &run->extent);
         run->extent.count = 0;
@@ -177,11 +166,10 @@ s_run_end (run_t *run)
 }
 
 static void
-s_run_add (run_t *run, const place_t *place, bool is_copy, const stored_t *stored)
-{
+s_run_add (run_t *run, const place_t *place, bool is_copy, const stored_t *stored) {
     ef_extent_t *extent = &run->extent;
-    if (extent->count > 0 && (extent->n + extent->count != stored->n ||
-                              extent->index + extent->count != place->index)) {
+    if (extent->count > 0 &&
+        (extent->n + extent->count != stored->n || extent->index + extent->count != place->index)) {
         s_run_end (run);
     }
     if (extent->count == 0) {
@@ -199,54 +187,50 @@ s_run_add (run_t *run, const place_t *place, bool is_copy, const stored_t *store
 
 /* When an event with META may first be ready, wall clock; 0: at once. */
 static uint64_t
-s_not_before (const stored_t *stored)
-{
+s_not_before (const stored_t *stored) {
     ef_event_t event;
     const char *why;
     ef_cursor_t cursor = ef_cursor (stored->event.data, stored->event.size);
     if (!(stored->flags & EF_INDEX_META) || ef_event_read (&cursor, &event, &why) != EF_OK) {
         return 0;
     }
-    uint64_t due = event.at_ms > 0 ? (uint64_t) event.at_ms : 0;
-    if (event.delay_ms > 0 && stored->accepted_ms + (uint64_t) event.delay_ms > due) {
-        due = stored->accepted_ms + (uint64_t) event.delay_ms;
+    uint64_t due = event.at_ms > 0 ? (uint64_t)event.at_ms : 0;
+    if (event.delay_ms > 0 && stored->accepted_ms + (uint64_t)event.delay_ms > due) {
+        due = stored->accepted_ms + (uint64_t)event.delay_ms;
     }
     return due;
 }
 
 static entry_t *
 s_new_entry (ef_core_t *self, topic_t *topic, const place_t *place, bool is_copy,
-             const stored_t *stored)
-{
+             const stored_t *stored) {
     entry_t *entry = entry_new (self, topic, stored->n);
     entry->place = *place;
     entry->bytes = stored->event.size;
-    entry->attempts = (uint16_t) stored->attempts;
-    entry->insertions = (uint16_t) stored->insertions;
+    entry->attempts = (uint16_t)stored->attempts;
+    entry->insertions = (uint16_t)stored->insertions;
     entry->due_ms = stored->due_ms;
-    entry->flags = (uint8_t) ((is_copy ? ENTRY_COPY : 0) |
-                              (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
+    entry->flags =
+        (uint8_t)((is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
     history_set (self, entry, stored->history);
     return entry;
 }
 
 static void
-s_schedule (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms)
-{
-    entry->state = (uint8_t) state;
+s_schedule (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) {
+    entry->state = (uint8_t)state;
     entry->due_ms = due_ms;
     if (!self->is_replaying) {
         uint64_t wait = due_ms > self->wall ? due_ms - self->wall : 0;
-        self->effects.retry_at (self->effects.arg, entry->topic->index, entry->n,
-                                entry->generation, self->now + wait);
+        self->effects.retry_at (self->effects.arg, entry->topic->index, entry->n, entry->generation,
+                                self->now + wait);
     }
 }
 
-/* An event that wasn't ready at acceptance: scheduled, or its topic was full. True: it is in hand now;
-   false: it is ready like others. */
+/* An event that wasn't ready at acceptance: scheduled, or its topic was full. True: it is in hand
+   now; false: it is ready like others. */
 static bool
-s_adopt_away (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored)
-{
+s_adopt_away (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored) {
     uint64_t due = s_not_before (stored);
     if (due > self->wall) {
         entry_t *entry = s_new_entry (self, topic, place, false, stored);
@@ -271,8 +255,7 @@ s_adopt_away (ef_core_t *self, topic_t *topic, const place_t *place, const store
 /* An event of a COPIES record: where it is known already it has only moved. */
 static bool
 s_adopt_known (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored,
-               item_t *leased)
-{
+               item_t *leased) {
     entry_t *entry = entry_find (topic, stored->n);
     if (leased) {
         leased->place = *place;
@@ -282,7 +265,7 @@ s_adopt_known (ef_core_t *self, topic_t *topic, const place_t *place, const stor
         entry->place = *place;
         entry->flags |= ENTRY_COPY;
         if (self->is_replaying) {
-            entry->attempts = (uint16_t) stored->attempts;
+            entry->attempts = (uint16_t)stored->attempts;
             entry->due_ms = stored->due_ms;
             entry_unready (entry);
             entry->state = stored->state;
@@ -295,10 +278,10 @@ s_adopt_known (ef_core_t *self, topic_t *topic, const place_t *place, const stor
     return leased || entry;
 }
 
-/* Finds an event that is out with a worker. Walks all leases: cleaning alone asks, for few events. */
+/* Finds an event that is out with a worker. Walks all leases: cleaning alone asks, for few events.
+ */
 static item_t *
-s_find_leased (ef_core_t *self, const topic_t *topic, uint64_t n)
-{
+s_find_leased (ef_core_t *self, const topic_t *topic, uint64_t n) {
     for (uint32_t i = 0; i < self->leases.count; i++) {
         lease_t *lease = self->leases.items[i];
         for (uint32_t k = 0; lease->topic == topic && k < lease->count; k++) {
@@ -312,8 +295,7 @@ s_find_leased (ef_core_t *self, const topic_t *topic, uint64_t n)
 
 static void
 s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t *stored,
-              bool is_return)
-{
+              bool is_return) {
     topic_t *topic = run->topic;
     bool is_plain = stored->state == EF_STATE_READY && stored->attempts == 0 &&
                     stored->history.size <= 1 && stored->insertions == 0;
@@ -346,8 +328,7 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
 
 /* What was refused at ingress is accepted and dead at once. */
 static void
-s_adopt_invalid (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored)
-{
+s_adopt_invalid (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored) {
     entry_t *entry = s_new_entry (self, topic, place, true, stored);
     entry->state = EF_STATE_DEAD;
     entry->reason = EF_REASON_INVALID;
@@ -364,8 +345,7 @@ s_adopt_invalid (ef_core_t *self, topic_t *topic, const place_t *place, const st
 
 int
 adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t segment,
-              uint32_t offset, bool is_copy)
-{
+              uint32_t offset, bool is_copy) {
     uint32_t count = s_count (head);
     place_t place = {segment, offset, stored_first (head, is_copy), 0};
     run_t run = {.topic = topic};

@@ -6,8 +6,7 @@
 #include <string.h>
 
 void
-ef_extents_free (ef_extents_t *self)
-{
+ef_extents_free (ef_extents_t *self) {
     for (uint32_t i = 0; i < self->count; i++) {
         free (self->chunks[self->first + i]);
     }
@@ -16,14 +15,12 @@ ef_extents_free (ef_extents_t *self)
 }
 
 static ef_chunk_t *
-s_chunk (const ef_extents_t *self, uint32_t chunk)
-{
+s_chunk (const ef_extents_t *self, uint32_t chunk) {
     return self->chunks[self->first + chunk];
 }
 
 static void
-s_insert_chunk (ef_extents_t *self, uint32_t at, ef_chunk_t *chunk)
-{
+s_insert_chunk (ef_extents_t *self, uint32_t at, ef_chunk_t *chunk) {
     if (self->first + self->count == self->capacity) {
         if (self->first > self->capacity / 2) {
             memmove (self->chunks, self->chunks + self->first, self->count * sizeof (void *));
@@ -41,8 +38,7 @@ s_insert_chunk (ef_extents_t *self, uint32_t at, ef_chunk_t *chunk)
 }
 
 static ef_chunk_t *
-s_new_chunk (void)
-{
+s_new_chunk (void) {
     ef_chunk_t *chunk = malloc (sizeof *chunk);
     ef_assert (chunk != NULL);
     chunk->head = chunk->count = 0;
@@ -51,8 +47,7 @@ s_new_chunk (void)
 
 /* The last chunk whose first n is at or below n; 0 where there is none. */
 static uint32_t
-s_chunk_of (const ef_extents_t *self, uint64_t n)
-{
+s_chunk_of (const ef_extents_t *self, uint64_t n) {
     uint32_t low = 0;
     uint32_t high = self->count;
     while (high - low > 1) {
@@ -69,8 +64,7 @@ s_chunk_of (const ef_extents_t *self, uint64_t n)
 
 /* How many extents of a chunk begin at or below n. */
 static uint32_t
-s_below (const ef_chunk_t *chunk, uint64_t n)
-{
+s_below (const ef_chunk_t *chunk, uint64_t n) {
     uint32_t low = 0;
     uint32_t high = chunk->count;
     while (low < high) {
@@ -86,8 +80,7 @@ s_below (const ef_chunk_t *chunk, uint64_t n)
 
 /* Makes a free place behind a full chunk: appends a new one or moves half of it there. */
 static void
-s_split (ef_extents_t *self, uint32_t index, bool is_append)
-{
+s_split (ef_extents_t *self, uint32_t index, bool is_append) {
     ef_chunk_t *chunk = s_chunk (self, index);
     ef_chunk_t *right = s_new_chunk ();
     if (!is_append) {
@@ -101,8 +94,7 @@ s_split (ef_extents_t *self, uint32_t index, bool is_append)
 }
 
 void
-ef_extents_insert (ef_extents_t *self, const ef_extent_t *extent)
-{
+ef_extents_insert (ef_extents_t *self, const ef_extent_t *extent) {
     if (self->count == 0) {
         s_insert_chunk (self, 0, s_new_chunk ());
     }
@@ -130,8 +122,7 @@ ef_extents_insert (ef_extents_t *self, const ef_extent_t *extent)
 }
 
 ef_extent_t *
-ef_extents_first (ef_extents_t *self, ef_extent_at_t *at)
-{
+ef_extents_first (ef_extents_t *self, ef_extent_at_t *at) {
     at->chunk = at->item = 0;
     if (self->count == 0) {
         return NULL;
@@ -142,8 +133,7 @@ ef_extents_first (ef_extents_t *self, ef_extent_at_t *at)
 }
 
 ef_extent_t *
-ef_extents_next (ef_extents_t *self, ef_extent_at_t *at)
-{
+ef_extents_next (ef_extents_t *self, ef_extent_at_t *at) {
     ef_chunk_t *chunk = s_chunk (self, at->chunk);
     if (++at->item == chunk->count) {
         at->item = 0;
@@ -156,8 +146,7 @@ ef_extents_next (ef_extents_t *self, ef_extent_at_t *at)
 }
 
 ef_extent_t *
-ef_extents_find (ef_extents_t *self, uint64_t n, ef_extent_at_t *at)
-{
+ef_extents_find (ef_extents_t *self, uint64_t n, ef_extent_at_t *at) {
     if (self->count == 0) {
         return NULL;
     }
@@ -173,8 +162,7 @@ ef_extents_find (ef_extents_t *self, uint64_t n, ef_extent_at_t *at)
 }
 
 void
-ef_extents_remove (ef_extents_t *self, ef_extent_at_t at)
-{
+ef_extents_remove (ef_extents_t *self, ef_extent_at_t at) {
     ef_chunk_t *chunk = s_chunk (self, at.chunk);
     ef_assert (at.item < chunk->count);
     ef_extent_t *items = chunk->items + chunk->head;
@@ -202,8 +190,7 @@ ef_extents_remove (ef_extents_t *self, ef_extent_at_t at)
 
 /* The first extent that ends at or behind n. */
 static ef_extent_t *
-s_from (ef_extents_t *self, uint64_t n, ef_extent_at_t *at)
-{
+s_from (ef_extents_t *self, uint64_t n, ef_extent_at_t *at) {
     ef_extent_t *extent = ef_extents_find (self, n, at);
     if (extent || self->count == 0) {
         return extent;
@@ -221,10 +208,9 @@ s_from (ef_extents_t *self, uint64_t n, ef_extent_at_t *at)
 /* Takes first to last, which lie in one extent, out of it. Returns their bytes. */
 static uint64_t
 s_cut_one (ef_extents_t *self, ef_extent_at_t at, ef_extent_t *extent, uint64_t first,
-           uint64_t last)
-{
-    uint32_t before = (uint32_t) (first - extent->n);
-    uint32_t cut = (uint32_t) (last - first + 1);
+           uint64_t last) {
+    uint32_t before = (uint32_t)(first - extent->n);
+    uint32_t cut = (uint32_t)(last - first + 1);
     uint32_t behind = extent->count - before - cut;
     if (before == 0 && behind == 0) {
         uint64_t bytes = extent->bytes;
@@ -252,8 +238,7 @@ s_cut_one (ef_extents_t *self, ef_extent_at_t at, ef_extent_t *extent, uint64_t 
 }
 
 uint64_t
-ef_extents_cut (ef_extents_t *self, uint64_t first, uint64_t last, uint64_t *bytes)
-{
+ef_extents_cut (ef_extents_t *self, uint64_t first, uint64_t last, uint64_t *bytes) {
     uint64_t taken = 0;
     *bytes = 0;
     ef_extent_at_t at;

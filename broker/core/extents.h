@@ -13,17 +13,17 @@ typedef struct {
     uint64_t bytes;   /* of its events */
     uint32_t segment; /* where the record lies */
     uint32_t offset;
-    uint32_t rel;     /* from the record's head to the first event (COPIES: to its copy head); 0: not
-                         known, to be counted from the index once the record is at hand */
-    uint32_t index;   /* of the first event in the record */
+    uint32_t rel;   /* from the record's head to the first event (COPIES: to its copy head); 0: not
+                       known, to be counted from the index once the record is at hand */
+    uint32_t index; /* of the first event in the record */
     uint32_t count;
-    bool is_copy;     /* the record is of type COPIES */
+    bool is_copy; /* the record is of type COPIES */
 } ef_extent_t;
 
 #define EF_CHUNK_EXTENTS 128
 
 typedef struct {
-    uint32_t head;  /* first used place */
+    uint32_t head; /* first used place */
     uint32_t count;
     ef_extent_t items[EF_CHUNK_EXTENTS];
 } ef_chunk_t;

@@ -1,12 +1,12 @@
-/* What becomes of an event that failed, was given back, ended or died. SPDX-License-Identifier: MIT */
+/* What becomes of an event that failed, was given back, ended or died. SPDX-License-Identifier: MIT
+ */
 #include "core_private.h"
 
 #include <math.h>
 
 /* The entry of a leased event, made now where it had none. */
 entry_t *
-item_entry (ef_core_t *self, topic_t *topic, item_t *item)
-{
+item_entry (ef_core_t *self, topic_t *topic, item_t *item) {
     if (item->entry == NULL) {
         entry_t *entry = entry_new (self, topic, item->n);
         entry->place = item->place;
@@ -20,8 +20,7 @@ item_entry (ef_core_t *self, topic_t *topic, item_t *item)
 
 /* Drops the items between the first and the last ones. */
 static void
-s_history_trim (history_t *history)
-{
+s_history_trim (history_t *history) {
     if (history->count <= EF_HISTORY_FIRST + EF_HISTORY_LAST) {
         return;
     }
@@ -33,21 +32,20 @@ s_history_trim (history_t *history)
     uint8_t *from = history->items + (cursor.at - history->items);
     int rc = ef_skip (&cursor);
     ef_assert (rc == 0);
-    size_t gone = (size_t) (cursor.at - from);
+    size_t gone = (size_t)(cursor.at - from);
     memmove (from, cursor.at, ef_cursor_left (&cursor));
-    history->bytes -= (uint32_t) gone;
+    history->bytes -= (uint32_t)gone;
     history->count--;
 }
 
 void
-history_add (ef_core_t *self, entry_t *entry, const uint8_t *item, size_t size)
-{
+history_add (ef_core_t *self, entry_t *entry, const uint8_t *item, size_t size) {
     uint32_t old = entry->history ? entry->history->bytes : 0;
     uint32_t count = entry->history ? entry->history->count : 0;
     history_t *history = realloc (entry->history, sizeof *history + old + size);
     ef_assert (history != NULL);
     memcpy (history->items + old, item, size);
-    history->bytes = old + (uint32_t) size;
+    history->bytes = old + (uint32_t)size;
     history->count = count + 1;
     s_history_trim (history);
     self->history_bytes += history->bytes;
@@ -57,8 +55,7 @@ history_add (ef_core_t *self, entry_t *entry, const uint8_t *item, size_t size)
 
 /* Replaces the history by a MessagePack array of items; an empty span: none. */
 void
-history_set (ef_core_t *self, entry_t *entry, ef_span_t array)
-{
+history_set (ef_core_t *self, entry_t *entry, ef_span_t array) {
     if (entry->history) {
         self->history_bytes -= entry->history->bytes;
         free (entry->history);
@@ -74,34 +71,31 @@ history_set (ef_core_t *self, entry_t *entry, ef_span_t array)
         if (ef_skip (&cursor)) {
             return;
         }
-        history_add (self, entry, start, (size_t) (cursor.at - start));
+        history_add (self, entry, start, (size_t)(cursor.at - start));
     }
 }
 
 void
-history_put (const history_t *history, ef_buf_t *out)
-{
+history_put (const history_t *history, ef_buf_t *out) {
     ef_put_array (out, history ? history->count : 0);
     if (history) {
         ef_buf_put (out, history->items, history->bytes);
     }
 }
 
-/* Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015):
-   a random time up to min (cap, base × factor^(attempt - 1)), and at least a tenth of that, so that a
-   retry never comes at once. */
+/* Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter",
+   2015): a random time up to min (cap, base × factor^(attempt - 1)), and at least a tenth of that,
+   so that a retry never comes at once. */
 uint64_t
-backoff_ms (uint64_t random, uint32_t attempt, uint32_t base_ms, double factor, uint32_t cap_ms)
-{
-    double ceiling = (double) base_ms * pow (factor, attempt > 0 ? (double) attempt - 1 : 0);
-    uint64_t most = ceiling < (double) cap_ms ? (uint64_t) ceiling : cap_ms;
+backoff_ms (uint64_t random, uint32_t attempt, uint32_t base_ms, double factor, uint32_t cap_ms) {
+    double ceiling = (double)base_ms * pow (factor, attempt > 0 ? (double)attempt - 1 : 0);
+    uint64_t most = ceiling < (double)cap_ms ? (uint64_t)ceiling : cap_ms;
     uint64_t least = most / 10;
     return least + random % (most - least + 1);
 }
 
 static void
-s_put_error (ef_core_t *self, const failure_t *failure, ef_buf_t *out)
-{
+s_put_error (ef_core_t *self, const failure_t *failure, ef_buf_t *out) {
     /* Past the budget of all histories an attempt keeps its code only. */
     bool is_short = self->history_bytes > EF_HISTORY_BYTES;
     ef_put_array (out, 5);
@@ -127,8 +121,7 @@ s_put_error (ef_core_t *self, const failure_t *failure, ef_buf_t *out)
 }
 
 static void
-s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error)
-{
+s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error) {
     ef_buf_t *buf = batch_buf (self);
     size_t mark = ef_record_begin (buf, EF_LOG_ATTEMPT, 0, EF_ATTEMPT_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
@@ -142,8 +135,7 @@ s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error)
 }
 
 static bool
-s_is_past_ttl (ef_core_t *self, entry_t *entry)
-{
+s_is_past_ttl (ef_core_t *self, entry_t *entry) {
     const uint8_t *head = entry->flags & ENTRY_META ? place_find (self, &entry->place) : NULL;
     stored_t stored;
     ef_event_t event;
@@ -154,24 +146,23 @@ s_is_past_ttl (ef_core_t *self, entry_t *entry)
     }
     ef_cursor_t cursor = ef_cursor (stored.event.data, stored.event.size);
     return ef_event_read (&cursor, &event, &why) == EF_OK && event.ttl_ms >= 0 &&
-           self->wall > stored.accepted_ms + (uint64_t) event.ttl_ms;
+           self->wall > stored.accepted_ms + (uint64_t)event.ttl_ms;
 }
 
 /* A counted failure of a leased event. */
 void
-fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure)
-{
+fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     topic_t *topic = entry->topic;
     ef_buf_t error = {0};
     ef_assert (entry->state == EF_STATE_LEASED);
-    (void) batch_buf (self); /* first, as in kill_event */
+    (void)batch_buf (self); /* first, as in kill_event */
     entry->attempts++;
-    entry->generation = (uint32_t) ++self->next_generation;
+    entry->generation = (uint32_t)++self->next_generation;
     topic->attempts_failed++;
     s_put_error (self, failure, &error);
     history_add (self, entry, error.data, error.size);
     uint64_t wait = failure->retry_ms >= 0
-                        ? (uint64_t) failure->retry_ms
+                        ? (uint64_t)failure->retry_ms
                         : backoff_ms (self->effects.random (self->effects.arg), entry->attempts,
                                       topic->config.retry_base_ms, topic->config.retry_factor,
                                       topic->config.retry_cap_ms);
@@ -198,27 +189,26 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure)
 
 /* Decides that an event is dead; it leaves for the dead letters once that is durable. */
 void
-kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason)
-{
+kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason) {
     topic_t *topic = entry->topic;
     ef_buf_t *buf = batch_buf (self); /* first: a new batch may begin with the counts as they are */
     entry_unready (entry);
     if (entry->flags & ENTRY_INSERTING) {
-        entry->flags &= (uint8_t) ~ENTRY_INSERTING;
+        entry->flags &= (uint8_t)~ENTRY_INSERTING;
         topic->inserting--;
     }
-    topic_move (topic, (ef_state_t) entry->state, EF_STATE_DEAD, 1);
+    topic_move (topic, (ef_state_t)entry->state, EF_STATE_DEAD, 1);
     topic_shrink (topic, entry->bytes);
     entry->state = EF_STATE_DEAD;
-    entry->reason = (uint8_t) reason;
+    entry->reason = (uint8_t)reason;
     entry->dead_ms = self->wall;
     entry->m = ++topic->m;
-    entry->generation = (uint32_t) ++self->next_generation;
+    entry->generation = (uint32_t)++self->next_generation;
     topic->overflowed += reason == EF_REASON_OVERFLOW;
     size_t mark = ef_record_begin (buf, EF_LOG_DEAD, 0, EF_DEAD_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le32_put (header, topic->index);
-    header[4] = (uint8_t) reason;
+    header[4] = (uint8_t)reason;
     ef_le64_put (header + 8, entry->n);
     ef_le64_put (header + 16, entry->m);
     ef_le64_put (header + 24, entry->dead_ms);
@@ -230,8 +220,7 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason)
 
 /* A leased event goes back to its place, uncounted. */
 void
-give_back (ef_core_t *self, topic_t *topic, item_t *item)
-{
+give_back (ef_core_t *self, topic_t *topic, item_t *item) {
     entry_t *entry = item_entry (self, topic, item);
     item->entry = NULL;
     if (entry->flags & ENTRY_PURGE) {
@@ -245,8 +234,7 @@ give_back (ef_core_t *self, topic_t *topic, item_t *item)
 /* An event ended well. `entry` may be NULL. */
 void
 finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint64_t bytes,
-              ef_state_t from)
-{
+              ef_state_t from) {
     batch_end_event (self, topic, n); /* first, as in kill_event */
     topic_move (topic, from, EF_STATE_DONE, 1);
     topic_shrink (topic, bytes);
@@ -257,12 +245,11 @@ finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint6
 
 /* Another try to insert an event that found its topic full; the first one at acceptance too. */
 void
-insert_again (ef_core_t *self, entry_t *entry)
-{
+insert_again (ef_core_t *self, entry_t *entry) {
     topic_t *topic = entry->topic;
     const ef_topic_config_t *config = &topic->config;
     if (entry->insertions > 0 && !topic_is_full (topic)) {
-        entry->flags &= (uint8_t) ~ENTRY_INSERTING;
+        entry->flags &= (uint8_t)~ENTRY_INSERTING;
         topic->inserting--;
         topic_move (topic, EF_STATE_RETRYING, EF_STATE_READY, 1);
         entry_ready (entry);
@@ -287,8 +274,7 @@ insert_again (ef_core_t *self, entry_t *entry)
 
 /* A wait is over. */
 void
-ef_core_due (ef_core_t *self, uint32_t index, uint64_t n, uint32_t generation)
-{
+ef_core_due (ef_core_t *self, uint32_t index, uint64_t n, uint32_t generation) {
     topic_t *topic = index < self->topic_count ? self->topics[index] : NULL;
     entry_t *entry = topic ? entry_find (topic, n) : NULL;
     if (entry == NULL || entry->generation != generation) {
@@ -297,7 +283,7 @@ ef_core_due (ef_core_t *self, uint32_t index, uint64_t n, uint32_t generation)
     if (entry->flags & ENTRY_INSERTING) {
         insert_again (self, entry);
     } else if (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) {
-        topic_move (topic, (ef_state_t) entry->state, EF_STATE_READY, 1);
+        topic_move (topic, (ef_state_t)entry->state, EF_STATE_READY, 1);
         entry_ready (entry);
     }
 }

@@ -15,8 +15,7 @@ typedef struct {
 } request_t;
 
 static void
-s_put_welcome (ef_core_t *core, uint64_t last)
-{
+s_put_welcome (ef_core_t *core, uint64_t last) {
     ef_buf_t *header = &core->header;
     ef_buf_clear (header);
     ef_put_array (header, 3);
@@ -34,8 +33,7 @@ s_put_welcome (ef_core_t *core, uint64_t last)
 
 /* Takes a session over and goes on from what its publisher has heard. */
 static void
-s_attach (request_t *request, session_t *session, uint64_t heard)
-{
+s_attach (request_t *request, session_t *session, uint64_t heard) {
     ef_core_t *core = request->core;
     if (session->peer != PEER_NONE && session->peer != request->number) {
         core->peers[session->peer].session = NULL;
@@ -54,13 +52,12 @@ s_attach (request_t *request, session_t *session, uint64_t heard)
     session->confirmed = heard < session->decided ? heard : session->decided;
     session->window_told = core->config.window;
     s_put_welcome (core, heard > session->decided ? heard : session->decided);
-    (void) peer_send (core, request->number, NULL); /* a new pipe has room */
+    (void)peer_send (core, request->number, NULL); /* a new pipe has room */
     session_confirm (core, session);
 }
 
 static int
-s_read_hello (ef_cursor_t *options, uint8_t session[16], uint64_t *heard, char *name)
-{
+s_read_hello (ef_cursor_t *options, uint8_t session[16], uint64_t *heard, char *name) {
     uint32_t pairs;
     bool has_session = false;
     if (ef_get_map (options, &pairs)) {
@@ -97,8 +94,7 @@ s_read_hello (ef_cursor_t *options, uint8_t session[16], uint64_t *heard, char *
 }
 
 static void
-s_hello (request_t *request)
-{
+s_hello (request_t *request) {
     ef_core_t *core = request->core;
     uint64_t version;
     uint8_t id[16];
@@ -106,7 +102,8 @@ s_hello (request_t *request)
     char name[EF_NAME_MAX + 1] = "";
     if (request->count < 1 || ef_get_uint (&request->arguments, &version)) {
         peer_error (core, request->number, EF_BAD_COMMAND,
-                    "expected [\"HELLO\", 1, {\"session\": bin of 16 bytes, \"heard\": int}]", NULL);
+                    "expected [\"HELLO\", 1, {\"session\": bin of 16 bytes, \"heard\": int}]",
+                    NULL);
         return;
     }
     if (version != EF_PROTOCOL_VERSION) {
@@ -130,8 +127,7 @@ s_hello (request_t *request)
 
 /* Options of PUBLISH. */
 static int
-s_read_options (request_t *request, bool *is_atomic, bool *wants_ids)
-{
+s_read_options (request_t *request, bool *is_atomic, bool *wants_ids) {
     uint32_t pairs;
     *is_atomic = *wants_ids = false;
     if (request->count < 2) {
@@ -157,8 +153,7 @@ s_read_options (request_t *request, bool *is_atomic, bool *wants_ids)
 
 /* What refuses a whole PUBLISH before its events are looked at. */
 static ef_status_t
-s_judge_whole (const request_t *request, char text[120])
-{
+s_judge_whole (const request_t *request, char text[120]) {
     const ef_core_t *core = request->core;
     size_t bytes = 0;
     for (uint32_t i = 0; i < request->frames; i++) {
@@ -178,8 +173,7 @@ s_judge_whole (const request_t *request, char text[120])
 
 static void
 s_put_whole_refusal (accept_result_t *result, const ef_span_t *seq, ef_status_t status,
-                     const char *text)
-{
+                     const char *text) {
     ef_buf_clear (&result->refused);
     ef_put_array (&result->refused, 4);
     ef_buf_put (&result->refused, seq->data, seq->size);
@@ -194,8 +188,7 @@ s_put_whole_refusal (accept_result_t *result, const ef_span_t *seq, ef_status_t 
 
 static void
 s_accept (request_t *request, accept_request_t *accept, accept_result_t *result,
-          const ef_span_t *seq)
-{
+          const ef_span_t *seq) {
     char text[120];
     ef_status_t status = s_judge_whole (request, text);
     memset (result, 0, sizeof *result);
@@ -212,12 +205,11 @@ s_accept (request_t *request, accept_request_t *accept, accept_result_t *result,
 }
 
 static void
-s_note_outcome (request_t *request, session_t *session, const accept_result_t *result)
-{
+s_note_outcome (request_t *request, session_t *session, const accept_result_t *result) {
     outcome_t outcome = {.events = result->events ? result->events : 1,
                          .accepted = result->accepted};
     if (result->refused_count || result->id_count) {
-        outcome.extra_bytes = (uint32_t) (8 + result->refused.size + result->ids.size);
+        outcome.extra_bytes = (uint32_t)(8 + result->refused.size + result->ids.size);
         outcome.extra = malloc (outcome.extra_bytes);
         ef_assert (outcome.extra != NULL);
         ef_le32_put (outcome.extra, result->refused_count);
@@ -230,8 +222,7 @@ s_note_outcome (request_t *request, session_t *session, const accept_result_t *r
 
 /* A seq that isn't the next one: an answer again, nothing, or a gap. */
 static void
-s_out_of_order (request_t *request, session_t *session, uint64_t seq)
-{
+s_out_of_order (request_t *request, session_t *session, uint64_t seq) {
     ef_core_t *core = request->core;
     if (seq <= session->last) {
         if (seq <= session->confirmed && seq > session->last - session->count) {
@@ -255,13 +246,12 @@ s_out_of_order (request_t *request, session_t *session, uint64_t seq)
     ef_put_map (header, 2);
     ef_put_key_uint (header, "seq", seq);
     ef_put_key_uint (header, "expected", session->last + 1);
-    (void) peer_send (core, request->number, NULL); /* the publisher finds out by the CONFIRMs too */
+    (void)peer_send (core, request->number, NULL); /* the publisher finds out by the CONFIRMs too */
 }
 
 /* The answer to a PUBLISH without a session, sent once what it stored is durable. */
 static void
-s_queue_answer (request_t *request, const ef_span_t *seq, const accept_result_t *result)
-{
+s_queue_answer (request_t *request, const ef_span_t *seq, const accept_result_t *result) {
     ef_core_t *core = request->core;
     ef_buf_t *answer = calloc (1, sizeof *answer);
     ef_assert (answer != NULL);
@@ -284,12 +274,12 @@ s_queue_answer (request_t *request, const ef_span_t *seq, const accept_result_t 
     ef_put_key_uint (answer, "window", session_window (core));
     ef_put_key_str (answer, "durability", core->config.durability);
     request->peer->waiting++;
-    batch_after (core, (after_t){.kind = AFTER_CONFIRM, .peer = request->number, .pointer = answer});
+    batch_after (core,
+                 (after_t){.kind = AFTER_CONFIRM, .peer = request->number, .pointer = answer});
 }
 
 static void
-s_publish (request_t *request)
-{
+s_publish (request_t *request) {
     ef_core_t *core = request->core;
     session_t *session = request->peer->session;
     ef_cursor_t *arguments = &request->arguments;
@@ -300,7 +290,7 @@ s_publish (request_t *request)
     bool is_word = !is_int && request->count > 0 &&
                    (ef_get_nil (arguments) == 0 ||
                     (ef_get_str (arguments, &text) == 0 && text.size <= EF_ID_MAX));
-    raw.size = (uint32_t) (arguments->at - (const uint8_t *) raw.data);
+    raw.size = (uint32_t)(arguments->at - (const uint8_t *)raw.data);
     accept_request_t accept = {.frames = request->body, .count = request->frames};
     if (!is_int && !is_word) {
         peer_error (core, request->number, EF_BAD_COMMAND,
@@ -336,8 +326,7 @@ s_publish (request_t *request)
 }
 
 static void
-s_ping (request_t *request)
-{
+s_ping (request_t *request) {
     ef_core_t *core = request->core;
     ef_buf_t *header = &core->header;
     ef_buf_clear (header);
@@ -345,18 +334,16 @@ s_ping (request_t *request)
     ef_put_str (header, "PONG");
     ef_put_map (header, 1);
     ef_put_key_uint (header, "window", session_window (core));
-    (void) peer_send (core, request->number, NULL); /* it pings again */
+    (void)peer_send (core, request->number, NULL); /* it pings again */
 }
 
 static void
-s_pong (request_t *request)
-{
-    (void) request; /* having been heard is all */
+s_pong (request_t *request) {
+    (void)request; /* having been heard is all */
 }
 
 static void
-s_bye (request_t *request)
-{
+s_bye (request_t *request) {
     session_t *session = request->peer->session;
     request->peer->session = NULL;
     if (session) {
@@ -375,8 +362,7 @@ static const struct {
 
 void
 ef_core_front (ef_core_t *self, uint32_t number, bool is_req, const ef_frame_t *frames,
-               uint32_t count)
-{
+               uint32_t count) {
     peer_t *peer = peer_require (self, number, PEER_FRONT);
     peer->is_req = is_req;
     request_t request = {.core = self, .number = number, .peer = peer};
@@ -387,15 +373,15 @@ ef_core_front (ef_core_t *self, uint32_t number, bool is_req, const ef_frame_t *
         request.body = frames + 1;
         request.frames = count - 1;
     }
-    if (count == 0 || frames[0].size > EF_HEADER_MAX ||
-        ef_get_array (&request.arguments, &items) || items == 0 ||
-        ef_get_str (&request.arguments, &command)) {
+    if (count == 0 || frames[0].size > EF_HEADER_MAX || ef_get_array (&request.arguments, &items) ||
+        items == 0 || ef_get_str (&request.arguments, &command)) {
         peer_error (self, number, EF_BAD_FRAME,
                     "the first frame is an array that begins with a command", NULL);
         return;
     }
     if (peer->is_denied && !ef_span_is (command, "HELLO")) {
-        peer_error (self, number, EF_DENIED, "another connection has taken this session over", NULL);
+        peer_error (self, number, EF_DENIED, "another connection has taken this session over",
+                    NULL);
         return;
     }
     request.count = items - 1;
@@ -405,13 +391,12 @@ ef_core_front (ef_core_t *self, uint32_t number, bool is_req, const ef_frame_t *
             return;
         }
     }
-    peer_error (self, number, EF_BAD_COMMAND,
-                "the front takes HELLO, PUBLISH, PING, PONG and BYE", NULL);
+    peer_error (self, number, EF_BAD_COMMAND, "the front takes HELLO, PUBLISH, PING, PONG and BYE",
+                NULL);
 }
 
 void
-ef_core_ingress (ef_core_t *self, const ef_frame_t *frames, uint32_t count)
-{
+ef_core_ingress (ef_core_t *self, const ef_frame_t *frames, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         accept_request_t request = {.frames = &frames[i], .count = 1, .is_ingress = true};
         accept_result_t result;

@@ -1,24 +1,25 @@
 /* What the broker writes into its main journal. SPDX-License-Identifier: MIT
 
-   Each is a record of broker/journal/record.h; offsets count from behind the record's head. Numbers are
-   little-endian, dates are ms since 1970. n is an event's number in its topic, m and b number the moves
-   to and from the topic's dead letters. At replay the later record wins; an end of an unknown n is
-   ignored; TOPIC, SESSION and TAGS are absolute values at their place, and a new segment begins with all
-   of them, so that older segments can go.
+   Each is a record of broker/journal/record.h; offsets count from behind the record's head. Numbers
+   are little-endian, dates are ms since 1970. n is an event's number in its topic, m and b number
+   the moves to and from the topic's dead letters. At replay the later record wins; an end of an
+   unknown n is ignored; TOPIC, SESSION and TAGS are absolute values at their place, and a new
+   segment begins with all of them, so that older segments can go.
 
    EVENTS: what one PUBLISH (or ACK, or ingress message) added to one topic, n counting up by one
       0  4  topic          4  4  count           8  8  first n       16  8  accepted
      24 16  base id: event k without an id of its own has base + k
      40  4  bytes of the outcome, 0 where there is none     44  4  reserved
-     48     outcome: session (16), seq (8), accepted (4), duplicates (4), then extra bytes (see session.c)
+     48     outcome: session (16), seq (8), accepted (4), duplicates (4), then extra bytes (see
+   session.c)
      ..     index: count × 4, an event's length in 24 bits, its EF_INDEX_ flags in the upper 8
      ..     the events as they came
 
    COPIES: events with numbers and lives of their own (cleaning, replayed dead letters)
       0  4  topic          4  4  count           8  8  b, for a RETURN in the same group, else 0
-     16     per event: n (8), accepted (8), due (8; 0: ready), bytes of the event (4), bytes of the history
-            (4), attempts (2), state (1), EF_COPY_ flags (1), insertions (2), reserved (2), history, event (its
-            id written out), padded to 8
+     16     per event: n (8), accepted (8), due (8; 0: ready), bytes of the event (4), bytes of the
+   history (4), attempts (2), state (1), EF_COPY_ flags (1), insertions (2), reserved (2), history,
+   event (its id written out), padded to 8
 
    ENDS: events done. Body: items of topic (4), count (4), first n (8).
    ATTEMPT: a failed attempt
@@ -26,12 +27,10 @@
      32     [code, text, trace, ms, worker] as MessagePack
    DEAD: an event leaves for the dead letters
       0  4  topic          4  1  reason          8  8  n             16  8  m         24  8  when
-   PURGE: with flag 0 every event of the topic up to n is gone, but for those listed, which may finish;
-   with flag 1 just those listed are gone
-      0  4  topic          4  4  listed          8  8  up to n       16  8  how many are gone
-     24     listed × 8: n
-   RETURN: dead letters that came back or were purged
-      0  4  topic          4  4  count           8  8  b             16  4  purged of them
+   PURGE: with flag 0 every event of the topic up to n is gone, but for those listed, which may
+   finish; with flag 1 just those listed are gone 0  4  topic          4  4  listed          8  8 up
+   to n       16  8  how many are gone 24     listed × 8: n RETURN: dead letters that came back or
+   were purged 0  4  topic          4  4  count           8  8  b             16  4  purged of them
    TOPIC: absolute
       0  4  topic          4  4  flags (EF_TOPIC_FLAG_)    8  8  next n
      16  8  m: last decided                     24  8  b: last taken
@@ -39,10 +38,9 @@
      88  1  bytes of the name                    89     name
    TAGS: 0  8  no tag at or above this was given out
    SESSION: absolute
-      0 16  session       16  8  seq of the last PUBLISH taken      24  4  outcomes    28  4  reserved
-     32     per outcome: events (4; bit 31: nothing of it is known), accepted (4), duplicates (4), bytes of
-            extra (4), extra
-   SESSION_END: 0 16 session */
+      0 16  session       16  8  seq of the last PUBLISH taken      24  4  outcomes    28  4
+   reserved 32     per outcome: events (4; bit 31: nothing of it is known), accepted (4), duplicates
+   (4), bytes of extra (4), extra SESSION_END: 0 16 session */
 #ifndef EF_LOG_RECORDS_H
 #define EF_LOG_RECORDS_H
 
@@ -74,15 +72,17 @@ enum {
 #define EF_SESSION_HEADER 32
 #define EF_OUTCOME_ITEM   16
 
-#define EF_INDEX_LENGTH 0x00ffffffu
-#define EF_INDEX_NO_ID  0x01000000u /* the id is base + k */
-#define EF_INDEX_META   0x02000000u /* meta asks for at, delay or ttl */
-#define EF_INDEX_AWAY   0x04000000u /* not ready at acceptance: scheduled or waiting for insertion */
+#define EF_INDEX_LENGTH   0x00ffffffu
+#define EF_INDEX_NO_ID    0x01000000u /* the id is base + k */
+#define EF_INDEX_META     0x02000000u /* meta asks for at, delay or ttl */
+#define EF_INDEX_AWAY                                                                              \
+    0x04000000u /* not ready at acceptance: scheduled or waiting for insertion                     \
+                 */
 
-#define EF_EVENTS_FLAG_AWAY 1u /* record: some events bear EF_INDEX_AWAY */
+#define EF_EVENTS_FLAG_AWAY    1u /* record: some events bear EF_INDEX_AWAY */
 #define EF_COPIES_FLAG_INVALID 1u /* record: refused at ingress, kept as dead letters */
-#define EF_PURGE_FLAG_LIST  1u /* record: just those listed */
-#define EF_COPY_META        1u /* as EF_INDEX_META */
+#define EF_PURGE_FLAG_LIST     1u /* record: just those listed */
+#define EF_COPY_META           1u /* as EF_INDEX_META */
 
 #define EF_TOPIC_FLAG_PAUSED   1u
 #define EF_TOPIC_FLAG_DRAINING 2u

@@ -1,13 +1,13 @@
 /* Moves to and from the dead letters. SPDX-License-Identifier: MIT
 
-   Out: DEAD decides and bears m; the event stays here until its journal over there is durable up to m.
-   Back: RETURN decides and bears b; the letter stays there until that is durable here. Each side keeps the
-   highest number that it has taken, so that what is sent again after a crash is taken once. */
+   Out: DEAD decides and bears m; the event stays here until its journal over there is durable up to
+   m. Back: RETURN decides and bears b; the letter stays there until that is durable here. Each side
+   keeps the highest number that it has taken, so that what is sent again after a crash is taken
+   once. */
 #include "core_private.h"
 
 void
-outbox_push (topic_t *topic, entry_t *entry)
-{
+outbox_push (topic_t *topic, entry_t *entry) {
     if (topic->outbox_count == topic->outbox_capacity) {
         uint32_t capacity = topic->outbox_capacity ? 2 * topic->outbox_capacity : 16;
         entry_t **ring = malloc (capacity * sizeof (entry_t *));
@@ -20,13 +20,13 @@ outbox_push (topic_t *topic, entry_t *entry)
         topic->outbox_head = 0;
         topic->outbox_capacity = capacity;
     }
-    topic->outbox[(topic->outbox_head + topic->outbox_count++) & (topic->outbox_capacity - 1)] = entry;
+    topic->outbox[(topic->outbox_head + topic->outbox_count++) & (topic->outbox_capacity - 1)] =
+        entry;
 }
 
 /* Hands over what is decided and durable, in order of m. */
 void
-outbox_flush (ef_core_t *self, topic_t *topic)
-{
+outbox_flush (ef_core_t *self, topic_t *topic) {
     while (topic->outbox_sent < topic->outbox_durable) {
         uint32_t at = (topic->outbox_head + topic->outbox_sent) & (topic->outbox_capacity - 1);
         entry_t *entry = topic->outbox[at];
@@ -36,13 +36,13 @@ outbox_flush (ef_core_t *self, topic_t *topic)
             fetch_place (self, &entry->place);
             return;
         }
-        int rc = stored_read (head, entry->place.rel, entry->place.index,
-                              entry->flags & ENTRY_COPY, &stored);
+        int rc = stored_read (head, entry->place.rel, entry->place.index, entry->flags & ENTRY_COPY,
+                              &stored);
         ef_assert (rc == 0 && stored.n == entry->n);
         size_t bytes = stored_event_size (&stored);
         uint8_t *event = malloc (bytes);
         ef_assert (event != NULL);
-        (void) stored_write_event (event, &stored);
+        (void)stored_write_event (event, &stored);
         ef_buf_t history = {0};
         history_put (entry->history, &history);
         ef_dead_t dead = {.m = entry->m,
@@ -50,7 +50,7 @@ outbox_flush (ef_core_t *self, topic_t *topic)
                           .accepted_ms = stored.accepted_ms,
                           .dead_ms = entry->dead_ms,
                           .attempts = entry->attempts,
-                          .reason = (ef_reason_t) entry->reason,
+                          .reason = (ef_reason_t)entry->reason,
                           .event = span_of (event, bytes),
                           .history = span_of (history.data, history.size)};
         self->effects.dead (self->effects.arg, topic->config.name, &dead);
@@ -62,8 +62,7 @@ outbox_flush (ef_core_t *self, topic_t *topic)
 
 /* Everything up to m is safe over there. */
 static void
-s_outbox_pop (ef_core_t *self, topic_t *topic, uint64_t m)
-{
+s_outbox_pop (ef_core_t *self, topic_t *topic, uint64_t m) {
     while (topic->outbox_count > 0) {
         entry_t *entry = topic->outbox[topic->outbox_head];
         if (entry->m > m) {
@@ -78,16 +77,14 @@ s_outbox_pop (ef_core_t *self, topic_t *topic, uint64_t m)
 }
 
 void
-ef_core_dead_durable (ef_core_t *self, const char *name, uint64_t m)
-{
+ef_core_dead_durable (ef_core_t *self, const char *name, uint64_t m) {
     topic_t *topic = topic_find (self, name, strlen (name));
     ef_assert (topic != NULL);
     s_outbox_pop (self, topic, m);
 }
 
 void
-ef_core_replay_dead (ef_core_t *self, const char *name, uint64_t m)
-{
+ef_core_replay_dead (ef_core_t *self, const char *name, uint64_t m) {
     topic_t *topic = topic_require (self, name, strlen (name));
     if (topic) {
         s_outbox_pop (self, topic, m);
@@ -96,8 +93,7 @@ ef_core_replay_dead (ef_core_t *self, const char *name, uint64_t m)
 }
 
 static void
-s_write_return (ef_core_t *self, topic_t *topic, uint64_t b, uint32_t count, uint32_t purged)
-{
+s_write_return (ef_core_t *self, topic_t *topic, uint64_t b, uint32_t count, uint32_t purged) {
     ef_buf_t *buf = batch_buf (self);
     size_t mark = ef_record_begin (buf, EF_LOG_RETURN, 0, EF_RETURN_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
@@ -108,11 +104,10 @@ s_write_return (ef_core_t *self, topic_t *topic, uint64_t b, uint32_t count, uin
     ef_record_end (buf, mark);
 }
 
-/* Letters that this journal never counted as dead (its own was lost or thrown away) count as accepted
-   now, so that the sums stay right. */
+/* Letters that this journal never counted as dead (its own was lost or thrown away) count as
+   accepted now, so that the sums stay right. */
 static void
-s_count_strangers (topic_t *topic, uint32_t count)
-{
+s_count_strangers (topic_t *topic, uint32_t count) {
     uint64_t known = topic->counts[EF_STATE_DEAD] - topic->returning;
     if (known < count) {
         topic->accepted += count - known;
@@ -122,8 +117,7 @@ s_count_strangers (topic_t *topic, uint32_t count)
 
 void
 ef_core_return (ef_core_t *self, const char *name, uint64_t b, bool purge,
-                const ef_returned_t *letters, uint32_t count)
-{
+                const ef_returned_t *letters, uint32_t count) {
     topic_t *topic = topic_require (self, name, strlen (name));
     ef_assert (topic != NULL);
     if (b > topic->b) {
@@ -151,15 +145,15 @@ ef_core_return (ef_core_t *self, const char *name, uint64_t b, bool purge,
                 stored_t stored = {.accepted_ms = self->wall, /* its ttl begins anew */
                                    .event = letters[i].event,
                                    .history = letters[i].history,
-                                   .flags = status == EF_OK && event.ttl_ms >= 0 ? EF_INDEX_META : 0,
+                                   .flags =
+                                       status == EF_OK && event.ttl_ms >= 0 ? EF_INDEX_META : 0,
                                    .state = EF_STATE_READY};
                 copies_add (buf, &stored, topic->next_n++);
             }
             ef_record_end (buf, mark);
             topic->returning += count;
-            batch_after (self, (after_t){.kind = AFTER_RECORD,
-                                         .peer = topic->index,
-                                         .rel = (uint32_t) mark});
+            batch_after (
+                self, (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t)mark});
         }
     }
     batch_after (self, (after_t){.kind = AFTER_RETURNED, .peer = topic->index, .n = b});

@@ -2,8 +2,7 @@
 #include "core_private.h"
 
 peer_t *
-peer_require (ef_core_t *self, uint32_t peer, peer_role_t role)
-{
+peer_require (ef_core_t *self, uint32_t peer, peer_role_t role) {
     if (peer >= self->peer_count) {
         uint32_t count = self->peer_count ? 2 * self->peer_count : 16;
         count = count > peer ? count : peer + 1;
@@ -25,16 +24,14 @@ peer_require (ef_core_t *self, uint32_t peer, peer_role_t role)
 
 /* Sends self->header. */
 int
-peer_send (ef_core_t *self, uint32_t peer, void *message)
-{
+peer_send (ef_core_t *self, uint32_t peer, void *message) {
     self->peers[peer].sent_ms = self->now;
     return self->effects.send (self->effects.arg, peer, &self->header, message);
 }
 
 void
 peer_error (ef_core_t *self, uint32_t peer, ef_status_t status, const char *text,
-            const ef_span_t *seq)
-{
+            const ef_span_t *seq) {
     ef_buf_t *header = &self->header;
     self->refused[status]++;
     ef_buf_clear (header);
@@ -47,13 +44,12 @@ peer_error (ef_core_t *self, uint32_t peer, ef_status_t status, const char *text
         ef_put_str (header, "seq");
         ef_buf_put (header, seq->data, seq->size);
     }
-    (void) peer_send (self, peer, NULL); /* it is counted; a full pipe loses only the word of it */
+    (void)peer_send (self, peer, NULL); /* it is counted; a full pipe loses only the word of it */
 }
 
 /* Nothing of the connection is known any more; its session or its worker's session may go on. */
 void
-peer_forget (ef_core_t *self, uint32_t number)
-{
+peer_forget (ef_core_t *self, uint32_t number) {
     peer_t *peer = &self->peers[number];
     if (peer->session) {
         session_leave (self, peer->session);
@@ -66,8 +62,7 @@ peer_forget (ef_core_t *self, uint32_t number)
 }
 
 static void
-s_ping (ef_core_t *self, uint32_t number, const peer_t *peer)
-{
+s_ping (ef_core_t *self, uint32_t number, const peer_t *peer) {
     ef_buf_t *header = &self->header;
     ef_buf_clear (header);
     if (peer->session && peer->session->window_told != session_window (self)) {
@@ -79,26 +74,25 @@ s_ping (ef_core_t *self, uint32_t number, const peer_t *peer)
         ef_put_array (header, 1);
         ef_put_str (header, "PING");
     }
-    (void) peer_send (self, number, NULL); /* silence is judged by what comes, not by what goes */
+    (void)peer_send (self, number, NULL); /* silence is judged by what comes, not by what goes */
 }
 
 /* 0: judged otherwise. */
 static uint32_t
-s_heartbeat (const ef_core_t *self, const peer_t *peer)
-{
-    return peer->worker ? peer->worker->heartbeat_ms
-                        : peer->session && !peer->is_req ? self->config.heartbeat_ms : 0;
+s_heartbeat (const ef_core_t *self, const peer_t *peer) {
+    return peer->worker                     ? peer->worker->heartbeat_ms
+           : peer->session && !peer->is_req ? self->config.heartbeat_ms
+                                            : 0;
 }
 
 static bool
-s_is_gone (const ef_core_t *self, const peer_t *peer)
-{
+s_is_gone (const ef_core_t *self, const peer_t *peer) {
     uint64_t silent = self->now - peer->heard_ms;
     uint32_t heartbeat = s_heartbeat (self, peer);
     if (heartbeat) {
         /* While the front isn't read, nobody there can be heard. */
         bool is_unread = peer->role == PEER_FRONT && ef_core_is_behind (self);
-        return !is_unread && silent > (uint64_t) EF_LIVENESS * heartbeat;
+        return !is_unread && silent > (uint64_t)EF_LIVENESS * heartbeat;
     }
     bool is_busy = peer->waiting > 0 || (peer->worker && peer->worker->in_flight > 0) ||
                    (peer->session && peer->session->decided < peer->session->last);
@@ -106,8 +100,7 @@ s_is_gone (const ef_core_t *self, const peer_t *peer)
 }
 
 void
-peers_sweep (ef_core_t *self)
-{
+peers_sweep (ef_core_t *self) {
     for (uint32_t i = 0; i < self->peer_count; i++) {
         peer_t *peer = &self->peers[i];
         if (peer->role == PEER_UNKNOWN) {

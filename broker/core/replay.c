@@ -1,12 +1,11 @@
 /* Replay of the main journal. SPDX-License-Identifier: MIT
 
-   Totals follow the records: TOPIC sets them, every later record adds to them. What is live is counted
-   from the tables when the replay ends. */
+   Totals follow the records: TOPIC sets them, every later record adds to them. What is live is
+   counted from the tables when the replay ends. */
 #include "core_private.h"
 
 static topic_t *
-s_topic (const ef_core_t *self, uint32_t id)
-{
+s_topic (const ef_core_t *self, uint32_t id) {
     if (self->topic_ids == NULL || id >= EF_TOPICS_MAX || self->topic_ids[id] == UINT32_MAX) {
         return NULL;
     }
@@ -14,8 +13,7 @@ s_topic (const ef_core_t *self, uint32_t id)
 }
 
 static int
-s_replay_topic (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_topic (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     uint32_t id = ef_le32 (header);
     uint32_t name = header[88];
@@ -28,7 +26,7 @@ s_replay_topic (ef_core_t *self, const ef_record_t *record)
         ef_assert (self->topic_ids != NULL);
         memset (self->topic_ids, 0xff, EF_TOPICS_MAX * sizeof *self->topic_ids);
     }
-    topic_t *topic = topic_require (self, (const char *) header + record->header_bytes, name);
+    topic_t *topic = topic_require (self, (const char *)header + record->header_bytes, name);
     if (topic == NULL) {
         return -1;
     }
@@ -50,8 +48,7 @@ s_replay_topic (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_events (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_events (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     if (record->body_bytes < EF_EVENTS_HEADER) {
         return -1;
@@ -60,7 +57,7 @@ s_replay_events (ef_core_t *self, const ef_record_t *record)
     uint32_t count = ef_le32 (header + 4);
     uint64_t first = ef_le64 (header + 8);
     uint32_t outcome = ef_le32 (header + 40);
-    uint64_t least = (uint64_t) EF_EVENTS_HEADER + outcome + 4ull * count;
+    uint64_t least = (uint64_t)EF_EVENTS_HEADER + outcome + 4ull * count;
     if (topic == NULL || record->body_bytes < least || count == 0) {
         return -1;
     }
@@ -76,8 +73,7 @@ s_replay_events (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_copies (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_copies (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_COPIES_HEADER) {
         return -1;
     }
@@ -108,8 +104,7 @@ s_replay_copies (ef_core_t *self, const ef_record_t *record)
 
 /* The entry of an event, taken out of its extent where it has none yet; NULL: unknown. */
 static entry_t *
-s_entry (ef_core_t *self, topic_t *topic, uint64_t n)
-{
+s_entry (ef_core_t *self, topic_t *topic, uint64_t n) {
     entry_t *entry = entry_find (topic, n);
     ef_extent_at_t at;
     ef_extent_t *extent = entry ? NULL : ef_extents_find (&topic->extents, n, &at);
@@ -117,20 +112,19 @@ s_entry (ef_core_t *self, topic_t *topic, uint64_t n)
         return entry;
     }
     entry = entry_new (self, topic, n);
-    uint32_t skip = (uint32_t) (n - extent->n);
-    entry->place = (place_t){extent->segment, extent->offset, skip ? 0 : extent->rel,
-                             extent->index + skip};
+    uint32_t skip = (uint32_t)(n - extent->n);
+    entry->place =
+        (place_t){extent->segment, extent->offset, skip ? 0 : extent->rel, extent->index + skip};
     entry->flags = extent->is_copy ? ENTRY_COPY : 0;
     entry->state = EF_STATE_RETRYING;
     uint64_t bytes;
-    (void) ef_extents_cut (&topic->extents, n, n, &bytes);
-    entry->bytes = (uint32_t) bytes;
+    (void)ef_extents_cut (&topic->extents, n, n, &bytes);
+    entry->bytes = (uint32_t)bytes;
     return entry;
 }
 
 static int
-s_replay_ends (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_ends (ef_core_t *self, const ef_record_t *record) {
     for (uint32_t at = record->header_bytes; at + EF_ENDS_ITEM <= record->body_bytes;
          at += EF_ENDS_ITEM) {
         const uint8_t *item = record->body + at;
@@ -141,7 +135,7 @@ s_replay_ends (ef_core_t *self, const ef_record_t *record)
             return -1;
         }
         uint64_t bytes;
-        (void) ef_extents_cut (&topic->extents, first, first + count - 1, &bytes);
+        (void)ef_extents_cut (&topic->extents, first, first + count - 1, &bytes);
         for (uint64_t n = first; topic->entries.count > 0 && n < first + count; n++) {
             entry_t *entry = entry_find (topic, n);
             if (entry && entry->state != EF_STATE_DEAD) {
@@ -154,10 +148,10 @@ s_replay_ends (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_attempt (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
-    topic_t *topic = record->body_bytes >= EF_ATTEMPT_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    topic_t *topic =
+        record->body_bytes >= EF_ATTEMPT_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
     if (topic == NULL) {
         return -1;
     }
@@ -168,7 +162,7 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record)
     }
     entry_unready (entry);
     entry->state = EF_STATE_RETRYING;
-    entry->attempts = (uint16_t) ef_le32 (header + 4);
+    entry->attempts = (uint16_t)ef_le32 (header + 4);
     entry->due_ms = ef_le64 (header + 24);
     history_add (self, entry, header + record->header_bytes,
                  record->body_bytes - record->header_bytes);
@@ -176,8 +170,7 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_death (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_death (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     topic_t *topic = record->body_bytes >= EF_DEAD_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
     if (topic == NULL) {
@@ -199,8 +192,7 @@ s_replay_death (ef_core_t *self, const ef_record_t *record)
 
 static void
 s_purge_entries (ef_core_t *self, topic_t *topic, uint64_t up_to, const uint8_t *exempt,
-                 uint32_t count)
-{
+                 uint32_t count) {
     entry_t *entry;
     for (uint32_t position = 0; (entry = ef_hash_next (&topic->entries, &position)) != NULL;) {
         bool is_exempt = entry->n > up_to || entry->state == EF_STATE_DEAD;
@@ -215,10 +207,10 @@ s_purge_entries (ef_core_t *self, topic_t *topic, uint64_t up_to, const uint8_t 
 }
 
 static int
-s_replay_purge (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_purge (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
-    topic_t *topic = record->body_bytes >= EF_PURGE_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    topic_t *topic =
+        record->body_bytes >= EF_PURGE_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
     uint32_t listed = topic ? ef_le32 (header + 4) : 0;
     if (topic == NULL || record->body_bytes < EF_PURGE_HEADER + 8ull * listed) {
         return -1;
@@ -230,7 +222,7 @@ s_replay_purge (ef_core_t *self, const ef_record_t *record)
         for (uint32_t i = 0; i < listed; i++) {
             uint64_t n = ef_le64 (list + 8 * i);
             entry_t *entry = entry_find (topic, n);
-            (void) ef_extents_cut (&topic->extents, n, n, &bytes);
+            (void)ef_extents_cut (&topic->extents, n, n, &bytes);
             if (entry) {
                 entry_free (self, &entry);
             }
@@ -246,14 +238,13 @@ s_replay_purge (ef_core_t *self, const ef_record_t *record)
             entry->due_ms = 0;
         }
     }
-    (void) ef_extents_cut (&topic->extents, 0, up_to, &bytes);
+    (void)ef_extents_cut (&topic->extents, 0, up_to, &bytes);
     s_purge_entries (self, topic, up_to, list, listed);
     return 0;
 }
 
 static int
-s_replay_return (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_return (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     topic_t *topic =
         record->body_bytes >= EF_RETURN_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
@@ -270,8 +261,7 @@ s_replay_return (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_tags (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_tags (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_TAGS_HEADER) {
         return -1;
     }
@@ -281,8 +271,7 @@ s_replay_tags (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_session (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_session (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_SESSION_HEADER) {
         return -1;
     }
@@ -291,8 +280,7 @@ s_replay_session (ef_core_t *self, const ef_record_t *record)
 }
 
 static int
-s_replay_session_end (ef_core_t *self, const ef_record_t *record)
-{
+s_replay_session_end (ef_core_t *self, const ef_record_t *record) {
     session_t *session = record->body_bytes >= 16 ? session_find (self, record->body) : NULL;
     if (session) {
         session_forget (self, session);
@@ -301,14 +289,18 @@ s_replay_session_end (ef_core_t *self, const ef_record_t *record)
 }
 
 int
-ef_core_replay (ef_core_t *self, const ef_record_t *record)
-{
+ef_core_replay (ef_core_t *self, const ef_record_t *record) {
     static int (*const replays[]) (ef_core_t *, const ef_record_t *) = {
-        [EF_LOG_EVENTS] = s_replay_events,   [EF_LOG_COPIES] = s_replay_copies,
-        [EF_LOG_ENDS] = s_replay_ends,       [EF_LOG_ATTEMPT] = s_replay_attempt,
-        [EF_LOG_DEAD] = s_replay_death,      [EF_LOG_PURGE] = s_replay_purge,
-        [EF_LOG_RETURN] = s_replay_return,   [EF_LOG_TOPIC] = s_replay_topic,
-        [EF_LOG_TAGS] = s_replay_tags,       [EF_LOG_SESSION] = s_replay_session,
+        [EF_LOG_EVENTS] = s_replay_events,
+        [EF_LOG_COPIES] = s_replay_copies,
+        [EF_LOG_ENDS] = s_replay_ends,
+        [EF_LOG_ATTEMPT] = s_replay_attempt,
+        [EF_LOG_DEAD] = s_replay_death,
+        [EF_LOG_PURGE] = s_replay_purge,
+        [EF_LOG_RETURN] = s_replay_return,
+        [EF_LOG_TOPIC] = s_replay_topic,
+        [EF_LOG_TAGS] = s_replay_tags,
+        [EF_LOG_SESSION] = s_replay_session,
         [EF_LOG_SESSION_END] = s_replay_session_end,
     };
     ef_assert (self->is_replaying);
@@ -320,8 +312,7 @@ ef_core_replay (ef_core_t *self, const ef_record_t *record)
 
 /* Counts what is live, puts what waits back to waiting. */
 static void
-s_settle_topic (ef_core_t *self, topic_t *topic)
-{
+s_settle_topic (ef_core_t *self, topic_t *topic) {
     ef_extent_at_t at;
     topic->bytes = 0;
     for (unsigned i = EF_STATE_READY; i <= EF_STATE_PARKED; i++) {
@@ -350,8 +341,7 @@ s_settle_topic (ef_core_t *self, topic_t *topic)
 }
 
 void
-ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment, uint32_t newest_segment)
-{
+ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment, uint32_t newest_segment) {
     self->is_replaying = false;
     self->epoch = epoch;
     self->oldest_segment = oldest_segment;
@@ -363,11 +353,11 @@ ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment, uint32_
     }
     free (self->topic_ids);
     self->topic_ids = NULL;
-    (void) batch_buf (self); /* with all absolute values, under the numbers of this run */
+    (void)batch_buf (self); /* with all absolute values, under the numbers of this run */
     for (uint32_t i = 0; i < self->topic_count; i++) {
         topic_t *topic = self->topics[i];
         if (topic->purge_floor) {
-            (void) purge_up_to (self, topic, topic->purge_floor);
+            (void)purge_up_to (self, topic, topic->purge_floor);
         }
         outbox_flush (self, topic);
     }

@@ -1,27 +1,24 @@
 /* Publishers' sessions: what was decided, and telling it. SPDX-License-Identifier: MIT
 
    Invariants: outcomes are kept for the PUBLISHes (last - count, last]; `confirmed` <= `decided` <=
-   `last`; outcomes' lsns don't fall. An outcome's extra bytes: number of refused items (u32), number of
-   ids (u32), the items and then the ids as MessagePack, as CONFIRM has them. */
+   `last`; outcomes' lsns don't fall. An outcome's extra bytes: number of refused items (u32),
+   number of ids (u32), the items and then the ids as MessagePack, as CONFIRM has them. */
 #include "core_private.h"
 
 static const void *
-s_session_key (const void *item, size_t *size)
-{
+s_session_key (const void *item, size_t *size) {
     *size = 16;
-    return ((const session_t *) item)->id;
+    return ((const session_t *)item)->id;
 }
 
 session_t *
-session_find (ef_core_t *self, const uint8_t id[16])
-{
+session_find (ef_core_t *self, const uint8_t id[16]) {
     return ef_hash_find (&self->sessions, id, 16);
 }
 
 /* Past the limit the longest unconnected one goes. */
 static void
-s_make_room (ef_core_t *self)
-{
+s_make_room (ef_core_t *self) {
     session_t *oldest = NULL;
     session_t *session;
     uint32_t position = 0;
@@ -36,8 +33,7 @@ s_make_room (ef_core_t *self)
 }
 
 session_t *
-session_require (ef_core_t *self, const uint8_t id[16])
-{
+session_require (ef_core_t *self, const uint8_t id[16]) {
     session_t *session = session_find (self, id);
     if (session) {
         return session;
@@ -61,16 +57,14 @@ session_require (ef_core_t *self, const uint8_t id[16])
 }
 
 static outcome_t *
-s_outcome (const session_t *self, uint64_t seq)
-{
+s_outcome (const session_t *self, uint64_t seq) {
     ef_assert (seq <= self->last && self->last - seq < self->count);
-    uint32_t place = self->count - 1 - (uint32_t) (self->last - seq);
+    uint32_t place = self->count - 1 - (uint32_t)(self->last - seq);
     return &self->outcomes[(self->head + place) & (self->capacity - 1)];
 }
 
 static void
-s_drop_first (session_t *self)
-{
+s_drop_first (session_t *self) {
     outcome_t *first = &self->outcomes[self->head];
     self->kept_events -= first->events;
     free (first->extra);
@@ -80,8 +74,7 @@ s_drop_first (session_t *self)
 
 /* Appends the outcome of the next seq. Keeps those of a window, and all that aren't decided. */
 static void
-s_push (session_t *self, outcome_t outcome, uint32_t window)
-{
+s_push (session_t *self, outcome_t outcome, uint32_t window) {
     if (self->count == self->capacity) {
         uint32_t capacity = self->capacity ? 2 * self->capacity : 16;
         outcome_t *ring = malloc (capacity * sizeof *ring);
@@ -105,8 +98,7 @@ s_push (session_t *self, outcome_t outcome, uint32_t window)
 
 /* Goes on from a seq that lies past all that is known. */
 void
-session_jump (session_t *session, uint64_t seq)
-{
+session_jump (session_t *session, uint64_t seq) {
     while (session->count > 0) {
         s_drop_first (session);
     }
@@ -116,8 +108,7 @@ session_jump (session_t *session, uint64_t seq)
 
 /* A PUBLISH was taken; it is decided once what was written for it is durable. */
 void
-session_note (ef_core_t *self, session_t *session, outcome_t outcome)
-{
+session_note (ef_core_t *self, session_t *session, outcome_t outcome) {
     s_push (session, outcome, self->config.window);
     session->unconfirmed += outcome.events;
     uint64_t lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
@@ -130,8 +121,7 @@ session_note (ef_core_t *self, session_t *session, outcome_t outcome)
 }
 
 void
-session_decide (ef_core_t *self, session_t *session)
-{
+session_decide (ef_core_t *self, session_t *session) {
     while (session->decided < session->last) {
         const outcome_t *outcome = s_outcome (session, session->decided + 1);
         if (outcome->lsn > self->durable_lsn) {
@@ -147,8 +137,7 @@ session_decide (ef_core_t *self, session_t *session)
 
 /* The advice in CONFIRM, PONG and WINDOW: half and then nothing as the disk falls behind. */
 uint32_t
-session_window (const ef_core_t *self)
-{
+session_window (const ef_core_t *self) {
     if (self->is_draining || ef_core_is_behind (self)) {
         return 0;
     }
@@ -166,8 +155,7 @@ typedef struct {
 } confirm_t;
 
 static void
-s_put_unknown (ef_buf_t *buf, uint64_t seq)
-{
+s_put_unknown (ef_buf_t *buf, uint64_t seq) {
     ef_put_array (buf, 4);
     ef_put_uint (buf, seq);
     ef_put_nil (buf);
@@ -176,8 +164,7 @@ s_put_unknown (ef_buf_t *buf, uint64_t seq)
 }
 
 static void
-s_gather (confirm_t *confirm, const outcome_t *outcome, uint64_t seq)
-{
+s_gather (confirm_t *confirm, const outcome_t *outcome, uint64_t seq) {
     confirm->accepted += outcome->accepted;
     confirm->duplicates += outcome->duplicates;
     if (outcome->is_unknown) {
@@ -191,7 +178,7 @@ s_gather (confirm_t *confirm, const outcome_t *outcome, uint64_t seq)
             int rc = ef_skip (&cursor);
             ef_assert (rc == 0);
         }
-        ef_buf_put (&confirm->refused, start, (size_t) (cursor.at - start));
+        ef_buf_put (&confirm->refused, start, (size_t)(cursor.at - start));
         ef_buf_put (&confirm->ids, cursor.at, ef_cursor_left (&cursor));
         confirm->refused_count += refused;
         confirm->id_count += ef_le32 (outcome->extra + 4);
@@ -199,8 +186,7 @@ s_gather (confirm_t *confirm, const outcome_t *outcome, uint64_t seq)
 }
 
 static int
-s_send_confirm (ef_core_t *self, session_t *session, uint64_t seq, const confirm_t *confirm)
-{
+s_send_confirm (ef_core_t *self, session_t *session, uint64_t seq, const confirm_t *confirm) {
     ef_buf_t *header = &self->header;
     uint32_t window = session_window (self);
     ef_buf_clear (header);
@@ -228,8 +214,7 @@ s_send_confirm (ef_core_t *self, session_t *session, uint64_t seq, const confirm
 
 /* Tells what was decided since the last CONFIRM that was sent. What can't be sent is built anew. */
 void
-session_confirm (ef_core_t *self, session_t *session)
-{
+session_confirm (ef_core_t *self, session_t *session) {
     while (session->peer != PEER_NONE && session->confirmed < session->decided) {
         confirm_t confirm = {0};
         uint64_t seq = session->confirmed;
@@ -252,16 +237,14 @@ session_confirm (ef_core_t *self, session_t *session)
 }
 
 void
-session_leave (ef_core_t *self, session_t *session)
-{
+session_leave (ef_core_t *self, session_t *session) {
     session->peer = PEER_NONE;
     session->left_ms = self->now;
 }
 
 /* Frees it once nothing in the queue points to it. */
 void
-session_release (session_t **self_p)
-{
+session_release (session_t **self_p) {
     session_t *self = *self_p;
     if (self->is_forgotten && self->queued == 0) {
         while (self->count > 0) {
@@ -274,8 +257,7 @@ session_release (session_t **self_p)
 }
 
 void
-session_forget (ef_core_t *self, session_t *session)
-{
+session_forget (ef_core_t *self, session_t *session) {
     ef_hash_remove (&self->sessions, session);
     session->is_forgotten = true;
     session->peer = PEER_NONE;
@@ -289,8 +271,7 @@ session_forget (ef_core_t *self, session_t *session)
 }
 
 void
-sessions_sweep (ef_core_t *self)
-{
+sessions_sweep (ef_core_t *self) {
     session_t *session;
     uint32_t position = 0;
     while ((session = ef_hash_next (&self->sessions, &position)) != NULL) {
@@ -308,8 +289,7 @@ sessions_sweep (ef_core_t *self)
 
 /* Replay: the outcome that stands in the first record of a PUBLISH. */
 void
-session_replay (ef_core_t *self, const uint8_t *outcome, uint32_t bytes, uint32_t events)
-{
+session_replay (ef_core_t *self, const uint8_t *outcome, uint32_t bytes, uint32_t events) {
     session_t *session = session_require (self, outcome);
     uint64_t seq = ef_le64 (outcome + 16);
     if (session == NULL || seq <= session->last) {
@@ -335,15 +315,15 @@ session_replay (ef_core_t *self, const uint8_t *outcome, uint32_t bytes, uint32_
 
 /* The absolute value: last seq and the outcomes that are kept. */
 void
-session_write (const session_t *session, ef_buf_t *buf)
-{
+session_write (const session_t *session, ef_buf_t *buf) {
     size_t mark = ef_record_begin (buf, EF_LOG_SESSION, 0, EF_SESSION_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     memcpy (header, session->id, 16);
     ef_le64_put (header + 16, session->last);
     ef_le32_put (header + 24, session->count);
     for (uint32_t i = 0; i < session->count; i++) {
-        const outcome_t *outcome = &session->outcomes[(session->head + i) & (session->capacity - 1)];
+        const outcome_t *outcome =
+            &session->outcomes[(session->head + i) & (session->capacity - 1)];
         uint8_t *item = ef_buf_add (buf, EF_OUTCOME_ITEM);
         ef_le32_put (item, outcome->events | (outcome->is_unknown ? 1u << 31 : 0));
         ef_le32_put (item + 4, outcome->accepted);
@@ -355,8 +335,7 @@ session_write (const session_t *session, ef_buf_t *buf)
 }
 
 void
-session_replay_absolute (ef_core_t *self, const ef_record_t *record)
-{
+session_replay_absolute (ef_core_t *self, const ef_record_t *record) {
     session_t *session = session_require (self, record->body);
     uint64_t last = ef_le64 (record->body + 16);
     uint32_t count = ef_le32 (record->body + 24);
@@ -376,7 +355,7 @@ session_replay_absolute (ef_core_t *self, const ef_record_t *record)
                              .duplicates = ef_le32 (at + 8),
                              .extra_bytes = ef_le32 (at + 12)};
         at += EF_OUTCOME_ITEM;
-        if (outcome.extra_bytes > (size_t) (end - at)) {
+        if (outcome.extra_bytes > (size_t)(end - at)) {
             break;
         }
         if (outcome.extra_bytes) {

@@ -16,15 +16,13 @@ static const char *const s_reason_names[] = {
 };
 
 const char *
-ef_state_name (ef_state_t state)
-{
+ef_state_name (ef_state_t state) {
     ef_assert (state < EF_STATE_COUNT);
     return s_state_names[state];
 }
 
 const char *
-ef_reason_name (ef_reason_t reason)
-{
+ef_reason_name (ef_reason_t reason) {
     return reason < EF_REASON_COUNT ? s_reason_names[reason] : "unknown";
 }
 
@@ -41,15 +39,13 @@ static const uint32_t s_moves[EF_STATE_COUNT] = {
 #undef B
 
 static bool
-s_is_live (ef_state_t state)
-{
+s_is_live (ef_state_t state) {
     return state <= EF_STATE_PARKED;
 }
 
 /* New events. */
 void
-topic_accept (topic_t *topic, ef_state_t state, uint64_t count, uint64_t bytes)
-{
+topic_accept (topic_t *topic, ef_state_t state, uint64_t count, uint64_t bytes) {
     ef_assert (topic->pending_events >= count);
     topic->pending_events -= count;
     topic->accepted += count;
@@ -58,30 +54,27 @@ topic_accept (topic_t *topic, ef_state_t state, uint64_t count, uint64_t bytes)
 }
 
 void
-topic_move (topic_t *topic, ef_state_t from, ef_state_t to, uint64_t count)
-{
+topic_move (topic_t *topic, ef_state_t from, ef_state_t to, uint64_t count) {
     ef_assert (s_moves[from] & 1u << to);
     ef_assert (topic->counts[from] >= count);
     topic->counts[from] -= count;
     topic->counts[to] += count;
 }
 
-/* Bytes that left. Where extents were split their bytes are averages, so the sum may be off by a little;
-   it is put right when nothing is left. */
+/* Bytes that left. Where extents were split their bytes are averages, so the sum may be off by a
+   little; it is put right when nothing is left. */
 void
-topic_shrink (topic_t *topic, uint64_t bytes)
-{
+topic_shrink (topic_t *topic, uint64_t bytes) {
     uint64_t live = 0;
     for (unsigned i = 0; i < EF_STATE_COUNT; i++) {
-        live += s_is_live ((ef_state_t) i) ? topic->counts[i] : 0;
+        live += s_is_live ((ef_state_t)i) ? topic->counts[i] : 0;
     }
     topic->bytes -= bytes < topic->bytes ? bytes : topic->bytes;
     topic->bytes = live ? topic->bytes : 0;
 }
 
 bool
-topic_is_full (const topic_t *topic)
-{
+topic_is_full (const topic_t *topic) {
     const ef_topic_config_t *config = &topic->config;
     uint64_t depth = topic->counts[EF_STATE_READY] + topic->counts[EF_STATE_LEASED];
     return (config->capacity_events && depth >= config->capacity_events) ||
@@ -90,8 +83,7 @@ topic_is_full (const topic_t *topic)
 
 /* Four fifths of the capacity. */
 bool
-topic_is_under_low_mark (const topic_t *topic)
-{
+topic_is_under_low_mark (const topic_t *topic) {
     const ef_topic_config_t *config = &topic->config;
     uint64_t depth = topic->counts[EF_STATE_READY] + topic->counts[EF_STATE_LEASED];
     return (config->capacity_events == 0 || depth < config->capacity_events * 4 / 5 + 1) &&
@@ -99,41 +91,35 @@ topic_is_under_low_mark (const topic_t *topic)
 }
 
 static const void *
-s_topic_key (const void *item, size_t *size)
-{
+s_topic_key (const void *item, size_t *size) {
     const topic_t *topic = item;
     *size = strlen (topic->config.name);
     return topic->config.name;
 }
 
 static const void *
-s_entry_key (const void *item, size_t *size)
-{
+s_entry_key (const void *item, size_t *size) {
     *size = sizeof (uint64_t);
-    return &((const entry_t *) item)->n;
+    return &((const entry_t *)item)->n;
 }
 
 static bool
-s_entry_before (const void *a, const void *b)
-{
-    return ((const entry_t *) a)->n < ((const entry_t *) b)->n;
+s_entry_before (const void *a, const void *b) {
+    return ((const entry_t *)a)->n < ((const entry_t *)b)->n;
 }
 
 static void
-s_entry_placed (void *item, uint32_t position)
-{
-    ((entry_t *) item)->heap_at = position;
+s_entry_placed (void *item, uint32_t position) {
+    ((entry_t *)item)->heap_at = position;
 }
 
 topic_t *
-topic_find (const ef_core_t *self, const char *name, size_t size)
-{
+topic_find (const ef_core_t *self, const char *name, size_t size) {
     return ef_hash_find (&self->topic_names, name, size);
 }
 
 topic_t *
-topic_require (ef_core_t *self, const char *name, size_t size)
-{
+topic_require (ef_core_t *self, const char *name, size_t size) {
     topic_t *topic = topic_find (self, name, size);
     if (topic || self->topic_count == EF_TOPICS_MAX || size >= EF_TOPIC_NAME_BYTES) {
         return topic;
@@ -151,7 +137,7 @@ topic_require (ef_core_t *self, const char *name, size_t size)
     topic->next_n = 1;
     ef_hash_init (&topic->entries, self->key, s_entry_key);
     ef_heap_init (&topic->ready, s_entry_before, s_entry_placed);
-    self->topics = realloc (self->topics, (self->topic_count + 1) * sizeof *self->topics);
+    self->topics = realloc (self->topics, (self->topic_count + 1) * sizeof (void *));
     ef_assert (self->topics != NULL);
     self->topics[self->topic_count++] = topic;
     ef_hash_insert (&self->topic_names, topic);
@@ -159,8 +145,7 @@ topic_require (ef_core_t *self, const char *name, size_t size)
 }
 
 void
-topic_free (topic_t **self_p)
-{
+topic_free (topic_t **self_p) {
     topic_t *self = *self_p;
     uint32_t position = 0;
     entry_t *entry;
@@ -179,15 +164,14 @@ topic_free (topic_t **self_p)
 
 /* Edit distance (Levenshtein), for "did you mean". */
 static unsigned
-s_distance (const char *a, size_t a_size, const char *b, size_t b_size)
-{
+s_distance (const char *a, size_t a_size, const char *b, size_t b_size) {
     unsigned row[EF_TOPIC_NAME_BYTES + 1];
     for (size_t j = 0; j <= b_size; j++) {
-        row[j] = (unsigned) j;
+        row[j] = (unsigned)j;
     }
     for (size_t i = 1; i <= a_size; i++) {
         unsigned diagonal = row[0];
-        row[0] = (unsigned) i;
+        row[0] = (unsigned)i;
         for (size_t j = 1; j <= b_size; j++) {
             unsigned substitute = diagonal + (a[i - 1] != b[j - 1]);
             diagonal = row[j];
@@ -199,8 +183,7 @@ s_distance (const char *a, size_t a_size, const char *b, size_t b_size)
 }
 
 const char *
-topic_nearest (const ef_core_t *self, const char *name, size_t size)
-{
+topic_nearest (const ef_core_t *self, const char *name, size_t size) {
     const char *nearest = NULL;
     unsigned least = UINT32_MAX;
     size = size > EF_TOPIC_MAX ? EF_TOPIC_MAX : size;
@@ -216,43 +199,38 @@ topic_nearest (const ef_core_t *self, const char *name, size_t size)
 }
 
 entry_t *
-entry_find (topic_t *topic, uint64_t n)
-{
+entry_find (topic_t *topic, uint64_t n) {
     return ef_hash_find (&topic->entries, &n, sizeof n);
 }
 
 entry_t *
-entry_new (ef_core_t *self, topic_t *topic, uint64_t n)
-{
+entry_new (ef_core_t *self, topic_t *topic, uint64_t n) {
     entry_t *entry = calloc (1, sizeof *entry);
     ef_assert (entry != NULL);
     entry->n = n;
     entry->topic = topic;
     entry->heap_at = EF_HEAP_NONE;
-    entry->generation = (uint32_t) ++self->next_generation;
+    entry->generation = (uint32_t)++self->next_generation;
     ef_hash_insert (&topic->entries, entry);
     return entry;
 }
 
 void
-entry_ready (entry_t *entry)
-{
+entry_ready (entry_t *entry) {
     ef_assert (entry->heap_at == EF_HEAP_NONE);
     entry->state = EF_STATE_READY;
     ef_heap_push (&entry->topic->ready, entry);
 }
 
 void
-entry_unready (entry_t *entry)
-{
+entry_unready (entry_t *entry) {
     if (entry->heap_at != EF_HEAP_NONE) {
         ef_heap_remove (&entry->topic->ready, entry->heap_at);
     }
 }
 
 void
-entry_free (ef_core_t *self, entry_t **entry_p)
-{
+entry_free (ef_core_t *self, entry_t **entry_p) {
     entry_t *entry = *entry_p;
     topic_t *topic = entry->topic;
     if (entry->flags & ENTRY_INSERTING) {
@@ -269,8 +247,7 @@ entry_free (ef_core_t *self, entry_t **entry_p)
 }
 
 int
-ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config)
-{
+ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config) {
     topic_t *topic = topic_require (self, config->name, strlen (config->name));
     if (topic == NULL) {
         return -1;
@@ -280,42 +257,36 @@ ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config)
 }
 
 uint32_t
-ef_core_topic_count (const ef_core_t *self)
-{
+ef_core_topic_count (const ef_core_t *self) {
     return self->topic_count;
 }
 
 const char *
-ef_core_topic_name (const ef_core_t *self, uint32_t index)
-{
+ef_core_topic_name (const ef_core_t *self, uint32_t index) {
     ef_assert (index < self->topic_count);
     return self->topics[index]->config.name;
 }
 
 int
-ef_core_find_topic (const ef_core_t *self, const char *name, size_t size)
-{
+ef_core_find_topic (const ef_core_t *self, const char *name, size_t size) {
     const topic_t *topic = topic_find (self, name, size);
-    return topic ? (int) topic->index : -1;
+    return topic ? (int)topic->index : -1;
 }
 
 uint64_t
-ef_core_count (const ef_core_t *self, uint32_t index, ef_state_t state)
-{
+ef_core_count (const ef_core_t *self, uint32_t index, ef_state_t state) {
     ef_assert (index < self->topic_count && state < EF_STATE_COUNT);
     return self->topics[index]->counts[state];
 }
 
 uint64_t
-ef_core_accepted (const ef_core_t *self, uint32_t index)
-{
+ef_core_accepted (const ef_core_t *self, uint32_t index) {
     ef_assert (index < self->topic_count);
     return self->topics[index]->accepted;
 }
 
 static void
-s_check_topic (topic_t *topic)
-{
+s_check_topic (topic_t *topic) {
     uint64_t sum = 0;
     for (unsigned i = 0; i < EF_STATE_COUNT; i++) {
         sum += topic->counts[i];
@@ -329,7 +300,7 @@ s_check_topic (topic_t *topic)
         by_state[entry->state]++;
         inserting += (entry->flags & ENTRY_INSERTING) != 0;
         ef_assert ((entry->heap_at != EF_HEAP_NONE) == (entry->state == EF_STATE_READY));
-        ef_assert (s_is_live ((ef_state_t) entry->state) || entry->state == EF_STATE_DEAD);
+        ef_assert (s_is_live ((ef_state_t)entry->state) || entry->state == EF_STATE_DEAD);
     }
     ef_assert (inserting == topic->inserting);
     ef_assert (by_state[EF_STATE_READY] == topic->ready.count);
@@ -351,8 +322,7 @@ s_check_topic (topic_t *topic)
 }
 
 void
-ef_core_check (ef_core_t *self)
-{
+ef_core_check (ef_core_t *self) {
     for (uint32_t i = 0; i < self->topic_count; i++) {
         s_check_topic (self->topics[i]);
     }

@@ -1,14 +1,13 @@
 /* Workers, what they hold, and where they stand in line. SPDX-License-Identifier: MIT
 
-   Invariants: an item that isn't ANSWERED fills its worker's windows; an OPEN one holds its event, which
-   is LEASED; a worker stands in a topic's queue exactly while it has room. */
+   Invariants: an item that isn't ANSWERED fills its worker's windows; an OPEN one holds its event,
+   which is LEASED; a worker stands in a topic's queue exactly while it has room. */
 #include "core_private.h"
 
 #include <stdio.h>
 
 static void
-s_unlink (sub_t *sub)
-{
+s_unlink (sub_t *sub) {
     if (sub->queue < 0) {
         return;
     }
@@ -24,8 +23,7 @@ s_unlink (sub_t *sub)
 }
 
 static void
-s_link (sub_t *sub, int queue)
-{
+s_link (sub_t *sub, int queue) {
     sub_t **head = &sub->topic->queues[queue];
     if (*head == NULL) {
         *head = sub->prev = sub->next = sub;
@@ -39,16 +37,13 @@ s_link (sub_t *sub, int queue)
 }
 
 bool
-worker_has_room (const worker_t *worker)
-{
+worker_has_room (const worker_t *worker) {
     return worker->in_flight < worker->credit && !worker->is_draining && !worker->is_unhealthy &&
-           !worker->is_stuck &&
-           (worker->bytes_in_flight < worker->bytes || worker->in_flight == 0);
+           !worker->is_stuck && (worker->bytes_in_flight < worker->bytes || worker->in_flight == 0);
 }
 
 void
-worker_queue (worker_t *worker)
-{
+worker_queue (worker_t *worker) {
     int queue = !worker_has_room (worker) ? -1 : worker->in_flight == 0 ? 0 : 1;
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         sub_t *sub = &worker->subs[i];
@@ -62,8 +57,7 @@ worker_queue (worker_t *worker)
 }
 
 worker_t *
-worker_find_session (ef_core_t *self, const uint8_t session[16])
-{
+worker_find_session (ef_core_t *self, const uint8_t session[16]) {
     uint32_t position = 0;
     worker_t *worker;
     while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
@@ -76,8 +70,7 @@ worker_find_session (ef_core_t *self, const uint8_t session[16])
 
 /* A live worker's name with the first free suffix. */
 const char *
-worker_free_name (ef_core_t *self, const char *asked, char name[EF_NAME_MAX + 8])
-{
+worker_free_name (ef_core_t *self, const char *asked, char name[EF_NAME_MAX + 8]) {
     snprintf (name, EF_NAME_MAX + 8, "%s", asked);
     for (unsigned i = 2; ef_hash_find (&self->workers, name, strlen (name)); i++) {
         snprintf (name, EF_NAME_MAX + 8, "%s-%u", asked, i);
@@ -86,23 +79,20 @@ worker_free_name (ef_core_t *self, const char *asked, char name[EF_NAME_MAX + 8]
 }
 
 static bool
-s_lease_before (const void *a, const void *b)
-{
+s_lease_before (const void *a, const void *b) {
     const lease_t *x = a;
     const lease_t *y = b;
     return x->next_ms < y->next_ms || (x->next_ms == y->next_ms && x->first_tag < y->first_tag);
 }
 
 static void
-s_lease_placed (void *item, uint32_t position)
-{
-    ((lease_t *) item)->heap_at = position;
+s_lease_placed (void *item, uint32_t position) {
+    ((lease_t *)item)->heap_at = position;
 }
 
 /* Makes room behind the last lease: closes the gaps of finished ones, or doubles the ring. */
 static void
-s_lease_room (worker_t *worker)
-{
+s_lease_room (worker_t *worker) {
     if (worker->lease_count < worker->lease_capacity) {
         return;
     }
@@ -129,8 +119,7 @@ s_lease_room (worker_t *worker)
 }
 
 void
-worker_add_lease (ef_core_t *self, lease_t *lease)
-{
+worker_add_lease (ef_core_t *self, lease_t *lease) {
     worker_t *worker = lease->worker;
     s_lease_room (worker);
     worker->leases[(worker->lease_head + worker->lease_count++) % worker->lease_capacity] = lease;
@@ -142,8 +131,7 @@ worker_add_lease (ef_core_t *self, lease_t *lease)
 
 /* Finished leases at the front of the ring go. */
 static void
-s_trim (worker_t *worker)
-{
+s_trim (worker_t *worker) {
     while (worker->lease_count > 0 && worker->leases[worker->lease_head] == NULL) {
         worker->lease_head = (worker->lease_head + 1) % worker->lease_capacity;
         worker->lease_count--;
@@ -151,15 +139,13 @@ s_trim (worker_t *worker)
 }
 
 static uint32_t
-s_slot (const worker_t *worker, uint32_t i)
-{
+s_slot (const worker_t *worker, uint32_t i) {
     return (worker->lease_head + i) % worker->lease_capacity;
 }
 
 /* The place of the last lease that begins at or before a tag; gaps are passed over downwards. */
 static lease_t *
-s_find_lease (const worker_t *worker, uint64_t tag, uint32_t *place)
-{
+s_find_lease (const worker_t *worker, uint64_t tag, uint32_t *place) {
     for (uint32_t low = 0, high = worker->lease_count; low < high;) {
         uint32_t middle = low + (high - low) / 2;
         uint32_t probe = middle;
@@ -182,8 +168,7 @@ s_find_lease (const worker_t *worker, uint64_t tag, uint32_t *place)
 
 /* The first lease that ends at or behind a tag; NULL where there is none. */
 lease_t *
-worker_lease_from (worker_t *worker, uint64_t tag, uint32_t *place)
-{
+worker_lease_from (worker_t *worker, uint64_t tag, uint32_t *place) {
     lease_t *lease = s_find_lease (worker, tag, place);
     if (lease) {
         return lease;
@@ -199,8 +184,7 @@ worker_lease_from (worker_t *worker, uint64_t tag, uint32_t *place)
 }
 
 lease_t *
-worker_lease_next (worker_t *worker, uint32_t *place)
-{
+worker_lease_next (worker_t *worker, uint32_t *place) {
     while (++*place < worker->lease_count) {
         lease_t *lease = worker->leases[s_slot (worker, *place)];
         if (lease) {
@@ -212,9 +196,8 @@ worker_lease_next (worker_t *worker, uint32_t *place)
 
 /* Replaces what a worker takes work from. */
 void
-worker_subscribe (ef_core_t *self, worker_t *worker, topic_t *const *topics, uint32_t count)
-{
-    (void) self;
+worker_subscribe (ef_core_t *self, worker_t *worker, topic_t *const *topics, uint32_t count) {
+    (void)self;
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         s_unlink (&worker->subs[i]);
         worker->subs[i].topic->workers--;
@@ -232,8 +215,7 @@ worker_subscribe (ef_core_t *self, worker_t *worker, topic_t *const *topics, uin
 
 /* An item that wasn't answered yet, by its tag; NULL where the tag is stale for this worker. */
 item_t *
-worker_item (worker_t *worker, uint64_t tag, lease_t **lease_p)
-{
+worker_item (worker_t *worker, uint64_t tag, lease_t **lease_p) {
     uint32_t place;
     lease_t *lease = s_find_lease (worker, tag, &place);
     if (lease == NULL) {
@@ -246,9 +228,8 @@ worker_item (worker_t *worker, uint64_t tag, lease_t **lease_p)
 
 /* Takes an item out of the windows; its event is dealt with already. */
 void
-item_answered (ef_core_t *self, lease_t *lease, item_t *item)
-{
-    (void) self;
+item_answered (ef_core_t *self, lease_t *lease, item_t *item) {
+    (void)self;
     ef_assert (item->state != ITEM_ANSWERED && lease->unanswered > 0);
     item->state = ITEM_ANSWERED;
     item->entry = NULL;
@@ -259,8 +240,7 @@ item_answered (ef_core_t *self, lease_t *lease, item_t *item)
 
 /* Frees a lease that has no unanswered item. */
 void
-lease_reap (ef_core_t *self, lease_t *lease)
-{
+lease_reap (ef_core_t *self, lease_t *lease) {
     if (lease->unanswered > 0) {
         return;
     }
@@ -276,10 +256,10 @@ lease_reap (ef_core_t *self, lease_t *lease)
     free (lease);
 }
 
-/* Ends every lease of a worker: counted as failed attempts where `code` says why, else given back. */
+/* Ends every lease of a worker: counted as failed attempts where `code` says why, else given back.
+ */
 void
-worker_lose (ef_core_t *self, worker_t *worker, const char *code)
-{
+worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
     ef_buf_t name = {0};
     if (code) {
         ef_put_str (&name, code);
@@ -315,8 +295,7 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *code)
 
 /* What it still holds goes back, uncounted. */
 void
-worker_free (ef_core_t *self, worker_t **worker_p)
-{
+worker_free (ef_core_t *self, worker_t **worker_p) {
     worker_t *worker = *worker_p;
     worker_lose (self, worker, NULL);
     for (uint32_t i = 0; i < worker->sub_count; i++) {
@@ -331,8 +310,7 @@ worker_free (ef_core_t *self, worker_t **worker_p)
 }
 
 static void
-s_send_tags (ef_core_t *self, const lease_t *lease, uint64_t tag, uint64_t left_ms)
-{
+s_send_tags (ef_core_t *self, const lease_t *lease, uint64_t tag, uint64_t left_ms) {
     ef_buf_t *header = &self->header;
     ef_buf_clear (header);
     ef_put_array (header, 3);
@@ -340,13 +318,12 @@ s_send_tags (ef_core_t *self, const lease_t *lease, uint64_t tag, uint64_t left_
     ef_put_array (header, 1);
     ef_put_uint (header, tag);
     ef_put_uint (header, left_ms);
-    (void) peer_send (self, lease->worker->peer, NULL); /* advice; the lease ends all the same */
+    (void)peer_send (self, lease->worker->peer, NULL); /* advice; the lease ends all the same */
 }
 
 /* Looks at every open item: warns, ends, and says when to look again. */
 static void
-s_judge_lease (ef_core_t *self, lease_t *lease)
-{
+s_judge_lease (ef_core_t *self, lease_t *lease) {
     static const uint8_t code[] = {0xa5, 'L', 'E', 'A', 'S', 'E'};
     uint64_t next = UINT64_MAX;
     for (uint32_t i = 0; i < lease->count; i++) {
@@ -361,6 +338,7 @@ s_judge_lease (ef_core_t *self, lease_t *lease)
                                  .worker = lease->worker->name,
                                  .retry_ms = -1};
             entry_t *entry = item_entry (self, lease->topic, item);
+            entry->tag = lease->first_tag + i; /* a late answer under it still counts */
             item->state = ITEM_LAPSED;
             item->entry = NULL;
             lease->worker->failed++;
@@ -383,8 +361,7 @@ s_judge_lease (ef_core_t *self, lease_t *lease)
 }
 
 void
-leases_tick (ef_core_t *self)
-{
+leases_tick (ef_core_t *self) {
     lease_t *lease;
     while ((lease = ef_heap_top (&self->leases)) != NULL && lease->next_ms <= self->now) {
         s_judge_lease (self, lease);

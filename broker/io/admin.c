@@ -14,20 +14,18 @@ typedef struct {
     uint32_t count;        /* arguments */
     char topic[EF_TOPIC_NAME_BYTES];
     ef_buf_t answer;
-    bool is_later;         /* another actor answers */
+    bool is_later; /* another actor answers */
 } admin_t;
 
 static void
-s_ok (admin_t *self)
-{
+s_ok (admin_t *self) {
     ef_buf_clear (&self->answer);
     ef_put_array (&self->answer, 2);
     ef_put_str (&self->answer, "OK");
 }
 
 static void
-s_error (admin_t *self, ef_status_t status, const char *text)
-{
+s_error (admin_t *self, ef_status_t status, const char *text) {
     ef_buf_clear (&self->answer);
     ef_put_array (&self->answer, 3);
     ef_put_str (&self->answer, "ERROR");
@@ -36,8 +34,7 @@ s_error (admin_t *self, ef_status_t status, const char *text)
 }
 
 static uint64_t
-s_rss_bytes (void)
-{
+s_rss_bytes (void) {
     unsigned long pages = 0;
     FILE *file = fopen ("/proc/self/statm", "r");
     if (file) {
@@ -46,22 +43,21 @@ s_rss_bytes (void)
         }
         fclose (file);
     }
-    return (uint64_t) pages * (uint64_t) sysconf (_SC_PAGESIZE);
+    return (uint64_t)pages * (uint64_t)sysconf (_SC_PAGESIZE);
 }
 
 static void
-s_put_process (ef_router_t *self, ef_buf_t *out)
-{
+s_put_process (ef_router_t *self, ef_buf_t *out) {
     struct rusage usage = {0};
-    (void) getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
+    (void)getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
     ef_put_map (out, 10);
     ef_put_key_str (out, "version", EF_PROGRAM_VERSION);
-    ef_put_key_uint (out, "pid", (uint64_t) getpid ());
+    ef_put_key_uint (out, "pid", (uint64_t)getpid ());
     ef_put_key_uint (out, "started", self->started_ms);
     ef_put_key_uint (out, "rss_bytes", s_rss_bytes ());
     ef_put_key_uint (out, "cpu_ms",
-                     (uint64_t) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
-                         (uint64_t) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000);
+                     (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
+                         (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000);
     ef_put_key_uint (out, "peers", self->peers.table.count);
     ef_put_key_uint (out, "messages_in", self->messages_in);
     ef_put_key_uint (out, "groups", atomic_load (&self->parts.journal->groups));
@@ -70,8 +66,7 @@ s_put_process (ef_router_t *self, ef_buf_t *out)
 }
 
 static void
-s_status (admin_t *self)
-{
+s_status (admin_t *self) {
     s_ok (self);
     ef_put_map (&self->answer, 2);
     ef_put_str (&self->answer, "broker");
@@ -81,8 +76,7 @@ s_status (admin_t *self)
 }
 
 static void
-s_topics (admin_t *self)
-{
+s_topics (admin_t *self) {
     uint32_t count = ef_core_topic_count (self->router->core);
     s_ok (self);
     ef_put_map (&self->answer, 2);
@@ -101,16 +95,14 @@ typedef struct {
 } worker_list_t;
 
 static void
-s_each_worker (void *arg, const ef_buf_t *map)
-{
+s_each_worker (void *arg, const ef_buf_t *map) {
     worker_list_t *list = arg;
     ef_buf_put (list->out, map->data, map->size);
     list->count++;
 }
 
 static void
-s_workers (admin_t *self)
-{
+s_workers (admin_t *self) {
     worker_list_t list = {.out = &self->answer};
     s_ok (self);
     ef_put_map (&self->answer, 2);
@@ -123,8 +115,7 @@ s_workers (admin_t *self)
 }
 
 static void
-s_answer_status (admin_t *self, ef_status_t status)
-{
+s_answer_status (admin_t *self, ef_status_t status) {
     if (status != EF_OK) {
         s_error (self, status, "no such topic");
         return;
@@ -135,26 +126,22 @@ s_answer_status (admin_t *self, ef_status_t status)
 }
 
 static void
-s_pause (admin_t *self)
-{
+s_pause (admin_t *self) {
     s_answer_status (self, ef_core_pause (self->router->core, self->topic, true));
 }
 
 static void
-s_resume (admin_t *self)
-{
+s_resume (admin_t *self) {
     s_answer_status (self, ef_core_pause (self->router->core, self->topic, false));
 }
 
 static void
-s_drain (admin_t *self)
-{
+s_drain (admin_t *self) {
     s_answer_status (self, ef_core_drain (self->router->core, self->topic));
 }
 
 static void
-s_purge (admin_t *self)
-{
+s_purge (admin_t *self) {
     uint64_t purged = 0;
     ef_status_t status = ef_core_purge (self->router->core, self->topic, &purged);
     s_answer_status (self, status);
@@ -166,8 +153,7 @@ s_purge (admin_t *self)
 }
 
 static void
-s_peek (admin_t *self)
-{
+s_peek (admin_t *self) {
     uint64_t limit = 10;
     uint32_t count;
     ef_buf_t items = {0};
@@ -176,7 +162,7 @@ s_peek (admin_t *self)
         return;
     }
     ef_status_t status = ef_core_peek (self->router->core, self->topic,
-                                       limit < 1000 ? (uint32_t) limit : 1000, &items, &count);
+                                       limit < 1000 ? (uint32_t)limit : 1000, &items, &count);
     s_answer_status (self, status);
     if (status == EF_OK) {
         s_ok (self);
@@ -189,8 +175,7 @@ s_peek (admin_t *self)
 }
 
 static void
-s_scale (admin_t *self)
-{
+s_scale (admin_t *self) {
     uint64_t wanted;
     if (self->count < 2 || ef_get_uint (&self->arguments, &wanted) || wanted > 1000) {
         s_error (self, EF_BAD_COMMAND, "expected [\"SCALE\", topic, n (0 to 1000)]");
@@ -203,7 +188,7 @@ s_scale (admin_t *self)
     ef_scaler_message_t *message = calloc (1, sizeof *message);
     ef_assert (message != NULL);
     message->kind = EF_SCALER_SCALE;
-    message->count = (uint32_t) wanted;
+    message->count = (uint32_t)wanted;
     memcpy (message->topic, self->topic, sizeof message->topic);
     if (!ef_actor_tell (ef_scaler_actor (self->router->parts.scaler), message)) {
         free (message);
@@ -214,8 +199,7 @@ s_scale (admin_t *self)
 }
 
 static void
-s_shutdown (admin_t *self)
-{
+s_shutdown (admin_t *self) {
     self->router->wants_stop = true;
     s_ok (self);
     ef_put_nil (&self->answer);
@@ -227,8 +211,7 @@ typedef struct {
 } token_t;
 
 static void
-s_dead (admin_t *self)
-{
+s_dead (admin_t *self) {
     token_t *token = malloc (sizeof *token);
     ef_assert (token != NULL);
     token->peer = *self->peer;
@@ -244,18 +227,15 @@ static const struct {
     bool needs_topic;
     void (*run) (admin_t *self);
 } s_commands[] = {
-    {"STATUS", false, s_status},    {"TOPICS", false, s_topics},
-    {"WORKERS", false, s_workers},  {"PAUSE", true, s_pause},
-    {"RESUME", true, s_resume},     {"DRAIN", true, s_drain},
-    {"PURGE", true, s_purge},       {"PEEK", true, s_peek},
-    {"SCALE", true, s_scale},       {"SHUTDOWN", false, s_shutdown},
-    {"DLQ.LIST", false, s_dead},    {"DLQ.SHOW", false, s_dead},
-    {"DLQ.REPLAY", false, s_dead},  {"DLQ.PURGE", false, s_dead},
+    {"STATUS", false, s_status},     {"TOPICS", false, s_topics},  {"WORKERS", false, s_workers},
+    {"PAUSE", true, s_pause},        {"RESUME", true, s_resume},   {"DRAIN", true, s_drain},
+    {"PURGE", true, s_purge},        {"PEEK", true, s_peek},       {"SCALE", true, s_scale},
+    {"SHUTDOWN", false, s_shutdown}, {"DLQ.LIST", false, s_dead},  {"DLQ.SHOW", false, s_dead},
+    {"DLQ.REPLAY", false, s_dead},   {"DLQ.PURGE", false, s_dead},
 };
 
 static void
-s_run (admin_t *self)
-{
+s_run (admin_t *self) {
     ef_span_t command;
     ef_span_t topic;
     if (ef_get_array (&self->arguments, &self->count) || self->count == 0 ||
@@ -289,33 +269,29 @@ s_run (admin_t *self)
 }
 
 void
-router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame)
-{
+router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame) {
     admin_t admin = {.router = self, .peer = peer};
     if (frame) {
-        admin.request = ef_cursor (zmq_msg_data ((zmq_msg_t *) frame),
-                                   zmq_msg_size (frame));
+        admin.request = ef_cursor (zmq_msg_data ((zmq_msg_t *)frame), zmq_msg_size (frame));
         admin.arguments = admin.request;
     }
     s_run (&admin);
     if (!admin.is_later) {
-        (void) router_send_frames (self, peer, &admin.answer, NULL); /* it asks again */
+        (void)router_send_frames (self, peer, &admin.answer, NULL); /* it asks again */
     }
     ef_buf_free (&admin.answer);
 }
 
 void
-router_admin_answer (ef_router_t *self, ef_dead_message_t *message)
-{
+router_admin_answer (ef_router_t *self, ef_dead_message_t *message) {
     token_t *token = message->token;
-    (void) router_send_frames (self, &token->peer, &message->bytes, NULL); /* it asks again */
+    (void)router_send_frames (self, &token->peer, &message->bytes, NULL); /* it asks again */
     free (token);
     message->token = NULL;
 }
 
 static void
-s_publish (ef_router_t *self, const char *subject, ef_buf_t *map)
-{
+s_publish (ef_router_t *self, const char *subject, ef_buf_t *map) {
     ef_monitor_message_t *message = ef_monitor_message_new (subject);
     message->map = *map;
     memset (map, 0, sizeof *map);
@@ -327,8 +303,7 @@ typedef struct {
 } stats_t;
 
 static void
-s_publish_worker (void *arg, const ef_buf_t *map)
-{
+s_publish_worker (void *arg, const ef_buf_t *map) {
     stats_t *stats = arg;
     char subject[128];
     char name[EF_NAME_MAX + 8] = "";
@@ -348,8 +323,7 @@ s_publish_worker (void *arg, const ef_buf_t *map)
 
 /* One snapshot a second. */
 void
-router_stats (ef_router_t *self)
-{
+router_stats (ef_router_t *self) {
     ef_buf_t map = {0};
     stats_t stats = {self};
     if (self->to_monitor.count > 1000) {

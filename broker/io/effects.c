@@ -5,8 +5,7 @@
 #include <stdlib.h>
 
 void
-outbox_add (outbox_t *self, void *item)
-{
+outbox_add (outbox_t *self, void *item) {
     if (self->head + self->count == self->capacity) {
         if (self->head > self->capacity / 2) {
             memmove (self->items, self->items + self->head, self->count * sizeof (void *));
@@ -21,15 +20,13 @@ outbox_add (outbox_t *self, void *item)
 }
 
 void
-outbox_free (outbox_t *self)
-{
+outbox_free (outbox_t *self) {
     free (self->items);
     memset (self, 0, sizeof *self);
 }
 
 static void
-s_flush (outbox_t *self, ef_actor_t *actor, uint32_t most)
-{
+s_flush (outbox_t *self, ef_actor_t *actor, uint32_t most) {
     while (self->count > 0 && most > 0 && ef_ring_push (&actor->in, self->items[self->head])) {
         self->head++;
         self->count--;
@@ -42,12 +39,10 @@ s_flush (outbox_t *self, ef_actor_t *actor, uint32_t most)
 
 /* Hands over what this turn has gathered. */
 void
-router_flush (ef_router_t *self)
-{
+router_flush (ef_router_t *self) {
     if (self->to_journal.count) {
         uint32_t before = self->to_journal.count;
-        s_flush (&self->to_journal, &self->parts.journal->actor,
-                 EF_RING_SLOTS - self->batches_out);
+        s_flush (&self->to_journal, &self->parts.journal->actor, EF_RING_SLOTS - self->batches_out);
         self->batches_out += before - self->to_journal.count;
         ef_waker_wake (&self->parts.journal->actor.waker);
     }
@@ -71,9 +66,8 @@ router_flush (ef_router_t *self)
 }
 
 static uint8_t *
-s_body_new (void *arg, size_t bytes, void **message)
-{
-    (void) arg;
+s_body_new (void *arg, size_t bytes, void **message) {
+    (void)arg;
     zmq_msg_t *body = malloc (sizeof *body);
     ef_assert (body != NULL);
     int rc = zmq_msg_init_size (body, bytes);
@@ -82,20 +76,19 @@ s_body_new (void *arg, size_t bytes, void **message)
     return zmq_msg_data (body);
 }
 
-/* Routing id, REQ's delimiter, header, body: the first frame decides, behind it nothing can fail. */
+/* Routing id, REQ's delimiter, header, body: the first frame decides, behind it nothing can fail.
+ */
 int
 router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t *header,
-                    zmq_msg_t *body)
-{
+                    zmq_msg_t *body) {
     void *socket = self->sockets[peer->socket];
     if (zmq_send (socket, peer->key + 1, peer->key_size - 1u, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         return -1;
     }
     if (peer->is_req) {
-        (void) zmq_send (socket, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT); /* behind the first frame */
+        (void)zmq_send (socket, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT); /* behind the first frame */
     }
-    int rc = zmq_send (socket, header->data, header->size,
-                       (body ? ZMQ_SNDMORE : 0) | ZMQ_DONTWAIT);
+    int rc = zmq_send (socket, header->data, header->size, (body ? ZMQ_SNDMORE : 0) | ZMQ_DONTWAIT);
     if (body && rc >= 0) {
         rc = zmq_msg_send (body, socket, ZMQ_DONTWAIT);
     }
@@ -103,8 +96,7 @@ router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t *he
 }
 
 static int
-s_send (void *arg, uint32_t number, const ef_buf_t *header, void *message)
-{
+s_send (void *arg, uint32_t number, const ef_buf_t *header, void *message) {
     ef_router_t *self = arg;
     const ef_peer_t *peer = self->peers.by_number[number];
     ef_assert (peer != NULL);
@@ -118,30 +110,26 @@ s_send (void *arg, uint32_t number, const ef_buf_t *header, void *message)
 }
 
 static void
-s_forget (void *arg, uint32_t number)
-{
-    ef_peers_remove (&((ef_router_t *) arg)->peers, number);
+s_forget (void *arg, uint32_t number) {
+    ef_peers_remove (&((ef_router_t *)arg)->peers, number);
 }
 
 static void
-s_submit (void *arg, ef_batch_t *batch)
-{
-    outbox_add (&((ef_router_t *) arg)->to_journal, batch);
+s_submit (void *arg, ef_batch_t *batch) {
+    outbox_add (&((ef_router_t *)arg)->to_journal, batch);
 }
 
 static void
-s_fetch (void *arg, uint32_t segment, uint32_t offset)
-{
+s_fetch (void *arg, uint32_t segment, uint32_t offset) {
     ef_fetch_t *fetch = calloc (1, sizeof *fetch);
     ef_assert (fetch != NULL);
     fetch->segment = segment;
     fetch->offset = offset;
-    outbox_add (&((ef_router_t *) arg)->to_reader, fetch);
+    outbox_add (&((ef_router_t *)arg)->to_reader, fetch);
 }
 
 static void
-s_drop_segment (void *arg, uint32_t segment)
-{
+s_drop_segment (void *arg, uint32_t segment) {
     ef_router_t *self = arg;
     ef_log (EF_LOG_INFO, "journal.drop", "segment=%u", segment);
     atomic_fetch_add (&self->parts.journal->drops, 1);
@@ -149,44 +137,39 @@ s_drop_segment (void *arg, uint32_t segment)
 }
 
 static void
-s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms)
-{
+s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms) {
     ef_router_t *self = arg;
     ef_wait_t wait = {due_ms, n, topic, generation};
     self->waits = ef_waits_add (self->waits, &wait);
 }
 
 static void
-s_dead (void *arg, const char *topic, const ef_dead_t *dead)
-{
+s_dead (void *arg, const char *topic, const ef_dead_t *dead) {
     ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_ADD, topic);
     message->dead = *dead;
     ef_buf_put (&message->bytes, dead->event.data, dead->event.size);
     ef_buf_put (&message->bytes, dead->history.data, dead->history.size);
-    message->dead.event.data = (const char *) message->bytes.data;
-    message->dead.history.data = (const char *) message->bytes.data + dead->event.size;
-    outbox_add (&((ef_router_t *) arg)->to_dead, message);
+    message->dead.event.data = (const char *)message->bytes.data;
+    message->dead.history.data = (const char *)message->bytes.data + dead->event.size;
+    outbox_add (&((ef_router_t *)arg)->to_dead, message);
 }
 
 static void
-s_returned (void *arg, const char *topic, uint64_t b)
-{
+s_returned (void *arg, const char *topic, uint64_t b) {
     ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_RETURNED, topic);
     message->number = b;
-    outbox_add (&((ef_router_t *) arg)->to_dead, message);
+    outbox_add (&((ef_router_t *)arg)->to_dead, message);
 }
 
 static void
-s_want_overflow (void *arg, const char *topic, uint32_t count)
-{
+s_want_overflow (void *arg, const char *topic, uint32_t count) {
     ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_WANT, topic);
     message->count = count;
-    outbox_add (&((ef_router_t *) arg)->to_dead, message);
+    outbox_add (&((ef_router_t *)arg)->to_dead, message);
 }
 
 static void
-s_notify (void *arg, const char *kind, const char *topic, const char *detail)
-{
+s_notify (void *arg, const char *kind, const char *topic, const char *detail) {
     ef_router_t *self = arg;
     char subject[96];
     snprintf (subject, sizeof subject, "notice.%s", kind);
@@ -203,11 +186,10 @@ s_notify (void *arg, const char *kind, const char *topic, const char *detail)
 }
 
 static uint64_t
-s_random (void *arg)
-{
+s_random (void *arg) {
     /* splitmix64 (Steele, Lea, Flood, 2014) over a kernel seed: ids and jitter, no secrets. */
     static _Thread_local uint64_t state;
-    (void) arg;
+    (void)arg;
     state = state ? state : ef_random ();
     uint64_t z = (state += 0x9e3779b97f4a7c15u);
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
@@ -216,9 +198,8 @@ s_random (void *arg)
 }
 
 void
-router_effects (ef_router_t *self, ef_effects_t *effects)
-{
-    *effects = (ef_effects_t){self,       s_body_new,      s_send,   s_forget, s_submit,
-                              s_fetch,    s_drop_segment,  s_retry_at, s_dead, s_returned,
-                              s_want_overflow, s_notify,   s_random};
+router_effects (ef_router_t *self, ef_effects_t *effects) {
+    *effects = (ef_effects_t){
+        self,       s_body_new, s_send,     s_forget,        s_submit, s_fetch, s_drop_segment,
+        s_retry_at, s_dead,     s_returned, s_want_overflow, s_notify, s_random};
 }

@@ -7,23 +7,20 @@
 #include <string.h>
 
 static const void *
-s_key (const void *item, size_t *size)
-{
+s_key (const void *item, size_t *size) {
     const ef_peer_t *peer = item;
     *size = peer->key_size;
     return peer->key;
 }
 
 void
-ef_peers_init (ef_peers_t *self, const uint64_t key[2])
-{
+ef_peers_init (ef_peers_t *self, const uint64_t key[2]) {
     memset (self, 0, sizeof *self);
     ef_hash_init (&self->table, key, s_key);
 }
 
 void
-ef_peers_free (ef_peers_t *self)
-{
+ef_peers_free (ef_peers_t *self) {
     for (uint32_t i = 0; i < self->count; i++) {
         free (self->by_number[i]);
     }
@@ -34,8 +31,7 @@ ef_peers_free (ef_peers_t *self)
 }
 
 static uint32_t
-s_new_number (ef_peers_t *self)
-{
+s_new_number (ef_peers_t *self) {
     if (self->free_count > 0) {
         return self->free_numbers[--self->free_count];
     }
@@ -46,8 +42,7 @@ s_new_number (ef_peers_t *self)
 }
 
 ef_peer_t *
-ef_peers_require (ef_peers_t *self, uint8_t socket, const void *id, size_t size)
-{
+ef_peers_require (ef_peers_t *self, uint8_t socket, const void *id, size_t size) {
     uint8_t key[1 + EF_ROUTING_ID_MAX];
     if (size > EF_ROUTING_ID_MAX) {
         return NULL;
@@ -62,7 +57,7 @@ ef_peers_require (ef_peers_t *self, uint8_t socket, const void *id, size_t size)
     ef_assert (peer != NULL);
     peer->number = s_new_number (self);
     peer->socket = socket;
-    peer->key_size = (uint8_t) (size + 1);
+    peer->key_size = (uint8_t)(size + 1);
     memcpy (peer->key, key, size + 1);
     self->by_number[peer->number] = peer;
     ef_hash_insert (&self->table, peer);
@@ -70,8 +65,7 @@ ef_peers_require (ef_peers_t *self, uint8_t socket, const void *id, size_t size)
 }
 
 void
-ef_peers_remove (ef_peers_t *self, uint32_t number)
-{
+ef_peers_remove (ef_peers_t *self, uint32_t number) {
     ef_peer_t *peer = self->by_number[number];
     ef_assert (peer != NULL);
     ef_hash_remove (&self->table, peer);

@@ -5,14 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DRAIN_NS      1000000u /* spent on one socket in a turn */
-#define STATS_MS      1000
-#define LOAD_MS       500
-#define SOCKET_HWM    100000   /* messages; above what credit and windows allow any one peer */
+#define DRAIN_NS   1000000u /* spent on one socket in a turn */
+#define STATS_MS   1000
+#define LOAD_MS    500
+#define SOCKET_HWM 100000 /* messages; above what credit and windows allow any one peer */
 
 ef_router_t *
-ef_router_new (const ef_router_parts_t *parts)
-{
+ef_router_new (const ef_router_parts_t *parts) {
     ef_router_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->parts = *parts;
@@ -46,15 +45,13 @@ ef_router_new (const ef_router_parts_t *parts)
 }
 
 static void
-s_free_batch (ef_batch_t *batch)
-{
+s_free_batch (ef_batch_t *batch) {
     ef_buf_free (&batch->buf);
     free (batch);
 }
 
 void
-ef_router_destroy (ef_router_t **self_p)
-{
+ef_router_destroy (ef_router_t **self_p) {
     ef_router_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -65,8 +62,9 @@ ef_router_destroy (ef_router_t **self_p)
         }
     }
     ef_batch_t *batch;
-    while (self->parts.journal && ((batch = ef_ring_pop (&self->parts.journal->actor.in)) != NULL ||
-                                   (batch = ef_ring_pop (&self->parts.journal->actor.out)) != NULL)) {
+    while (self->parts.journal &&
+           ((batch = ef_ring_pop (&self->parts.journal->actor.in)) != NULL ||
+            (batch = ef_ring_pop (&self->parts.journal->actor.out)) != NULL)) {
         s_free_batch (batch);
     }
     for (uint32_t i = 0; i < self->to_journal.count; i++) {
@@ -96,30 +94,26 @@ ef_router_destroy (ef_router_t **self_p)
 }
 
 ef_core_t *
-ef_router_core (ef_router_t *self)
-{
+ef_router_core (ef_router_t *self) {
     return self->core;
 }
 
 void
-ef_router_set_dead (ef_router_t *self, ef_dead_letters_t *dead)
-{
+ef_router_set_dead (ef_router_t *self, ef_dead_letters_t *dead) {
     self->parts.dead = dead;
 }
 
 static int
-s_set (void *socket, int option, int value)
-{
+s_set (void *socket, int option, int value) {
     return zmq_setsockopt (socket, option, &value, sizeof value);
 }
 
-/* One socket with the options that reference and experience ask for: no ZMTP heartbeats (they abort the
-   process in libzmq 4.3.4 under back-pressure), keepalive by the kernel, a bound on frames. */
+/* One socket with the options that reference and experience ask for: no ZMTP heartbeats (they abort
+   the process in libzmq 4.3.4 under back-pressure), keepalive by the kernel, a bound on frames. */
 static void *
-s_bind (ef_router_t *self, int type, const char *endpoint, char error[512])
-{
+s_bind (ef_router_t *self, int type, const char *endpoint, char error[512]) {
     void *socket = zmq_socket (self->parts.context, type);
-    int64_t largest = (int64_t) self->parts.config->max_message * EF_REFUSED_BY_SOCKET + 1024;
+    int64_t largest = (int64_t)self->parts.config->max_message * EF_REFUSED_BY_SOCKET + 1024;
     int rc = socket ? 0 : -1;
     rc = rc ? rc : s_set (socket, ZMQ_LINGER, 1000);
     rc = rc ? rc : s_set (socket, ZMQ_BACKLOG, 1024);
@@ -146,8 +140,7 @@ s_bind (ef_router_t *self, int type, const char *endpoint, char error[512])
 }
 
 int
-ef_router_bind (ef_router_t *self, char error[512])
-{
+ef_router_bind (ef_router_t *self, char error[512]) {
     const ef_config_t *config = self->parts.config;
     const struct {
         int type;
@@ -167,11 +160,10 @@ ef_router_bind (ef_router_t *self, char error[512])
     return 0;
 }
 
-/* Receives one message into self->frames. Returns the number of frames, 0: there is none, or -1: one of
-   too many frames was read and thrown away. */
+/* Receives one message into self->frames. Returns the number of frames, 0: there is none, or -1:
+   one of too many frames was read and thrown away. */
 static int
-s_receive (ef_router_t *self, void *socket)
-{
+s_receive (ef_router_t *self, void *socket) {
     int count = 0;
     bool is_too_long = false;
     for (;;) {
@@ -188,18 +180,17 @@ s_receive (ef_router_t *self, void *socket)
 }
 
 static void
-s_dispatch (ef_router_t *self, unsigned socket, int count)
-{
+s_dispatch (ef_router_t *self, unsigned socket, int count) {
     ef_frame_t frames[EF_FRAMES_MAX];
     zmq_msg_t *parts = self->frames;
     if (socket == SOCKET_INGRESS) {
         for (int i = 0; i < count; i++) {
             frames[i] = (ef_frame_t){zmq_msg_data (&parts[i]), zmq_msg_size (&parts[i])};
         }
-        ef_core_ingress (self->core, frames, (uint32_t) count);
+        ef_core_ingress (self->core, frames, (uint32_t)count);
         return;
     }
-    ef_peer_t *peer = ef_peers_require (&self->peers, (uint8_t) socket, zmq_msg_data (&parts[0]),
+    ef_peer_t *peer = ef_peers_require (&self->peers, (uint8_t)socket, zmq_msg_data (&parts[0]),
                                         zmq_msg_size (&parts[0]));
     if (peer == NULL) {
         ef_log_limited (EF_LOG_WARNING, "peer.refused", "peers=%u", self->peers.table.count);
@@ -211,7 +202,7 @@ s_dispatch (ef_router_t *self, unsigned socket, int count)
     for (int i = first; i < count; i++) {
         frames[i - first] = (ef_frame_t){zmq_msg_data (&parts[i]), zmq_msg_size (&parts[i])};
     }
-    uint32_t rest = (uint32_t) (count > first ? count - first : 0);
+    uint32_t rest = (uint32_t)(count > first ? count - first : 0);
     if (socket == SOCKET_FRONT) {
         ef_core_front (self->core, peer->number, is_req, frames, rest);
     } else if (socket == SOCKET_BACK) {
@@ -224,8 +215,7 @@ s_dispatch (ef_router_t *self, unsigned socket, int count)
 
 /* Takes messages from one socket for up to a millisecond. True: there was something. */
 static bool
-s_drain (ef_router_t *self, unsigned socket)
-{
+s_drain (ef_router_t *self, unsigned socket) {
     uint64_t end = 0;
     for (unsigned i = 0;; i++) {
         int count = s_receive (self, self->sockets[socket]);
@@ -250,8 +240,7 @@ s_drain (ef_router_t *self, unsigned socket)
 }
 
 static void
-s_take_returned (ef_router_t *self, ef_dead_message_t *message)
-{
+s_take_returned (ef_router_t *self, ef_dead_message_t *message) {
     ef_returned_t *letters = calloc (message->count ? message->count : 1, sizeof *letters);
     ef_assert (letters != NULL);
     for (uint32_t i = 0; i < message->count; i++) {
@@ -265,8 +254,7 @@ s_take_returned (ef_router_t *self, ef_dead_message_t *message)
 }
 
 static bool
-s_take_dead (ef_router_t *self)
-{
+s_take_dead (ef_router_t *self) {
     bool is_any = false;
     ef_dead_message_t *message;
     while ((message = ef_ring_pop (&ef_dead_letters_actor (self->parts.dead)->out)) != NULL) {
@@ -284,14 +272,14 @@ s_take_dead (ef_router_t *self)
 }
 
 static bool
-s_take_scaler (ef_router_t *self, const ef_effects_t *effects)
-{
+s_take_scaler (ef_router_t *self, const ef_effects_t *effects) {
     bool is_any = false;
     ef_scaler_message_t *message;
     while ((message = ef_ring_pop (&ef_scaler_actor (self->parts.scaler)->out)) != NULL) {
         is_any = true;
         if (message->kind == EF_SCALER_DRAIN) {
-            (void) ef_core_drain_worker (self->core, message->token); /* not here yet: it is told TERM */
+            (void)ef_core_drain_worker (self->core,
+                                        message->token); /* not here yet: it is told TERM */
         } else {
             effects->notify (self, message->token, message->topic, message->text);
         }
@@ -302,8 +290,7 @@ s_take_scaler (ef_router_t *self, const ef_effects_t *effects)
 
 /* Takes what the actors have ready. True: there was something. */
 static bool
-s_take_answers (ef_router_t *self, const ef_effects_t *effects)
-{
+s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
     bool is_any = false;
     ef_batch_t *batch;
     while ((batch = ef_ring_pop (&self->parts.journal->actor.out)) != NULL) {
@@ -332,8 +319,7 @@ s_take_answers (ef_router_t *self, const ef_effects_t *effects)
 }
 
 static void
-s_tell_scaler (ef_router_t *self)
-{
+s_tell_scaler (ef_router_t *self) {
     for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
         const char *topic = ef_core_topic_name (self->core, i);
         if (!ef_scaler_has_pool (self->parts.scaler, topic)) {
@@ -352,8 +338,7 @@ s_tell_scaler (ef_router_t *self)
 
 /* Waits for a socket, an actor, or the next deadline. */
 static void
-s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until)
-{
+s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
     uint64_t now = ef_mono_ms ();
     zmq_pollitem_t items[SOCKET_COUNT + 1];
     int count = 0;
@@ -372,19 +357,18 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until)
     bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_dead.count ||
                       self->to_monitor.count || self->waits;
     if (is_quiet && !atomic_load (&self->stop_grace)) {
-        long timeout = until > now ? (long) (until - now) : 0;
+        long timeout = until > now ? (long)(until - now) : 0;
         timeout = has_unsent && timeout > 1 ? 1 : timeout;
-        (void) zmq_poll (items, count, timeout); /* however it ends, the loop looks again */
+        (void)zmq_poll (items, count, timeout); /* however it ends, the loop looks again */
     } else if (is_quiet) {
-        (void) zmq_poll (items, count, 10);
+        (void)zmq_poll (items, count, 10);
     }
     ef_waker_up (self->parts.waker);
 }
 
 /* Told to stop: nothing new is taken, workers finish, then it ends. True: it is over. */
 static bool
-s_stop_step (ef_router_t *self, uint64_t now)
-{
+s_stop_step (ef_router_t *self, uint64_t now) {
     uint32_t grace = atomic_load (&self->stop_grace);
     if (self->wants_stop && grace == 0) {
         grace = 10001;
@@ -395,29 +379,31 @@ s_stop_step (ef_router_t *self, uint64_t now)
     }
     if (!self->is_stopping) {
         self->is_stopping = true;
-        self->stop_at_ms = now + grace - 1;
+        self->stop_at_ms = UINT64_MAX;
         ef_core_drain_all (self->core);
         ef_log (EF_LOG_INFO, "broker.drain", "leased=%llu",
-                (unsigned long long) ef_core_leased (self->core));
+                (unsigned long long)ef_core_leased (self->core));
+    }
+    if (now + grace - 1 < self->stop_at_ms) {
+        self->stop_at_ms = now + grace - 1; /* a second word may shorten it */
     }
     bool is_done = ef_core_leased (self->core) == 0 && ef_core_is_settled (self->core);
     return is_done || now >= self->stop_at_ms;
 }
 
 static bool
-s_has_failed (ef_router_t *self)
-{
+s_has_failed (ef_router_t *self) {
     int journal = atomic_load (&self->parts.journal->failed);
     int dead = ef_dead_letters_failed (self->parts.dead);
     if (journal) {
-        ef_log (EF_LOG_ERROR, "journal.failed", "error=\"%s\" confirmed_after=0", strerror (journal));
+        ef_log (EF_LOG_ERROR, "journal.failed", "error=\"%s\" confirmed_after=0",
+                strerror (journal));
     }
     return journal || dead;
 }
 
 static void
-s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load)
-{
+s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load) {
     if (now >= *next_load) {
         *next_load = now + LOAD_MS;
         s_tell_scaler (self);
@@ -429,8 +415,7 @@ s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load)
 }
 
 int
-ef_router_run (ef_router_t *self)
-{
+ef_router_run (ef_router_t *self) {
     ef_effects_t effects;
     uint64_t next_load = 0;
     router_effects (self, &effects);
@@ -466,8 +451,7 @@ ef_router_run (ef_router_t *self)
 }
 
 void
-ef_router_stop (ef_router_t *self, uint32_t grace_ms)
-{
+ef_router_stop (ef_router_t *self, uint32_t grace_ms) {
     atomic_store (&self->stop_grace, grace_ms + 1);
     ef_waker_wake (self->parts.waker);
 }

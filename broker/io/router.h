@@ -1,11 +1,11 @@
 /* The router: sockets on one side, the core in the middle, actors on the other.
    SPDX-License-Identifier: MIT
 
-   Role: drains its sockets under a budget, gives each message to the core, carries out the core's effects.
-   Owns: the four sockets, the core, the peers' numbers. Talks to: the journal, reader, retry, dead-letter,
-   scaler and monitor actors by their rings.
-   Invariants: it never blocks but in one poll; with the journal behind it doesn't read front and ingress.
-   On failure: a journal that stopped ends it, with nothing more confirmed. */
+   Role: drains its sockets under a budget, gives each message to the core, carries out the core's
+   effects. Owns: the four sockets, the core, the peers' numbers. Talks to: the journal, reader,
+   retry, dead-letter, scaler and monitor actors by their rings. Invariants: it never blocks but in
+   one poll; with the journal behind it doesn't read front and ingress. On failure: a journal that
+   stopped ends it, with nothing more confirmed. */
 #ifndef EF_ROUTER_H
 #define EF_ROUTER_H
 
@@ -32,7 +32,8 @@ typedef struct {
     ef_waker_t *waker;
 } ef_router_parts_t;
 
-/* The core is made first, since replay fills it; until the router runs its effects are kept for later. */
+/* The core is made first, since replay fills it; until the router runs its effects are kept for
+ * later. */
 ef_router_t *ef_router_new (const ef_router_parts_t *parts);
 void ef_router_destroy (ef_router_t **self_p);
 ef_core_t *ef_router_core (ef_router_t *self);

@@ -33,10 +33,10 @@ struct ef_router_s {
     uint64_t started_ms;
     uint64_t messages_in;
     uint64_t oversized;
-    _Atomic uint32_t stop_grace;     /* 0: runs; else told to stop, ms + 1 */
+    _Atomic uint32_t stop_grace; /* 0: runs; else told to stop, ms + 1 */
     uint64_t stop_at_ms;
     bool is_stopping;
-    bool wants_stop;                 /* asked for over admin */
+    bool wants_stop; /* asked for over admin */
 };
 
 /* effects.c */

@@ -9,16 +9,14 @@
 #define GROUP_BYTES (8u << 20) /* a group this large isn't made larger */
 
 static void
-s_fail (ef_journal_t *self, int rc)
-{
+s_fail (ef_journal_t *self, int rc) {
     atomic_store (&self->failed, -rc);
     ef_waker_wake (self->actor.owner);
 }
 
 /* Gathers what waits, up to a batch that begins a segment. `*next` keeps that one. */
 static int
-s_gather (ef_journal_t *self, ef_batch_t *group[EF_WAL_GROUP_MAX], ef_batch_t **next)
-{
+s_gather (ef_journal_t *self, ef_batch_t *group[EF_WAL_GROUP_MAX], ef_batch_t **next) {
     int count = 0;
     size_t bytes = 0;
     while (count < EF_WAL_GROUP_MAX && bytes < GROUP_BYTES) {
@@ -38,8 +36,7 @@ s_gather (ef_journal_t *self, ef_batch_t *group[EF_WAL_GROUP_MAX], ef_batch_t **
 }
 
 static uint64_t
-s_step (void *arg)
-{
+s_step (void *arg) {
     ef_journal_t *self = arg;
     ef_batch_t *group[EF_WAL_GROUP_MAX];
     ef_batch_t *next = NULL;
@@ -69,22 +66,19 @@ s_step (void *arg)
 }
 
 int
-ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner)
-{
+ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner) {
     self->wal = wal;
     return ef_actor_start (&self->actor, "journal", owner, s_step, self);
 }
 
 void
-ef_journal_stop (ef_journal_t *self)
-{
+ef_journal_stop (ef_journal_t *self) {
     ef_actor_stop (&self->actor);
     ef_wal_destroy (&self->wal);
 }
 
 static uint64_t
-s_reader_step (void *arg)
-{
+s_reader_step (void *arg) {
     ef_reader_t *self = arg;
     ef_fetch_t *fetch;
     while ((fetch = ef_ring_pop (&self->actor.in)) != NULL) {
@@ -101,15 +95,13 @@ s_reader_step (void *arg)
 }
 
 int
-ef_reader_start (ef_reader_t *self, ef_storage_t *storage, ef_waker_t *owner)
-{
+ef_reader_start (ef_reader_t *self, ef_storage_t *storage, ef_waker_t *owner) {
     self->storage = storage;
     return ef_actor_start (&self->actor, "reader", owner, s_reader_step, self);
 }
 
 void
-ef_reader_stop (ef_reader_t *self)
-{
+ef_reader_stop (ef_reader_t *self) {
     ef_actor_stop (&self->actor);
     ef_fetch_t *fetch;
     while ((fetch = ef_ring_pop (&self->actor.in)) != NULL ||

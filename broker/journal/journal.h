@@ -1,8 +1,9 @@
 /* The journal's thread: groups, syncs, answers; and the reader's. SPDX-License-Identifier: MIT
 
-   Role: takes batches from the router, makes all that wait durable as one group, hands them back in order.
-   While one sync runs the next group gathers. Owns: the log and its thread. On failure: the first failed
-   write or sync stops it for good; `failed` says why, nothing is handed back any more. */
+   Role: takes batches from the router, makes all that wait durable as one group, hands them back in
+   order. While one sync runs the next group gathers. Owns: the log and its thread. On failure: the
+   first failed write or sync stops it for good; `failed` says why, nothing is handed back any more.
+ */
 #ifndef EF_JOURNAL_H
 #define EF_JOURNAL_H
 
@@ -10,11 +11,11 @@
 #include "wal.h"
 
 typedef struct {
-    ef_actor_t actor;        /* in and out: ef_batch_t */
-    ef_wal_t *wal;           /* owned */
-    _Atomic uint32_t drops;  /* oldest segments to be removed */
-    _Atomic int failed;      /* errno of what stopped it, 0: it works */
-    _Atomic uint64_t groups; /* written */
+    ef_actor_t actor;         /* in and out: ef_batch_t */
+    ef_wal_t *wal;            /* owned */
+    _Atomic uint32_t drops;   /* oldest segments to be removed */
+    _Atomic int failed;       /* errno of what stopped it, 0: it works */
+    _Atomic uint64_t groups;  /* written */
     _Atomic uint64_t sync_us; /* of the last group, write and sync */
 } ef_journal_t;
 

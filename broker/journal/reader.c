@@ -5,19 +5,17 @@
 #include <stdlib.h>
 
 static uint8_t *
-s_read (ef_storage_t *storage, int file, uint32_t offset, size_t bytes, size_t *got)
-{
+s_read (ef_storage_t *storage, int file, uint32_t offset, size_t bytes, size_t *got) {
     uint8_t *buffer = malloc (bytes);
     ef_assert (buffer != NULL);
     int64_t rc = storage->read (storage, file, buffer, bytes, offset);
-    *got = rc > 0 ? (size_t) rc : 0;
+    *got = rc > 0 ? (size_t)rc : 0;
     return buffer;
 }
 
 /* How much of the buffer is whole records. */
 static size_t
-s_whole (const uint8_t *buffer, size_t bytes, uint32_t segment, uint32_t offset)
-{
+s_whole (const uint8_t *buffer, size_t bytes, uint32_t segment, uint32_t offset) {
     size_t at = 0;
     while (at < bytes && ef_record_is_whole (buffer + at, bytes - at, segment, offset + at)) {
         size_t next = at + ef_record_padded (ef_le32 (buffer + at));
@@ -28,8 +26,7 @@ s_whole (const uint8_t *buffer, size_t bytes, uint32_t segment, uint32_t offset)
 
 uint8_t *
 ef_read_stretch (ef_storage_t *storage, uint32_t segment, uint32_t offset, size_t bytes,
-                 size_t *size)
-{
+                 size_t *size) {
     char name[24];
     ef_wal_segment_name (segment, name);
     int file = storage->open (storage, name);

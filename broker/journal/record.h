@@ -15,8 +15,8 @@
      56  8  ms since 1970
 
    Record, at a multiple of 8 from offset 4096, padded with zeros to the next one:
-      0  4  bytes of the record, head included, padding excluded; 0: nothing was written from here on
-      4  4  CRC-32C over segment id (8), offset in the segment (8), bytes 0 to 3, bytes 8 to the end
+      0  4  bytes of the record, head included, padding excluded; 0: nothing was written from here
+   on 4  4  CRC-32C over segment id (8), offset in the segment (8), bytes 0 to 3, bytes 8 to the end
       8  8  seq of its group
      16  4  epoch (grows by one with each start of the broker)
      20  1  type
@@ -29,43 +29,41 @@
       32  4  number of records before the commit
       36  4  chain value: CRC-32C over the chain value before and the group's record CRCs in order
       40  8  seq of the last group known to be synced when this one was written (seq - 1)
-   Groups don't cross segments; seq grows by one from group to group, across segments too. Group N+1 is
-   written only after the sync of N returned, so at most the last group can be torn.
+   Groups don't cross segments; seq grows by one from group to group, across segments too. Group N+1
+   is written only after the sync of N returned, so at most the last group can be torn.
 
    Verdicts at open:
      clean       every group is whole; behind the last are zeros or the end of the file
-     torn tail   the newest segment ends in bytes that are no whole group, and no valid record of a later
-                 group stands behind them: they were never confirmed. They are cut and reported.
-     corruption  anything else. The journal isn't opened.
-   A newest segment whose header isn't valid holds nothing that was confirmed and is removed.
+     torn tail   the newest segment ends in bytes that are no whole group, and no valid record of a
+   later group stands behind them: they were never confirmed. They are cut and reported. corruption
+   anything else. The journal isn't opened. A newest segment whose header isn't valid holds nothing
+   that was confirmed and is removed.
 
-   To change the format: raise EF_RECORD_VERSION, keep reading the older one, add a golden file of it to
-   tests, say here what differs. A newer version than one's own is refused. */
+   To change the format: raise EF_RECORD_VERSION, keep reading the older one, add a golden file of
+   it to tests, say here what differs. A newer version than one's own is refused. */
 #ifndef EF_RECORD_H
 #define EF_RECORD_H
 
 #include "../../proto/buf.h"
 
-#define EF_RECORD_VERSION    1
-#define EF_SEGMENT_MAGIC     "EFSEG\r\n"
-#define EF_SEGMENT_HEADER    64
-#define EF_SEGMENT_START     4096 /* where records begin */
-#define EF_RECORD_HEAD       24
-#define EF_RECORD_COMMIT     1 /* type; all other types belong to the journal's user */
-#define EF_COMMIT_BODY       24
-#define EF_RECORD_ALIGN      8
-#define EF_RECORD_MAX        (128u << 20)
+#define EF_RECORD_VERSION 1
+#define EF_SEGMENT_MAGIC  "EFSEG\r\n"
+#define EF_SEGMENT_HEADER 64
+#define EF_SEGMENT_START  4096 /* where records begin */
+#define EF_RECORD_HEAD    24
+#define EF_RECORD_COMMIT  1 /* type; all other types belong to the journal's user */
+#define EF_COMMIT_BODY    24
+#define EF_RECORD_ALIGN   8
+#define EF_RECORD_MAX     (128u << 20)
 
 static inline void
-ef_le16_put (uint8_t *at, uint16_t value)
-{
-    at[0] = (uint8_t) value;
-    at[1] = (uint8_t) (value >> 8);
+ef_le16_put (uint8_t *at, uint16_t value) {
+    at[0] = (uint8_t)value;
+    at[1] = (uint8_t)(value >> 8);
 }
 
 static inline void
-ef_le32_put (uint8_t *at, uint32_t value)
-{
+ef_le32_put (uint8_t *at, uint32_t value) {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     value = __builtin_bswap32 (value);
 #endif
@@ -73,8 +71,7 @@ ef_le32_put (uint8_t *at, uint32_t value)
 }
 
 static inline void
-ef_le64_put (uint8_t *at, uint64_t value)
-{
+ef_le64_put (uint8_t *at, uint64_t value) {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     value = __builtin_bswap64 (value);
 #endif
@@ -82,14 +79,12 @@ ef_le64_put (uint8_t *at, uint64_t value)
 }
 
 static inline uint16_t
-ef_le16 (const uint8_t *at)
-{
-    return (uint16_t) (at[0] | at[1] << 8);
+ef_le16 (const uint8_t *at) {
+    return (uint16_t)(at[0] | at[1] << 8);
 }
 
 static inline uint32_t
-ef_le32 (const uint8_t *at)
-{
+ef_le32 (const uint8_t *at) {
     uint32_t value;
     memcpy (&value, at, 4);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -99,8 +94,7 @@ ef_le32 (const uint8_t *at)
 }
 
 static inline uint64_t
-ef_le64 (const uint8_t *at)
-{
+ef_le64 (const uint8_t *at) {
     uint64_t value;
     memcpy (&value, at, 8);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -110,9 +104,8 @@ ef_le64 (const uint8_t *at)
 }
 
 static inline uint32_t
-ef_record_padded (uint32_t bytes)
-{
-    return (bytes + EF_RECORD_ALIGN - 1) & ~(uint32_t) (EF_RECORD_ALIGN - 1);
+ef_record_padded (uint32_t bytes) {
+    return (bytes + EF_RECORD_ALIGN - 1) & ~(uint32_t)(EF_RECORD_ALIGN - 1);
 }
 
 /* A record as its user sees it. */
@@ -122,18 +115,18 @@ typedef struct {
     uint16_t header_bytes;
     uint32_t epoch;
     uint32_t segment;
-    uint32_t offset;      /* of the head, in the segment */
-    const uint8_t *body;  /* header and body, borrowed */
+    uint32_t offset;     /* of the head, in the segment */
+    const uint8_t *body; /* header and body, borrowed */
     uint32_t body_bytes;
 } ef_record_t;
 
-/* Begins a record in `buf` (whose size is a multiple of 8) with `header_bytes` zeroed bytes of header;
-   returns the head's position. The writer appends its body and then ends the record. */
+/* Begins a record in `buf` (whose size is a multiple of 8) with `header_bytes` zeroed bytes of
+   header; returns the head's position. The writer appends its body and then ends the record. */
 size_t ef_record_begin (ef_buf_t *buf, uint8_t type, uint8_t flags, uint16_t header_bytes);
 void ef_record_end (ef_buf_t *buf, size_t mark);
 
-/* Puts seq, epoch and checksum into a finished record that will stand at `offset` of `segment`. Returns
-   the checksum. */
+/* Puts seq, epoch and checksum into a finished record that will stand at `offset` of `segment`.
+   Returns the checksum. */
 uint32_t ef_record_seal (uint8_t *head, uint64_t segment, uint64_t offset, uint64_t seq,
                          uint32_t epoch);
 

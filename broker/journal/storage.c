@@ -16,9 +16,8 @@ typedef struct {
 } disk_t;
 
 static int
-s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *arg)
-{
-    int copy = openat (((disk_t *) self)->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *arg) {
+    int copy = openat (((disk_t *)self)->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *listing = copy >= 0 ? fdopendir (copy) : NULL;
     if (listing == NULL) {
         int error = errno;
@@ -38,82 +37,77 @@ s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *ar
 }
 
 static int
-s_create (ef_storage_t *self, const char *name, uint64_t bytes)
-{
-    disk_t *disk = (disk_t *) self;
+s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
+    disk_t *disk = (disk_t *)self;
     int file = openat (disk->directory, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) {
         return -errno;
     }
-    int rc = bytes ? fallocate (file, 0, 0, (off_t) bytes) : 0;
+    int rc = bytes ? fallocate (file, 0, 0, (off_t)bytes) : 0;
     if (rc < 0 && errno == EOPNOTSUPP) {
-        rc = ftruncate (file, (off_t) bytes);
+        rc = ftruncate (file, (off_t)bytes);
     }
     if (rc < 0) {
         int error = errno;
         close (file);
-        (void) unlinkat (disk->directory, name, 0); /* what is left of it is found at the next start */
+        (void)unlinkat (disk->directory, name,
+                        0); /* what is left of it is found at the next start */
         return -error;
     }
     return file;
 }
 
 static int
-s_open (ef_storage_t *self, const char *name)
-{
-    int file = openat (((disk_t *) self)->directory, name, O_RDWR | O_CLOEXEC);
+s_open (ef_storage_t *self, const char *name) {
+    int file = openat (((disk_t *)self)->directory, name, O_RDWR | O_CLOEXEC);
     return file < 0 ? -errno : file;
 }
 
 static void
-s_close (ef_storage_t *self, int file)
-{
-    (void) self;
+s_close (ef_storage_t *self, int file) {
+    (void)self;
     close (file);
 }
 
 static int64_t
-s_size (ef_storage_t *self, int file)
-{
-    (void) self;
+s_size (ef_storage_t *self, int file) {
+    (void)self;
     struct stat status;
     return fstat (file, &status) ? -errno : status.st_size;
 }
 
 static int
-s_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uint64_t offset)
-{
-    (void) self;
+s_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uint64_t offset) {
+    (void)self;
     struct iovec left[64];
     ef_assert (count <= 64);
-    memcpy (left, parts, (size_t) count * sizeof *parts);
+    memcpy (left, parts, (size_t)count * sizeof *parts);
     for (int i = 0; i < count;) {
-        ssize_t written = pwritev (file, left + i, count - i, (off_t) offset);
+        ssize_t written = pwritev (file, left + i, count - i, (off_t)offset);
         if (written < 0 && errno == EINTR) {
             continue;
         }
         if (written <= 0) {
             return written < 0 ? -errno : -EIO;
         }
-        offset += (uint64_t) written;
-        while (i < count && (size_t) written >= left[i].iov_len) {
-            written -= (ssize_t) left[i++].iov_len;
+        offset += (uint64_t)written;
+        while (i < count && (size_t)written >= left[i].iov_len) {
+            written -= (ssize_t)left[i++].iov_len;
         }
         if (i < count) {
-            left[i].iov_base = (char *) left[i].iov_base + written;
-            left[i].iov_len -= (size_t) written;
+            left[i].iov_base = (char *)left[i].iov_base + written;
+            left[i].iov_len -= (size_t)written;
         }
     }
     return 0;
 }
 
 static int64_t
-s_read (ef_storage_t *self, int file, void *bytes, size_t size, uint64_t offset)
-{
-    (void) self;
+s_read (ef_storage_t *self, int file, void *bytes, size_t size, uint64_t offset) {
+    (void)self;
     size_t done = 0;
     while (done < size) {
-        ssize_t got = pread (file, (char *) bytes + done, size - done, (off_t) (offset + done));
+        ssize_t got = pread (file, (char *)bytes + done, size - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -123,42 +117,37 @@ s_read (ef_storage_t *self, int file, void *bytes, size_t size, uint64_t offset)
         if (got == 0) {
             break;
         }
-        done += (size_t) got;
+        done += (size_t)got;
     }
-    return (int64_t) done;
+    return (int64_t)done;
 }
 
 static int
-s_truncate (ef_storage_t *self, int file, uint64_t bytes)
-{
-    (void) self;
-    return ftruncate (file, (off_t) bytes) ? -errno : 0;
+s_truncate (ef_storage_t *self, int file, uint64_t bytes) {
+    (void)self;
+    return ftruncate (file, (off_t)bytes) ? -errno : 0;
 }
 
 static int
-s_sync (ef_storage_t *self, int file)
-{
-    (void) self;
+s_sync (ef_storage_t *self, int file) {
+    (void)self;
     return fdatasync (file) ? -errno : 0;
 }
 
 static int
-s_sync_directory (ef_storage_t *self)
-{
-    return fsync (((disk_t *) self)->directory) ? -errno : 0;
+s_sync_directory (ef_storage_t *self) {
+    return fsync (((disk_t *)self)->directory) ? -errno : 0;
 }
 
 static int
-s_unlink (ef_storage_t *self, const char *name)
-{
-    return unlinkat (((disk_t *) self)->directory, name, 0) ? -errno : 0;
+s_unlink (ef_storage_t *self, const char *name) {
+    return unlinkat (((disk_t *)self)->directory, name, 0) ? -errno : 0;
 }
 
 static void
-s_destroy (ef_storage_t **self_p)
-{
+s_destroy (ef_storage_t **self_p) {
     if (*self_p) {
-        close (((disk_t *) *self_p)->directory);
+        close (((disk_t *)*self_p)->directory);
         free (*self_p);
         *self_p = NULL;
     }
@@ -166,8 +155,7 @@ s_destroy (ef_storage_t **self_p)
 
 /* mkdir -p, and the new entry made durable in its parent. */
 static int
-s_make_directory (const char *path)
-{
+s_make_directory (const char *path) {
     char parent[4096];
     if (mkdir (path, 0700) == 0) {
         strncpy (parent, path, sizeof parent - 1);
@@ -200,8 +188,7 @@ s_make_directory (const char *path)
 }
 
 ef_storage_t *
-ef_storage_new (const char *path, int *error)
-{
+ef_storage_new (const char *path, int *error) {
     int rc = s_make_directory (path);
     int directory = rc ? -1 : open (path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0) {
@@ -211,14 +198,13 @@ ef_storage_new (const char *path, int *error)
     disk_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->directory = directory;
-    self->base = (ef_storage_t){s_list, s_create, s_open, s_close, s_size, s_write, s_read,
-                                s_truncate, s_sync, s_sync_directory, s_unlink, s_destroy};
+    self->base = (ef_storage_t){s_list, s_create,   s_open, s_close,          s_size,   s_write,
+                                s_read, s_truncate, s_sync, s_sync_directory, s_unlink, s_destroy};
     return &self->base;
 }
 
 int
-ef_storage_lock (const char *path)
-{
+ef_storage_lock (const char *path) {
     int rc = s_make_directory (path);
     if (rc) {
         return rc;

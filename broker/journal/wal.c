@@ -6,33 +6,28 @@
 #include <stdlib.h>
 
 void
-ef_wal_segment_name (uint64_t segment, char name[24])
-{
-    snprintf (name, 24, "%016llx.seg", (unsigned long long) segment);
+ef_wal_segment_name (uint64_t segment, char name[24]) {
+    snprintf (name, 24, "%016llx.seg", (unsigned long long)segment);
 }
 
 uint32_t
-ef_wal_oldest (const ef_wal_t *self)
-{
+ef_wal_oldest (const ef_wal_t *self) {
     return self->oldest;
 }
 
 uint32_t
-ef_wal_newest (const ef_wal_t *self)
-{
+ef_wal_newest (const ef_wal_t *self) {
     return self->newest;
 }
 
 uint32_t
-ef_wal_epoch (const ef_wal_t *self)
-{
+ef_wal_epoch (const ef_wal_t *self) {
     return self->epoch;
 }
 
 /* The header is durable, and the name too, before the segment is used. */
 static int
-s_begin_segment (ef_wal_t *self)
-{
+s_begin_segment (ef_wal_t *self) {
     if (self->file >= 0) {
         self->storage->close (self->storage, self->file);
         self->file = -1;
@@ -70,11 +65,11 @@ s_begin_segment (ef_wal_t *self)
 
 /* Seals every record of a batch that will stand at `offset`; returns the chain value behind it. */
 static uint32_t
-s_seal (ef_wal_t *self, ef_batch_t *batch, uint64_t offset, uint32_t chain, uint32_t *records)
-{
+s_seal (ef_wal_t *self, ef_batch_t *batch, uint64_t offset, uint32_t chain, uint32_t *records) {
     for (size_t at = 0; at < batch->buf.size;) {
         uint8_t *head = batch->buf.data + at;
-        uint32_t crc = ef_record_seal (head, self->newest, offset + at, self->next_seq, self->epoch);
+        uint32_t crc =
+            ef_record_seal (head, self->newest, offset + at, self->next_seq, self->epoch);
         uint8_t word[4];
         ef_le32_put (word, crc);
         chain = ef_crc32c (chain, word, 4);
@@ -85,8 +80,7 @@ s_seal (ef_wal_t *self, ef_batch_t *batch, uint64_t offset, uint32_t chain, uint
 }
 
 static int
-s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count)
-{
+s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count) {
     struct iovec parts[EF_WAL_GROUP_MAX + 1];
     uint64_t start = self->offset;
     uint64_t offset = start;
@@ -94,7 +88,7 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count)
     uint32_t records = 0;
     for (int i = 0; i < count; i++) {
         batches[i]->segment = self->newest;
-        batches[i]->offset = (uint32_t) offset;
+        batches[i]->offset = (uint32_t)offset;
         chain = s_seal (self, batches[i], offset, chain, &records);
         parts[i].iov_base = batches[i]->buf.data;
         parts[i].iov_len = batches[i]->buf.size;
@@ -109,7 +103,7 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count)
     ef_le32_put (commit + 32, records);
     ef_le32_put (commit + 36, chain);
     ef_le64_put (commit + 40, self->next_seq - 1);
-    (void) ef_record_seal (commit, self->newest, offset, self->next_seq, self->epoch);
+    (void)ef_record_seal (commit, self->newest, offset, self->next_seq, self->epoch);
     parts[count].iov_base = commit;
     parts[count].iov_len = sizeof commit;
     int rc = self->storage->write (self->storage, self->file, parts, count + 1, start);
@@ -126,8 +120,7 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count)
 }
 
 int
-ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int count)
-{
+ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int count) {
     ef_assert (count > 0 && count <= EF_WAL_GROUP_MAX);
     if (self->error == 0 && (self->file < 0 || (batches[0]->roll && self->segment_used))) {
         self->error = s_begin_segment (self);
@@ -139,8 +132,7 @@ ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int count)
 }
 
 int
-ef_wal_drop_oldest (ef_wal_t *self)
-{
+ef_wal_drop_oldest (ef_wal_t *self) {
     ef_assert (self->oldest < self->newest);
     char name[24];
     ef_wal_segment_name (self->oldest, name);
@@ -153,8 +145,7 @@ ef_wal_drop_oldest (ef_wal_t *self)
 }
 
 void
-ef_wal_destroy (ef_wal_t **self_p)
-{
+ef_wal_destroy (ef_wal_t **self_p) {
     ef_wal_t *self = *self_p;
     if (self) {
         if (self->file >= 0) {

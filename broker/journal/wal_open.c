@@ -1,4 +1,5 @@
-/* Segmented write-ahead log: what is found at open (record.h, "Verdicts"). SPDX-License-Identifier: MIT */
+/* Segmented write-ahead log: what is found at open (record.h, "Verdicts").
+   SPDX-License-Identifier: MIT */
 #include "wal_private.h"
 
 #include <errno.h>
@@ -28,8 +29,7 @@ typedef struct {
 } segment_t;
 
 static int
-s_fail (recovery_t *self, int error, const char *format, ...)
-{
+s_fail (recovery_t *self, int error, const char *format, ...) {
     va_list arguments;
     va_start (arguments, format);
     vsnprintf (self->report->text, sizeof self->report->text, format, arguments);
@@ -39,8 +39,7 @@ s_fail (recovery_t *self, int error, const char *format, ...)
 }
 
 static void
-s_note_name (void *arg, const char *name)
-{
+s_note_name (void *arg, const char *name) {
     listing_t *listing = arg;
     unsigned long long id;
     int end = 0;
@@ -48,21 +47,19 @@ s_note_name (void *arg, const char *name)
         id < UINT32_MAX) {
         listing->ids = realloc (listing->ids, (listing->count + 1) * sizeof *listing->ids);
         ef_assert (listing->ids != NULL);
-        listing->ids[listing->count++] = (uint32_t) id;
+        listing->ids[listing->count++] = (uint32_t)id;
     }
 }
 
 static int
-s_by_id (const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *) a;
-    uint32_t y = *(const uint32_t *) b;
+s_by_id (const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
     return x < y ? -1 : x > y;
 }
 
 static int
-s_load (recovery_t *self, uint32_t id, segment_t *segment)
-{
+s_load (recovery_t *self, uint32_t id, segment_t *segment) {
     ef_storage_t *storage = self->wal->storage;
     char name[24];
     ef_wal_segment_name (id, name);
@@ -70,22 +67,21 @@ s_load (recovery_t *self, uint32_t id, segment_t *segment)
     segment->file = storage->open (storage, name);
     int64_t size = segment->file < 0 ? segment->file : storage->size (storage, segment->file);
     if (size < 0) {
-        return s_fail (self, (int) -size, "can't open segment %s", name);
+        return s_fail (self, (int)-size, "can't open segment %s", name);
     }
-    segment->bytes = malloc ((size_t) size + 1);
+    segment->bytes = malloc ((size_t)size + 1);
     ef_assert (segment->bytes != NULL);
-    int64_t got = storage->read (storage, segment->file, segment->bytes, (size_t) size, 0);
+    int64_t got = storage->read (storage, segment->file, segment->bytes, (size_t)size, 0);
     if (got != size) {
-        return s_fail (self, got < 0 ? (int) -got : EIO, "can't read segment %s", name);
+        return s_fail (self, got < 0 ? (int)-got : EIO, "can't read segment %s", name);
     }
-    segment->size = (size_t) size;
-    self->report->bytes += (uint64_t) size;
+    segment->size = (size_t)size;
+    self->report->bytes += (uint64_t)size;
     return 0;
 }
 
 static void
-s_unload (recovery_t *self, segment_t *segment)
-{
+s_unload (recovery_t *self, segment_t *segment) {
     if (segment->file >= 0) {
         self->wal->storage->close (self->wal->storage, segment->file);
     }
@@ -95,8 +91,7 @@ s_unload (recovery_t *self, segment_t *segment)
 }
 
 static bool
-s_header_is_valid (const segment_t *segment)
-{
+s_header_is_valid (const segment_t *segment) {
     const uint8_t *header = segment->bytes;
     return segment->size >= EF_SEGMENT_START && memcmp (header, EF_SEGMENT_MAGIC, 8) == 0 &&
            ef_le32 (header + 12) == ef_wal_header_checksum (header) &&
@@ -105,16 +100,16 @@ s_header_is_valid (const segment_t *segment)
 
 /* Checks the header against what the segments before it say. */
 static int
-s_check_header (recovery_t *self, const segment_t *segment, bool is_first)
-{
+s_check_header (recovery_t *self, const segment_t *segment, bool is_first) {
     ef_wal_t *wal = self->wal;
     const uint8_t *header = segment->bytes;
     if (!s_header_is_valid (segment)) {
         return s_fail (self, EBADMSG, "segment %u: its header is damaged", segment->id);
     }
     if (ef_le32 (header + 8) > EF_RECORD_VERSION) {
-        return s_fail (self, EPROTO, "segment %u has format version %u; this program knows up to %u",
-                       segment->id, ef_le32 (header + 8), EF_RECORD_VERSION);
+        return s_fail (self, EPROTO,
+                       "segment %u has format version %u; this program knows up to %u", segment->id,
+                       ef_le32 (header + 8), EF_RECORD_VERSION);
     }
     if (is_first) {
         memcpy (wal->journal_id, header + 24, 16);
@@ -133,10 +128,10 @@ s_check_header (recovery_t *self, const segment_t *segment, bool is_first)
 /* Finds the end of the group at `offset` and checks it. Returns the offset behind its commit, or 0
    where there is no whole group. */
 static uint64_t
-s_check_group (const ef_wal_t *wal, const segment_t *segment, uint64_t offset, uint32_t *chain)
-{
+s_check_group (const ef_wal_t *wal, const segment_t *segment, uint64_t offset, uint32_t *chain) {
     uint32_t records = 0;
-    for (uint64_t at = offset; ef_record_is_valid (segment->bytes, segment->size, segment->id, at);) {
+    for (uint64_t at = offset;
+         ef_record_is_valid (segment->bytes, segment->size, segment->id, at);) {
         const uint8_t *head = segment->bytes + at;
         uint32_t length = ef_le32 (head);
         if (ef_le64 (head + 8) != wal->next_seq) {
@@ -156,8 +151,7 @@ s_check_group (const ef_wal_t *wal, const segment_t *segment, uint64_t offset, u
 }
 
 static int
-s_replay_group (recovery_t *self, const segment_t *segment, uint64_t offset, uint64_t end)
-{
+s_replay_group (recovery_t *self, const segment_t *segment, uint64_t offset, uint64_t end) {
     while (offset < end) {
         ef_record_t record;
         ef_record_view (segment->bytes, segment->id, offset, &record);
@@ -176,15 +170,13 @@ s_replay_group (recovery_t *self, const segment_t *segment, uint64_t offset, uin
 }
 
 static bool
-s_is_zero (const uint8_t *bytes, size_t size)
-{
+s_is_zero (const uint8_t *bytes, size_t size) {
     return size == 0 || (bytes[0] == 0 && memcmp (bytes, bytes + 1, size - 1) == 0);
 }
 
 /* A valid record of a later group behind a bad one means that something confirmed was lost. */
 static bool
-s_later_group_follows (const ef_wal_t *wal, const segment_t *segment, uint64_t offset)
-{
+s_later_group_follows (const ef_wal_t *wal, const segment_t *segment, uint64_t offset) {
     for (uint64_t at = offset; at + EF_RECORD_HEAD <= segment->size; at += EF_RECORD_ALIGN) {
         if (ef_le64 (segment->bytes + at + 8) > wal->next_seq &&
             ef_record_is_valid (segment->bytes, segment->size, segment->id, at)) {
@@ -196,18 +188,17 @@ s_later_group_follows (const ef_wal_t *wal, const segment_t *segment, uint64_t o
 
 /* Behind the last whole group: zeros, a torn tail, or damage. */
 static int
-s_judge_end (recovery_t *self, segment_t *segment, uint64_t offset)
-{
+s_judge_end (recovery_t *self, segment_t *segment, uint64_t offset) {
     ef_storage_t *storage = self->wal->storage;
     if (s_is_zero (segment->bytes + offset, segment->size - offset)) {
         return 0;
     }
     if (!segment->is_last || s_later_group_follows (self->wal, segment, offset)) {
         return s_fail (self, EBADMSG, "segment %u is damaged at offset %llu; see eventflow journal",
-                       segment->id, (unsigned long long) offset);
+                       segment->id, (unsigned long long)offset);
     }
     self->report->torn_segment = segment->id;
-    self->report->torn_offset = (uint32_t) offset;
+    self->report->torn_offset = (uint32_t)offset;
     self->report->torn_bytes = segment->size - offset;
     int rc = storage->truncate (storage, segment->file, offset);
     rc = rc ? rc : storage->sync (storage, segment->file);
@@ -215,8 +206,7 @@ s_judge_end (recovery_t *self, segment_t *segment, uint64_t offset)
 }
 
 static int
-s_recover_segment (recovery_t *self, segment_t *segment)
-{
+s_recover_segment (recovery_t *self, segment_t *segment) {
     uint64_t offset = EF_SEGMENT_START;
     for (;;) {
         uint32_t chain = self->wal->chain;
@@ -235,15 +225,15 @@ s_recover_segment (recovery_t *self, segment_t *segment)
 
 /* A crash while a segment was being made leaves a newest file without a valid header. */
 static int
-s_drop_unborn (recovery_t *self, listing_t *listing)
-{
+s_drop_unborn (recovery_t *self, listing_t *listing) {
     ef_storage_t *storage = self->wal->storage;
     segment_t segment = {.file = -1};
     uint32_t id = listing->ids[listing->count - 1];
     int rc = s_load (self, id, &segment);
-    bool is_unborn = rc == 0 && !s_header_is_valid (&segment) &&
-                     (segment.size < EF_SEGMENT_START ||
-                      s_is_zero (segment.bytes + EF_SEGMENT_START, segment.size - EF_SEGMENT_START));
+    bool is_unborn =
+        rc == 0 && !s_header_is_valid (&segment) &&
+        (segment.size < EF_SEGMENT_START ||
+         s_is_zero (segment.bytes + EF_SEGMENT_START, segment.size - EF_SEGMENT_START));
     s_unload (self, &segment);
     if (is_unborn) {
         char name[24];
@@ -259,8 +249,7 @@ s_drop_unborn (recovery_t *self, listing_t *listing)
 }
 
 static int
-s_recover (recovery_t *self, listing_t *listing)
-{
+s_recover (recovery_t *self, listing_t *listing) {
     ef_wal_t *wal = self->wal;
     int rc = wal->storage->list (wal->storage, s_note_name, listing);
     if (rc) {
@@ -284,14 +273,14 @@ s_recover (recovery_t *self, listing_t *listing)
         wal->oldest = wal->oldest ? wal->oldest : listing->ids[i];
         wal->newest = listing->ids[i];
     }
-    self->report->segments = (uint32_t) listing->count;
+    self->report->segments = (uint32_t)listing->count;
     return rc;
 }
 
 ef_wal_t *
 ef_wal_open (ef_storage_t *storage, const ef_wal_options_t *options,
-             int (*each) (void *arg, const ef_record_t *record), void *arg, ef_wal_report_t *report)
-{
+             int (*each) (void *arg, const ef_record_t *record), void *arg,
+             ef_wal_report_t *report) {
     ef_wal_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->storage = storage;

@@ -12,8 +12,7 @@ struct eventflow_admin_s {
 };
 
 eventflow_admin_t *
-eventflow_admin_new (const char *endpoint)
-{
+eventflow_admin_new (const char *endpoint) {
     eventflow_admin_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     zmq_msg_init (&self->frames[0]);
@@ -23,8 +22,7 @@ eventflow_admin_new (const char *endpoint)
 }
 
 void
-eventflow_admin_destroy (eventflow_admin_t **self_p)
-{
+eventflow_admin_destroy (eventflow_admin_t **self_p) {
     eventflow_admin_t *self = *self_p;
     if (self) {
         zmq_msg_close (&self->frames[0]);
@@ -44,9 +42,9 @@ eventflow_admin_destroy (eventflow_admin_t **self_p)
 }
 
 static int
-s_read (eventflow_admin_t *self, eventflow_bytes_t *value, char *code, char *text)
-{
-    ef_cursor_t cursor = ef_cursor (zmq_msg_data (&self->frames[0]), zmq_msg_size (&self->frames[0]));
+s_read (eventflow_admin_t *self, eventflow_bytes_t *value, char *code, char *text) {
+    ef_cursor_t cursor =
+        ef_cursor (zmq_msg_data (&self->frames[0]), zmq_msg_size (&self->frames[0]));
     uint32_t items;
     ef_span_t word;
     ef_span_t why = {NULL, 0};
@@ -69,19 +67,18 @@ s_read (eventflow_admin_t *self, eventflow_bytes_t *value, char *code, char *tex
 
 int
 eventflow_admin_call (eventflow_admin_t *self, eventflow_bytes_t request, int timeout_ms,
-                      eventflow_bytes_t *value, char *code, char *text)
-{
+                      eventflow_bytes_t *value, char *code, char *text) {
     uint64_t now = ef_mono_ms ();
-    uint64_t deadline = now + (uint64_t) timeout_ms;
-    ef_buf_t header = {(uint8_t *) request.data, request.size, 0};
-    (void) ef_link_open (&self->link, now); /* false: it is open already */
+    uint64_t deadline = now + (uint64_t)timeout_ms;
+    ef_buf_t header = {(uint8_t *)request.data, request.size, 0};
+    (void)ef_link_open (&self->link, now); /* false: it is open already */
     int rc = ef_link_send (&self->link, &header, NULL, now);
     while (rc == 0 && now < deadline) {
         if (ef_link_receive (&self->link, self->frames, now)) {
             return s_read (self, value, code, text);
         }
         zmq_pollitem_t item = {self->link.socket, 0, ZMQ_POLLIN, 0};
-        (void) zmq_poll (&item, 1, (long) (deadline - now));
+        (void)zmq_poll (&item, 1, (long)(deadline - now));
         now = ef_mono_ms ();
     }
     /* A late answer must not be taken for that of the next request. */

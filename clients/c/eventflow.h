@@ -1,8 +1,8 @@
 /* libeventflow: publish, work, administer. SPDX-License-Identifier: MIT
 
-   Payloads, metas and whole events are MessagePack bytes. Functions return EVENTFLOW_OK (0) or one of the
-   codes below. Strings are NUL-terminated UTF-8. What a pointer in a callback points to is borrowed and
-   good until the callback returns. Link with pkg-config eventflow. */
+   Payloads, metas and whole events are MessagePack bytes. Functions return EVENTFLOW_OK (0) or one
+   of the codes below. Strings are NUL-terminated UTF-8. What a pointer in a callback points to is
+   borrowed and good until the callback returns. Link with pkg-config eventflow. */
 #ifndef EVENTFLOW_H
 #define EVENTFLOW_H
 
@@ -31,22 +31,22 @@ typedef struct {
 /* ---- Publishing, each event confirmed once it is durable ----
 
    A publisher has a thread of its own, which gathers events, sends them, resends after a lost
-   connection under the same session, and calls back. Its functions may be called from any thread. An
-   event is sent at once when nothing is unconfirmed, else gathered with others for at most `linger_us`. */
+   connection under the same session, and calls back. Its functions may be called from any thread.
+   An event is sent at once when nothing is unconfirmed, else gathered with others for at most
+   `linger_us`. */
 
 typedef struct eventflow_publisher_s eventflow_publisher_t;
 
 typedef struct {
-    const char *endpoint;     /* NULL: $EVENTFLOW_FRONT or tcp://127.0.0.1:5551 */
-    const char *name;         /* for people; NULL: none */
-    uint32_t linger_us;       /* 0: 1000 */
-    uint32_t batch_bytes;     /* of one message, 0: 48 KiB */
-    uint32_t batch_events;    /* of one message, 0: no bound but bytes and window */
-    size_t outbox_bytes;      /* held unconfirmed at the most, 0: 16 MiB */
-    /* Called from the publisher's thread, in order of tickets: `count` events from `first` on share an
-       outcome. code is NULL for accepted ones. NULL: no calls. Must not call this publisher. */
-    void (*outcome) (void *arg, uint64_t first, uint64_t count, const char *code,
-                     const char *text);
+    const char *endpoint;  /* NULL: $EVENTFLOW_FRONT or tcp://127.0.0.1:5551 */
+    const char *name;      /* for people; NULL: none */
+    uint32_t linger_us;    /* 0: 1000 */
+    uint32_t batch_bytes;  /* of one message, 0: 48 KiB */
+    uint32_t batch_events; /* of one message, 0: no bound but bytes and window */
+    size_t outbox_bytes;   /* held unconfirmed at the most, 0: 16 MiB */
+    /* Called from the publisher's thread, in order of tickets: `count` events from `first` on share
+       an outcome. code is NULL for accepted ones. NULL: no calls. Must not call this publisher. */
+    void (*outcome) (void *arg, uint64_t first, uint64_t count, const char *code, const char *text);
     void *arg;
 } eventflow_publisher_options_t;
 
@@ -56,10 +56,10 @@ eventflow_publisher_t *eventflow_publisher_new (const eventflow_publisher_option
 /* Ends the connection at once; what is unconfirmed has an unknown outcome. Nulls the pointer. */
 void eventflow_publisher_destroy (eventflow_publisher_t **self_p);
 
-/* Takes one event. `id` may be NULL (the broker assigns one), `meta` may be NULL or a MessagePack map.
-   Waits while the outbox is full, `timeout_ms` at the most. `*ticket` (may be NULL) counts up from 1.
-   EVENTFLOW_OK: taken, not yet confirmed. EVENTFLOW_INVALID: payload or meta aren't one MessagePack
-   value, or a name is too long. EVENTFLOW_FULL. */
+/* Takes one event. `id` may be NULL (the broker assigns one), `meta` may be NULL or a MessagePack
+   map. Waits while the outbox is full, `timeout_ms` at the most. `*ticket` (may be NULL) counts up
+   from 1. EVENTFLOW_OK: taken, not yet confirmed. EVENTFLOW_INVALID: payload or meta aren't one
+   MessagePack value, or a name is too long. EVENTFLOW_FULL. */
 int eventflow_publish (eventflow_publisher_t *self, const char *topic, const char *id,
                        eventflow_bytes_t payload, const eventflow_bytes_t *meta, int timeout_ms,
                        uint64_t *ticket);
@@ -69,8 +69,8 @@ int eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t even
                              uint64_t *ticket);
 
 /* Waits until everything taken so far is decided. EVENTFLOW_OK: all accepted since the last call;
-   EVENTFLOW_REFUSED: some were not, `code` (32 bytes) and `text` (256 bytes, both may be NULL) tell of the
-   first; EVENTFLOW_TIMEOUT. */
+   EVENTFLOW_REFUSED: some were not, `code` (32 bytes) and `text` (256 bytes, both may be NULL) tell
+   of the first; EVENTFLOW_TIMEOUT. */
 int eventflow_publisher_wait (eventflow_publisher_t *self, int timeout_ms, char *code, char *text);
 
 /* Totals since it was made. */
@@ -86,16 +86,16 @@ void eventflow_publisher_stats (eventflow_publisher_t *self, eventflow_publisher
 
 /* ---- Working ----
 
-   A worker has no thread: it runs in eventflow_worker_step, which everything about it must be called
-   from, by one thread. The handler says what became of an event, or EVENTFLOW_LATER and tells by the tag
-   later. Between two steps no more than `heartbeat_ms` × 3 may pass. */
+   A worker has no thread: it runs in eventflow_worker_step, which everything about it must be
+   called from, by one thread. The handler says what became of an event, or EVENTFLOW_LATER and
+   tells by the tag later. Between two steps no more than `heartbeat_ms` × 3 may pass. */
 
 typedef struct eventflow_worker_s eventflow_worker_t;
 
 typedef struct {
     uint64_t tag;
-    uint32_t attempt;          /* 1 at first */
-    eventflow_bytes_t event;   /* the whole */
+    uint32_t attempt;        /* 1 at first */
+    eventflow_bytes_t event; /* the whole */
     eventflow_bytes_t topic;
     eventflow_bytes_t id;
     eventflow_bytes_t type;    /* data NULL: none */
@@ -108,20 +108,20 @@ typedef struct {
 
 typedef enum {
     EVENTFLOW_DONE,
-    EVENTFLOW_RETRY, /* failed; by the topic's policy */
-    EVENTFLOW_DEAD,  /* failed for good: a dead letter at once */
+    EVENTFLOW_RETRY,   /* failed; by the topic's policy */
+    EVENTFLOW_DEAD,    /* failed for good: a dead letter at once */
     EVENTFLOW_RELEASE, /* given back, uncounted */
-    EVENTFLOW_LATER  /* told by eventflow_worker_answer */
+    EVENTFLOW_LATER    /* told by eventflow_worker_answer */
 } eventflow_result_t;
 
 typedef struct {
     const char *endpoint;      /* NULL: $EVENTFLOW_BACK or tcp://127.0.0.1:5552 */
     const char *const *topics; /* NULL: $EVENTFLOW_TOPIC */
     uint32_t topic_count;
-    uint32_t credit;           /* events in hand, 0: $EVENTFLOW_CREDIT or 16 */
-    uint64_t bytes;            /* in hand, 0: 4 MiB */
-    const char *name;          /* NULL: made of program and pid */
-    uint32_t heartbeat_ms;     /* 0: 5000 */
+    uint32_t credit;       /* events in hand, 0: $EVENTFLOW_CREDIT or 16 */
+    uint64_t bytes;        /* in hand, 0: 4 MiB */
+    const char *name;      /* NULL: made of program and pid */
+    uint32_t heartbeat_ms; /* 0: 5000 */
     eventflow_result_t (*handle) (void *arg, const eventflow_delivery_t *delivery);
     void (*cancel) (void *arg, uint64_t tag, const char *reason); /* NULL: not wanted */
     void *arg;
@@ -132,16 +132,16 @@ eventflow_worker_t *eventflow_worker_new (const eventflow_worker_options_t *opti
 /* Says BYE: what is in hand goes back, uncounted. */
 void eventflow_worker_destroy (eventflow_worker_t **self_p);
 
-/* Waits up to `timeout_ms` for something, handles it, keeps the connection alive. 1: goes on; 0: it was
-   told to drain and nothing is in hand any more. */
+/* Waits up to `timeout_ms` for something, handles it, keeps the connection alive. 1: goes on; 0: it
+   was told to drain and nothing is in hand any more. */
 int eventflow_worker_step (eventflow_worker_t *self, int timeout_ms);
 
 /* Steps until the end. `is_stopping` (may be NULL) is looked at between steps; set, it drains. */
 void eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping);
 
-/* What became of an event that was put off. `code` is a str, or an int where `code` is NULL. `events`
-   (MessagePack events back to back, may be NULL) are accepted with a DONE, both or neither. `retry_ms` < 0:
-   by the policy. */
+/* What became of an event that was put off. `code` is a str, or an int where `code` is NULL.
+   `events` (MessagePack events back to back, may be NULL) are accepted with a DONE, both or
+   neither. `retry_ms` < 0: by the policy. */
 typedef struct {
     const char *code;
     int64_t number;
@@ -159,7 +159,8 @@ void eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_
 int eventflow_worker_extend (eventflow_worker_t *self, uint64_t tag, uint32_t ms);
 void eventflow_worker_drain (eventflow_worker_t *self); /* takes nothing new */
 uint32_t eventflow_worker_in_hand (const eventflow_worker_t *self);
-int eventflow_worker_fd (const eventflow_worker_t *self); /* readable: call step, also behind every call */
+int eventflow_worker_fd (
+    const eventflow_worker_t *self); /* readable: call step, also behind every call */
 uint64_t eventflow_worker_done (const eventflow_worker_t *self);
 
 /* ---- Administration ---- */
@@ -170,9 +171,9 @@ typedef struct eventflow_admin_s eventflow_admin_t;
 eventflow_admin_t *eventflow_admin_new (const char *endpoint);
 void eventflow_admin_destroy (eventflow_admin_t **self_p);
 
-/* Sends a request (a MessagePack array) and waits for the answer. EVENTFLOW_OK: `*value` is the value of
-   OK, borrowed until the next call; EVENTFLOW_REFUSED: `code` (32 bytes) and `text` (512 bytes);
-   EVENTFLOW_TIMEOUT. One thread. */
+/* Sends a request (a MessagePack array) and waits for the answer. EVENTFLOW_OK: `*value` is the
+   value of OK, borrowed until the next call; EVENTFLOW_REFUSED: `code` (32 bytes) and `text` (512
+   bytes); EVENTFLOW_TIMEOUT. One thread. */
 int eventflow_admin_call (eventflow_admin_t *self, eventflow_bytes_t request, int timeout_ms,
                           eventflow_bytes_t *value, char *code, char *text);
 

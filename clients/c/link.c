@@ -9,8 +9,7 @@
 #define BACKOFF_MOST_MS  5000
 
 void
-ef_link_init (ef_link_t *self, const char *said, const char *variable, const char *otherwise)
-{
+ef_link_init (ef_link_t *self, const char *said, const char *variable, const char *otherwise) {
     memset (self, 0, sizeof *self);
     const char *endpoint = said ? said : getenv (variable);
     snprintf (self->endpoint, sizeof self->endpoint, "%s", endpoint ? endpoint : otherwise);
@@ -19,8 +18,7 @@ ef_link_init (ef_link_t *self, const char *said, const char *variable, const cha
 }
 
 static void
-s_close_socket (ef_link_t *self, int linger_ms)
-{
+s_close_socket (ef_link_t *self, int linger_ms) {
     if (self->socket) {
         zmq_setsockopt (self->socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
         zmq_close (self->socket);
@@ -29,22 +27,19 @@ s_close_socket (ef_link_t *self, int linger_ms)
 }
 
 void
-ef_link_free (ef_link_t *self)
-{
+ef_link_free (ef_link_t *self) {
     s_close_socket (self, 500); /* a BYE or a last ACK may still go */
     zmq_ctx_term (self->context);
 }
 
 static void
-s_set (void *socket, int option, int value)
-{
+s_set (void *socket, int option, int value) {
     int rc = zmq_setsockopt (socket, option, &value, sizeof value);
     ef_assert (rc == 0);
 }
 
 bool
-ef_link_open (ef_link_t *self, uint64_t now_ms)
-{
+ef_link_open (ef_link_t *self, uint64_t now_ms) {
     if (self->socket || now_ms < self->retry_ms) {
         return false;
     }
@@ -66,28 +61,24 @@ ef_link_open (ef_link_t *self, uint64_t now_ms)
 }
 
 void
-ef_link_close (ef_link_t *self, uint64_t now_ms)
-{
+ef_link_close (ef_link_t *self, uint64_t now_ms) {
     s_close_socket (self, 0);
     uint64_t jitter = ef_random () % (self->backoff_ms / 2 + 1);
     self->retry_ms = now_ms + self->backoff_ms / 2 + jitter;
-    self->backoff_ms = 2 * self->backoff_ms < BACKOFF_MOST_MS ? 2 * self->backoff_ms
-                                                              : BACKOFF_MOST_MS;
+    self->backoff_ms =
+        2 * self->backoff_ms < BACKOFF_MOST_MS ? 2 * self->backoff_ms : BACKOFF_MOST_MS;
 }
 
 void
-ef_link_is_good (ef_link_t *self)
-{
+ef_link_is_good (ef_link_t *self) {
     self->backoff_ms = BACKOFF_FIRST_MS;
 }
 
 int
-ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uint64_t now_ms)
-{
+ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uint64_t now_ms) {
     bool has_body = body && body->size > 0;
-    if (self->socket == NULL ||
-        zmq_send (self->socket, header->data, header->size,
-                  ZMQ_DONTWAIT | (has_body ? ZMQ_SNDMORE : 0)) < 0) {
+    if (self->socket == NULL || zmq_send (self->socket, header->data, header->size,
+                                          ZMQ_DONTWAIT | (has_body ? ZMQ_SNDMORE : 0)) < 0) {
         return -1;
     }
     if (has_body && zmq_send (self->socket, body->data, body->size, ZMQ_DONTWAIT) < 0) {
@@ -98,8 +89,7 @@ ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uin
 }
 
 bool
-ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms)
-{
+ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms) {
     if (self->socket == NULL || zmq_msg_recv (&frames[0], self->socket, ZMQ_DONTWAIT) < 0) {
         return false;
     }

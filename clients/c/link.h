@@ -1,7 +1,7 @@
 /* A DEALER connection that comes back with backoff. SPDX-License-Identifier: MIT
 
-   What publisher and worker share: the socket, reconnecting (100 ms doubling to 5 s, with jitter), what was
-   heard and sent when. One thread. */
+   What publisher and worker share: the socket, reconnecting (100 ms doubling to 5 s, with jitter),
+   what was heard and sent when. One thread. */
 #ifndef EF_LINK_H
 #define EF_LINK_H
 
@@ -11,14 +11,14 @@
 #include <zmq.h>
 
 typedef struct {
-    void *context;       /* owned */
-    void *socket;        /* owned, NULL: between two tries */
+    void *context; /* owned */
+    void *socket;  /* owned, NULL: between two tries */
     char endpoint[256];
     uint64_t heard_ms;
     uint64_t sent_ms;
-    uint64_t retry_ms;   /* when to try again */
+    uint64_t retry_ms; /* when to try again */
     uint32_t backoff_ms;
-    uint32_t opened;     /* connections made so far */
+    uint32_t opened; /* connections made so far */
 } ef_link_t;
 
 #define EF_LINK_HELLO_MS 3000 /* a greeting unanswered for so long: the connection is given up */
@@ -35,8 +35,8 @@ void ef_link_is_good (ef_link_t *self);                /* greeted: the backoff b
 /* 0, or -1: it can't be sent now. */
 int ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uint64_t now_ms);
 
-/* Receives one message: its header and first body frame, kept in `frames` until the next call. False:
-   there is none. */
+/* Receives one message: its header and first body frame, kept in `frames` until the next call.
+   False: there is none. */
 bool ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms);
 
 #endif

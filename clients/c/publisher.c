@@ -1,12 +1,13 @@
 /* The publisher: gathers, sends, resends, tells. SPDX-License-Identifier: MIT
 
-   Role: callers append events to `gather` under the lock; the thread seals it into a message with a seq,
-   sends it, and keeps it in `outbox` until its CONFIRM. Owns: the thread, the link, the outbox.
-   Invariants: outbox is in order of seq; what isn't confirmed is in it or in gather. */
+   Role: callers append events to `gather` under the lock; the thread seals it into a message with a
+   seq, sends it, and keeps it in `outbox` until its CONFIRM. Owns: the thread, the link, the
+   outbox. Invariants: outbox is in order of seq; what isn't confirmed is in it or in gather. */
 #include "../../proto/event.h"
 #include "../../proto/limits.h"
 #include "eventflow.h"
 #include "link.h"
+#include "reply.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -21,9 +22,9 @@
 typedef struct parcel_s {
     struct parcel_s *next;
     uint64_t seq;
-    uint64_t first;   /* ticket */
+    uint64_t first; /* ticket */
     uint32_t count;
-    bool is_sent;     /* on this connection */
+    bool is_sent; /* on this connection */
     ef_buf_t body;
 } parcel_t;
 
@@ -33,21 +34,21 @@ struct eventflow_publisher_s {
     uint8_t session[16];
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t changed;    /* room in the outbox, or something was decided */
-    int wake;                  /* eventfd */
+    pthread_cond_t changed; /* room in the outbox, or something was decided */
+    int wake;               /* eventfd */
     /* under the lock */
     ef_buf_t gather;
     uint32_t gathered;
-    uint64_t gather_since_us;  /* when its first event came */
+    uint64_t gather_since_us; /* when its first event came */
     uint64_t taken;
-    uint64_t decided;          /* tickets up to here */
-    size_t held_bytes;         /* gather and outbox */
+    uint64_t decided;  /* tickets up to here */
+    size_t held_bytes; /* gather and outbox */
     eventflow_publisher_stats_t stats;
-    char refused_code[32];     /* of the first since the last wait, or empty */
+    char refused_code[32]; /* of the first since the last wait, or empty */
     char refused_text[256];
     bool is_stopping;
-    bool is_awake;             /* no wake-up needed */
-    uint32_t unconfirmed;      /* events sent */
+    bool is_awake;        /* no wake-up needed */
+    uint32_t unconfirmed; /* events sent */
     /* the thread's own */
     ef_link_t link;
     parcel_t *outbox;
@@ -62,32 +63,28 @@ struct eventflow_publisher_s {
 };
 
 static uint64_t
-s_now_us (void)
-{
+s_now_us (void) {
     return ef_mono_ns () / 1000;
 }
 
 static void
-s_wake (eventflow_publisher_t *self)
-{
+s_wake (eventflow_publisher_t *self) {
     uint64_t one = 1;
     ssize_t written = write (self->wake, &one, sizeof one);
-    (void) written; /* full: it is awake already */
+    (void)written; /* full: it is awake already */
 }
 
 /* Tells the outcome of tickets, in order. Without the lock. */
 static void
 s_tell (eventflow_publisher_t *self, uint64_t first, uint64_t count, const char *code,
-        const char *text)
-{
+        const char *text) {
     if (count > 0 && self->options.outcome) {
         self->options.outcome (self->options.arg, first, count, code, text);
     }
 }
 
 static void
-s_hello (eventflow_publisher_t *self, uint64_t now)
-{
+s_hello (eventflow_publisher_t *self, uint64_t now) {
     ef_buf_clear (&self->header);
     ef_put_array (&self->header, 3);
     ef_put_str (&self->header, "HELLO");
@@ -101,12 +98,11 @@ s_hello (eventflow_publisher_t *self, uint64_t now)
     }
     self->is_welcome = false;
     self->unconfirmed = 0;
-    (void) ef_link_send (&self->link, &self->header, NULL, now); /* unanswered, it is said again */
+    (void)ef_link_send (&self->link, &self->header, NULL, now); /* unanswered, it is said again */
 }
 
 static int
-s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now)
-{
+s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now) {
     ef_buf_clear (&self->header);
     ef_put_array (&self->header, 2);
     ef_put_str (&self->header, "PUBLISH");
@@ -122,8 +118,7 @@ s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now)
 
 /* Sends what the window allows, in order. With nothing unconfirmed one message may always go. */
 static void
-s_send_outbox (eventflow_publisher_t *self, uint64_t now)
-{
+s_send_outbox (eventflow_publisher_t *self, uint64_t now) {
     for (parcel_t *parcel = self->outbox; parcel; parcel = parcel->next) {
         if (parcel->is_sent) {
             continue;
@@ -135,10 +130,10 @@ s_send_outbox (eventflow_publisher_t *self, uint64_t now)
     }
 }
 
-/* Makes a parcel of what was gathered, where it is time. Returns when it will be, in us; 0: nothing. */
+/* Makes a parcel of what was gathered, where it is time. Returns when it will be, in us; 0:
+ * nothing. */
 static uint64_t
-s_seal (eventflow_publisher_t *self)
-{
+s_seal (eventflow_publisher_t *self) {
     uint64_t due = 0;
     pthread_mutex_lock (&self->lock);
     bool is_first = self->outbox == NULL;
@@ -165,61 +160,48 @@ s_seal (eventflow_publisher_t *self)
     return due;
 }
 
-/* Takes confirmed parcels off. `refused`: items, or size 0. */
-static void
-s_confirm (eventflow_publisher_t *self, uint64_t seq, ef_span_t refused, uint64_t accepted,
-           uint64_t duplicates)
-{
+/* Tells of the refused events, and of the accepted ones before them. Returns how many were refused;
+   `*told` moves on to the last ticket told of. */
+static uint64_t
+s_tell_refusals (eventflow_publisher_t *self, ef_span_t refused, uint64_t *told) {
     ef_cursor_t cursor = ef_cursor (refused.data, refused.size);
     uint32_t items = 0;
-    uint64_t told = self->decided;
-    uint64_t refused_events = 0;
+    uint64_t events = 0;
+    ef_refusal_t refusal;
     if (refused.size && ef_get_array (&cursor, &items)) {
-        items = 0;
+        return 0;
     }
-    for (uint32_t i = 0; i < items; i++) {
-        uint32_t fields;
-        uint32_t pair;
-        uint64_t of;
-        uint64_t first = 0;
-        uint64_t last = UINT32_MAX;
-        ef_span_t code;
-        ef_span_t text;
-        char code_text[32];
-        char words[256];
-        if (ef_get_array (&cursor, &fields) || fields != 4 || ef_get_uint (&cursor, &of)) {
-            break;
+    for (uint32_t i = 0; i < items && ef_refusal_read (&cursor, &refusal) == 0; i++) {
+        parcel_t *parcel = self->outbox;
+        while (parcel && parcel->seq != refusal.seq) {
+            parcel = parcel->next;
         }
-        if (ef_get_nil (&cursor) != 0 && ef_get_uint (&cursor, &first) == 0) {
-            last = first;
-        } else if (ef_get_array (&cursor, &pair) == 0 &&
-                   (ef_get_uint (&cursor, &first) || ef_get_uint (&cursor, &last))) {
-            break;
-        }
-        if (ef_get_str (&cursor, &code) || ef_get_str (&cursor, &text)) {
-            break;
-        }
-        ef_span_copy (code, code_text, sizeof code_text);
-        ef_span_copy (text, words, sizeof words);
-        for (parcel_t *parcel = self->outbox; parcel && parcel->seq <= of; parcel = parcel->next) {
-            if (parcel->seq == of) {
-                uint64_t from = parcel->first + first;
-                last = last < parcel->count ? last : parcel->count - 1;
-                uint64_t count = last - first + 1;
-                s_tell (self, told + 1, from - told - 1, NULL, NULL);
-                s_tell (self, from, count, code_text, words);
-                told = from + count - 1;
-                refused_events += count;
-            }
+        if (parcel && parcel->first + refusal.first > *told) {
+            uint64_t from = parcel->first + refusal.first;
+            uint64_t most = parcel->count - 1;
+            uint64_t count = (refusal.last < most ? refusal.last : most) - refusal.first + 1;
+            s_tell (self, *told + 1, from - *told - 1, NULL, NULL);
+            s_tell (self, from, count, refusal.code, refusal.text);
+            *told = from + count - 1;
+            events += count;
         }
         pthread_mutex_lock (&self->lock);
         if (self->refused_code[0] == 0) {
-            memcpy (self->refused_code, code_text, sizeof code_text);
-            memcpy (self->refused_text, words, sizeof words);
+            memcpy (self->refused_code, refusal.code, sizeof refusal.code);
+            memcpy (self->refused_text, refusal.text, sizeof refusal.text);
         }
         pthread_mutex_unlock (&self->lock);
     }
+    return events;
+}
+
+/* Takes confirmed parcels off. `refused`: items, or size 0. */
+static void
+s_confirm (eventflow_publisher_t *self, uint64_t seq, ef_span_t refused, uint64_t accepted,
+           uint64_t duplicates) {
+    uint64_t told = self->decided;
     uint64_t decided = self->decided;
+    uint64_t refused_events = s_tell_refusals (self, refused, &told);
     size_t bytes = 0;
     while (self->outbox && self->outbox->seq <= seq) {
         parcel_t *parcel = self->outbox;
@@ -242,50 +224,11 @@ s_confirm (eventflow_publisher_t *self, uint64_t seq, ef_span_t refused, uint64_
     self->heard = seq;
 }
 
-/* The options of WELCOME, CONFIRM and PONG that matter here. */
-typedef struct {
-    uint64_t accepted;
-    uint64_t duplicates;
-    uint64_t last;
-    uint64_t window;
-    uint64_t heartbeat;
-    ef_span_t refused;
-} reply_t;
-
 static void
-s_read_reply (ef_cursor_t *cursor, reply_t *reply)
-{
-    uint32_t pairs;
-    if (ef_get_map (cursor, &pairs)) {
-        return;
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        ef_span_t key;
-        if (ef_get_str (cursor, &key)) {
-            return;
-        }
-        uint64_t *number = ef_span_is (key, "accepted")     ? &reply->accepted
-                           : ef_span_is (key, "duplicates") ? &reply->duplicates
-                           : ef_span_is (key, "last")       ? &reply->last
-                           : ef_span_is (key, "window")     ? &reply->window
-                           : ef_span_is (key, "heartbeat")  ? &reply->heartbeat
-                                                            : NULL;
-        const uint8_t *start = cursor->at;
-        if (number ? ef_get_uint (cursor, number) : ef_skip (cursor)) {
-            return;
-        }
-        if (ef_span_is (key, "refused")) {
-            reply->refused = (ef_span_t){(const char *) start, (uint32_t) (cursor->at - start)};
-        }
-    }
-}
-
-static void
-s_welcome (eventflow_publisher_t *self, const reply_t *reply)
-{
+s_welcome (eventflow_publisher_t *self, const ef_reply_t *reply) {
     self->is_welcome = true;
-    self->window = (uint32_t) reply->window;
-    self->heartbeat_ms = (uint32_t) (reply->heartbeat ? reply->heartbeat : EF_HEARTBEAT_MS);
+    self->window = (uint32_t)reply->window;
+    self->heartbeat_ms = (uint32_t)(reply->heartbeat ? reply->heartbeat : EF_HEARTBEAT_MS);
     ef_link_is_good (&self->link);
     self->unconfirmed = 0;
     for (parcel_t *parcel = self->outbox; parcel; parcel = parcel->next) {
@@ -295,76 +238,74 @@ s_welcome (eventflow_publisher_t *self, const reply_t *reply)
 }
 
 static void
-s_handle (eventflow_publisher_t *self, uint64_t now)
-{
-    ef_cursor_t cursor = ef_cursor (zmq_msg_data (&self->frames[0]), zmq_msg_size (&self->frames[0]));
+s_handle (eventflow_publisher_t *self, uint64_t now) {
+    ef_cursor_t cursor =
+        ef_cursor (zmq_msg_data (&self->frames[0]), zmq_msg_size (&self->frames[0]));
     uint32_t items;
     ef_span_t command;
-    reply_t reply = {.window = self->window};
+    ef_reply_t reply = {.window = self->window};
     uint64_t number = 0;
     if (ef_get_array (&cursor, &items) || ef_get_str (&cursor, &command)) {
         return;
     }
     if (ef_span_is (command, "WELCOME") && ef_get_uint (&cursor, &number) == 0) {
-        s_read_reply (&cursor, &reply);
+        ef_reply_read (&cursor, &reply);
         s_welcome (self, &reply);
     } else if (ef_span_is (command, "CONFIRM") && ef_get_uint (&cursor, &number) == 0) {
-        s_read_reply (&cursor, &reply);
-        self->window = (uint32_t) reply.window;
+        ef_reply_read (&cursor, &reply);
+        self->window = (uint32_t)reply.window;
         if (number > self->heard) {
             s_confirm (self, number, reply.refused, reply.accepted, reply.duplicates);
         }
     } else if (ef_span_is (command, "WINDOW") && ef_get_uint (&cursor, &number) == 0) {
-        self->window = (uint32_t) number;
+        self->window = (uint32_t)number;
     } else if (ef_span_is (command, "PONG")) {
-        s_read_reply (&cursor, &reply);
-        self->window = (uint32_t) reply.window;
+        ef_reply_read (&cursor, &reply);
+        self->window = (uint32_t)reply.window;
     } else if (ef_span_is (command, "PING")) {
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "PONG");
-        (void) ef_link_send (&self->link, &self->header, NULL, now); /* it pings again */
+        (void)ef_link_send (&self->link, &self->header, NULL, now); /* it pings again */
     } else if (ef_span_is (command, "ERROR")) {
-        ef_link_close (&self->link, now); /* UNKNOWN_PEER, SEQ: begin again under the same session */
+        ef_link_close (&self->link,
+                       now); /* UNKNOWN_PEER, SEQ: begin again under the same session */
     }
 }
 
 static void
-s_keep_alive (eventflow_publisher_t *self, uint64_t now)
-{
+s_keep_alive (eventflow_publisher_t *self, uint64_t now) {
     uint64_t silent = now - self->link.heard_ms;
     if (self->link.socket == NULL) {
         return;
     }
-    if (silent > (self->is_welcome ? EF_LIVENESS * (uint64_t) self->heartbeat_ms
-                                   : EF_LINK_HELLO_MS)) {
+    if (silent >
+        (self->is_welcome ? EF_LIVENESS * (uint64_t)self->heartbeat_ms : EF_LINK_HELLO_MS)) {
         ef_link_close (&self->link, now);
         self->is_welcome = false;
     } else if (self->is_welcome && now - self->link.sent_ms >= self->heartbeat_ms) {
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "PING");
-        (void) ef_link_send (&self->link, &self->header, NULL, now); /* silence shows soon enough */
+        (void)ef_link_send (&self->link, &self->header, NULL, now); /* silence shows soon enough */
     }
 }
 
 /* How long the thread may sleep, in ms. */
 static long
-s_sleep_ms (const eventflow_publisher_t *self, uint64_t due_us, uint64_t now)
-{
+s_sleep_ms (const eventflow_publisher_t *self, uint64_t due_us, uint64_t now) {
     if (self->link.socket == NULL) {
-        return self->link.retry_ms > now ? (long) (self->link.retry_ms - now) : 1;
+        return self->link.retry_ms > now ? (long)(self->link.retry_ms - now) : 1;
     }
     if (due_us && self->is_welcome) {
         uint64_t us = s_now_us ();
-        return due_us > us ? (long) ((due_us - us + 999) / 1000) : 0;
+        return due_us > us ? (long)((due_us - us + 999) / 1000) : 0;
     }
-    return self->is_welcome ? (long) self->heartbeat_ms / 2 : 200;
+    return self->is_welcome ? (long)self->heartbeat_ms / 2 : 200;
 }
 
 static void *
-s_run (void *arg)
-{
+s_run (void *arg) {
     eventflow_publisher_t *self = arg;
     for (;;) {
         uint64_t now = ef_mono_ms ();
@@ -396,23 +337,23 @@ s_run (void *arg)
         pthread_mutex_unlock (&self->lock);
         zmq_pollitem_t polls[2] = {{NULL, self->wake, ZMQ_POLLIN, 0},
                                    {self->link.socket, 0, ZMQ_POLLIN, 0}};
-        (void) zmq_poll (polls, self->link.socket ? 2 : 1,
-                         has_more ? 0 : s_sleep_ms (self, due, now));
+        (void)zmq_poll (polls, self->link.socket ? 2 : 1,
+                        has_more ? 0 : s_sleep_ms (self, due, now));
         uint64_t count;
         ssize_t got = polls[0].revents ? read (self->wake, &count, sizeof count) : 0;
-        (void) got; /* how often it was woken doesn't matter */
+        (void)got; /* how often it was woken doesn't matter */
     }
 }
 
 eventflow_publisher_t *
-eventflow_publisher_new (const eventflow_publisher_options_t *options)
-{
+eventflow_publisher_new (const eventflow_publisher_options_t *options) {
     eventflow_publisher_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->options = options ? *options : (eventflow_publisher_options_t){0};
     self->options.linger_us = self->options.linger_us ? self->options.linger_us : 1000;
     self->options.batch_bytes = self->options.batch_bytes ? self->options.batch_bytes : 48u << 10;
-    self->options.outbox_bytes = self->options.outbox_bytes ? self->options.outbox_bytes : 16u << 20;
+    self->options.outbox_bytes =
+        self->options.outbox_bytes ? self->options.outbox_bytes : 16u << 20;
     snprintf (self->name, sizeof self->name, "%s", self->options.name ? self->options.name : "");
     uint64_t random[2] = {ef_random (), ef_random ()};
     memcpy (self->session, random, 16);
@@ -437,8 +378,7 @@ eventflow_publisher_new (const eventflow_publisher_options_t *options)
 }
 
 void
-eventflow_publisher_destroy (eventflow_publisher_t **self_p)
-{
+eventflow_publisher_destroy (eventflow_publisher_t **self_p) {
     eventflow_publisher_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -447,12 +387,12 @@ eventflow_publisher_destroy (eventflow_publisher_t **self_p)
     self->is_stopping = true;
     pthread_mutex_unlock (&self->lock);
     s_wake (self);
-    (void) pthread_join (self->thread, NULL); /* a thread of our own */
+    (void)pthread_join (self->thread, NULL); /* a thread of our own */
     if (self->is_welcome && self->outbox == NULL) {
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "BYE");
-        (void) ef_link_send (&self->link, &self->header, NULL, ef_mono_ms ()); /* a courtesy */
+        (void)ef_link_send (&self->link, &self->header, NULL, ef_mono_ms ()); /* a courtesy */
     }
     while (self->outbox) {
         parcel_t *parcel = self->outbox;
@@ -473,20 +413,18 @@ eventflow_publisher_destroy (eventflow_publisher_t **self_p)
 }
 
 static struct timespec
-s_deadline (int timeout_ms)
-{
-    uint64_t ns = ef_mono_ns () + (uint64_t) (timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
-    return (struct timespec){(time_t) (ns / 1000000000u), (long) (ns % 1000000000u)};
+s_deadline (int timeout_ms) {
+    uint64_t ns = ef_mono_ns () + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
+    return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 }
 
 /* With the lock held: waits for room for these bytes. */
 static int
-s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms)
-{
+s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms) {
     struct timespec deadline = {0, 0};
     bool is_alone = self->held_bytes == 0;
     while (!is_alone && (self->held_bytes + bytes > self->options.outbox_bytes ||
-                         self->gather.size >= 4 * (size_t) self->options.batch_bytes)) {
+                         self->gather.size >= 4 * (size_t)self->options.batch_bytes)) {
         deadline = deadline.tv_sec ? deadline : s_deadline (timeout_ms);
         if (timeout_ms <= 0 || pthread_cond_timedwait (&self->changed, &self->lock, &deadline)) {
             return EVENTFLOW_FULL;
@@ -498,8 +436,7 @@ s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms)
 
 /* With the lock held and the event appended. */
 static void
-s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket)
-{
+s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket) {
     if (self->gathered++ == 0) {
         self->gather_since_us = s_now_us ();
     }
@@ -520,8 +457,7 @@ s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket)
 int
 eventflow_publish (eventflow_publisher_t *self, const char *topic, const char *id,
                    eventflow_bytes_t payload, const eventflow_bytes_t *meta, int timeout_ms,
-                   uint64_t *ticket)
-{
+                   uint64_t *ticket) {
     size_t topic_size = topic ? strlen (topic) : 0;
     size_t id_size = id ? strlen (id) : 0;
     if (topic_size > EF_TOPIC_MAX || id_size > EF_ID_MAX || payload.size == 0) {
@@ -554,8 +490,7 @@ eventflow_publish (eventflow_publisher_t *self, const char *topic, const char *i
 
 int
 eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, int timeout_ms,
-                         uint64_t *ticket)
-{
+                         uint64_t *ticket) {
     ef_cursor_t cursor = ef_cursor (event.data, event.size);
     if (event.size == 0 || ef_skip (&cursor) || ef_cursor_left (&cursor) > 0) {
         return EVENTFLOW_INVALID;
@@ -571,8 +506,7 @@ eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, i
 }
 
 int
-eventflow_publisher_wait (eventflow_publisher_t *self, int timeout_ms, char *code, char *text)
-{
+eventflow_publisher_wait (eventflow_publisher_t *self, int timeout_ms, char *code, char *text) {
     struct timespec deadline = s_deadline (timeout_ms);
     int rc = EVENTFLOW_OK;
     pthread_mutex_lock (&self->lock);
@@ -597,8 +531,7 @@ eventflow_publisher_wait (eventflow_publisher_t *self, int timeout_ms, char *cod
 }
 
 void
-eventflow_publisher_stats (eventflow_publisher_t *self, eventflow_publisher_stats_t *stats)
-{
+eventflow_publisher_stats (eventflow_publisher_t *self, eventflow_publisher_stats_t *stats) {
     pthread_mutex_lock (&self->lock);
     *stats = self->stats;
     pthread_mutex_unlock (&self->lock);

@@ -1,11 +1,12 @@
 /* The worker: takes deliveries, tells what became of them. SPDX-License-Identifier: MIT
 
-   Role: one connection, one handler. Owns: the link, the tags in hand, the answers that no ACKED has
-   covered yet. Invariants: a tag is in `hand` or in an answer until it is ACKED or stale; after a
-   reconnect READY names them all as held and the answers are said again. */
+   Role: one connection, one handler. Owns: the link, the tags in hand, the answers that no ACKED
+   has covered yet. Invariants: a tag is in `hand` or in an answer until it is ACKED or stale; after
+   a reconnect READY names them all as held and the answers are said again. */
 #include "../../proto/event.h"
 #include "../../proto/limits.h"
 #include "eventflow.h"
+#include "delivery.h"
 #include "link.h"
 
 #include <stdio.h>
@@ -16,9 +17,9 @@
 typedef struct answer_s {
     struct answer_s *next;
     uint64_t seq;
-    ef_buf_t tags;   /* items of the tags array */
-    uint32_t count;  /* of items */
-    ef_buf_t rest;   /* what stands between tags and the options */
+    ef_buf_t tags;    /* items of the tags array */
+    uint32_t count;   /* of items */
+    ef_buf_t rest;    /* what stands between tags and the options */
     ef_buf_t options; /* pairs */
     uint32_t pairs;
     ef_buf_t events;
@@ -36,14 +37,14 @@ struct eventflow_worker_s {
     ef_link_t link;
     bool is_welcome;
     bool is_draining;
-    uint64_t *hand;       /* owned: tags put off by LATER */
+    uint64_t *hand; /* owned: tags put off by LATER */
     uint32_t hand_count;
     uint32_t hand_capacity;
-    uint64_t run_first;   /* tags done one after the other and not yet said: [first, last] */
-    uint64_t run_last;    /* 0: none */
-    answer_t *answers;    /* owned queue, in order of seq */
+    uint64_t run_first; /* tags done one after the other and not yet said: [first, last] */
+    uint64_t run_last;  /* 0: none */
+    answer_t *answers;  /* owned queue, in order of seq */
     answer_t *answers_last;
-    answer_t *gathering;  /* the ACK under way, not yet in the queue */
+    answer_t *gathering; /* the ACK under way, not yet in the queue */
     uint64_t seq;
     uint64_t done;
     ef_buf_t header;
@@ -56,8 +57,7 @@ struct eventflow_worker_s {
 };
 
 static void
-s_free_answer (answer_t *answer)
-{
+s_free_answer (answer_t *answer) {
     ef_buf_free (&answer->tags);
     ef_buf_free (&answer->rest);
     ef_buf_free (&answer->options);
@@ -66,14 +66,14 @@ s_free_answer (answer_t *answer)
 }
 
 eventflow_worker_t *
-eventflow_worker_new (const eventflow_worker_options_t *options)
-{
+eventflow_worker_new (const eventflow_worker_options_t *options) {
     eventflow_worker_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->options = *options;
     const char *topic = getenv ("EVENTFLOW_TOPIC");
     const char *credit = getenv ("EVENTFLOW_CREDIT");
-    for (uint32_t i = 0; options->topics && i < options->topic_count && i < EF_WORKER_TOPICS_MAX; i++) {
+    for (uint32_t i = 0; options->topics && i < options->topic_count && i < EF_WORKER_TOPICS_MAX;
+         i++) {
         snprintf (self->topics[self->topic_count++], EF_TOPIC_MAX + 1, "%s", options->topics[i]);
     }
     if (self->topic_count == 0 && topic) {
@@ -84,7 +84,7 @@ eventflow_worker_new (const eventflow_worker_options_t *options)
         return NULL;
     }
     if (self->options.credit == 0) {
-        self->options.credit = credit ? (uint32_t) strtoul (credit, NULL, 10) : 16;
+        self->options.credit = credit ? (uint32_t)strtoul (credit, NULL, 10) : 16;
     }
     self->options.bytes = self->options.bytes ? self->options.bytes : EF_WORKER_BYTES;
     self->options.heartbeat_ms = self->options.heartbeat_ms ? self->options.heartbeat_ms : 5000;
@@ -94,7 +94,7 @@ eventflow_worker_new (const eventflow_worker_options_t *options)
     if (options->name) {
         snprintf (self->name, sizeof self->name, "%s", options->name);
     } else {
-        snprintf (self->name, sizeof self->name, "%.40s-%d", self->topics[0], (int) getpid ());
+        snprintf (self->name, sizeof self->name, "%.40s-%d", self->topics[0], (int)getpid ());
     }
     uint64_t random[2] = {ef_random (), ef_random ()};
     memcpy (self->session, random, 16);
@@ -105,8 +105,7 @@ eventflow_worker_new (const eventflow_worker_options_t *options)
 }
 
 void
-eventflow_worker_destroy (eventflow_worker_t **self_p)
-{
+eventflow_worker_destroy (eventflow_worker_t **self_p) {
     eventflow_worker_t *self = *self_p;
     if (self == NULL) {
         return;
@@ -115,7 +114,8 @@ eventflow_worker_destroy (eventflow_worker_t **self_p)
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "BYE");
-        (void) ef_link_send (&self->link, &self->header, NULL, ef_mono_ms ()); /* else silence says it */
+        (void)ef_link_send (&self->link, &self->header, NULL,
+                            ef_mono_ms ()); /* else silence says it */
     }
     while (self->answers) {
         answer_t *answer = self->answers;
@@ -132,8 +132,7 @@ eventflow_worker_destroy (eventflow_worker_t **self_p)
 }
 
 static void
-s_put_held (const eventflow_worker_t *self, ef_buf_t *out)
-{
+s_put_held (const eventflow_worker_t *self, ef_buf_t *out) {
     uint32_t count = self->hand_count;
     for (const answer_t *answer = self->answers; answer; answer = answer->next) {
         count += answer->count;
@@ -148,8 +147,7 @@ s_put_held (const eventflow_worker_t *self, ef_buf_t *out)
 }
 
 static void
-s_ready (eventflow_worker_t *self, uint64_t now)
-{
+s_ready (eventflow_worker_t *self, uint64_t now) {
     const char *token = getenv ("EVENTFLOW_TOKEN");
     ef_buf_t *header = &self->header;
     ef_buf_clear (header);
@@ -171,17 +169,16 @@ s_ready (eventflow_worker_t *self, uint64_t now)
     ef_put_key_uint (header, "heartbeat", self->options.heartbeat_ms);
     ef_put_key_str (header, "name", self->name);
     ef_put_key_str (header, "host", self->host);
-    ef_put_key_uint (header, "pid", (uint64_t) getpid ());
+    ef_put_key_uint (header, "pid", (uint64_t)getpid ());
     if (token) {
         ef_put_key_str (header, "token", token);
     }
     self->is_welcome = false;
-    (void) ef_link_send (&self->link, header, NULL, now); /* unanswered, it is said again */
+    (void)ef_link_send (&self->link, header, NULL, now); /* unanswered, it is said again */
 }
 
 static int
-s_send_answer (eventflow_worker_t *self, answer_t *answer, uint64_t now)
-{
+s_send_answer (eventflow_worker_t *self, answer_t *answer, uint64_t now) {
     ef_buf_t *header = &self->header;
     ef_buf_clear (header);
     ef_put_array (header, answer->is_ack ? 3 : 5);
@@ -198,8 +195,7 @@ s_send_answer (eventflow_worker_t *self, answer_t *answer, uint64_t now)
 }
 
 static answer_t *
-s_new_answer (eventflow_worker_t *self, bool is_ack)
-{
+s_new_answer (eventflow_worker_t *self, bool is_ack) {
     answer_t *answer = calloc (1, sizeof *answer);
     ef_assert (answer != NULL);
     answer->is_ack = is_ack;
@@ -211,8 +207,7 @@ s_new_answer (eventflow_worker_t *self, bool is_ack)
 
 /* Writes the run of tags into the ACK under way. */
 static void
-s_end_run (eventflow_worker_t *self)
-{
+s_end_run (eventflow_worker_t *self) {
     if (self->run_last == 0) {
         return;
     }
@@ -233,8 +228,7 @@ s_end_run (eventflow_worker_t *self)
 
 /* Sends what was gathered, and what couldn't be sent before. */
 static void
-s_flush (eventflow_worker_t *self, uint64_t now)
-{
+s_flush (eventflow_worker_t *self, uint64_t now) {
     s_end_run (self);
     self->gathering = NULL;
     if (!self->is_welcome) {
@@ -248,8 +242,7 @@ s_flush (eventflow_worker_t *self, uint64_t now)
 }
 
 static void
-s_ack (eventflow_worker_t *self, uint64_t tag)
-{
+s_ack (eventflow_worker_t *self, uint64_t tag) {
     if (self->run_last && tag != self->run_last + 1) {
         s_end_run (self);
     }
@@ -259,8 +252,7 @@ s_ack (eventflow_worker_t *self, uint64_t tag)
 }
 
 static void
-s_ack_with_events (eventflow_worker_t *self, uint64_t tag, const eventflow_bytes_t *events)
-{
+s_ack_with_events (eventflow_worker_t *self, uint64_t tag, const eventflow_bytes_t *events) {
     s_end_run (self);
     self->gathering = NULL;
     answer_t *answer = s_new_answer (self, true);
@@ -272,8 +264,7 @@ s_ack_with_events (eventflow_worker_t *self, uint64_t tag, const eventflow_bytes
 
 static void
 s_nack (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
-        const eventflow_answer_t *words)
-{
+        const eventflow_answer_t *words) {
     s_end_run (self);
     self->gathering = NULL;
     answer_t *answer = s_new_answer (self, false);
@@ -290,7 +281,7 @@ s_nack (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
         answer->pairs++;
     }
     if (words && words->retry_ms >= 0) {
-        ef_put_key_uint (&answer->options, "retry", (uint64_t) words->retry_ms);
+        ef_put_key_uint (&answer->options, "retry", (uint64_t)words->retry_ms);
         answer->pairs++;
     }
     if (words && words->trace) {
@@ -301,8 +292,7 @@ s_nack (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
 
 static void
 s_answer (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
-          const eventflow_answer_t *words)
-{
+          const eventflow_answer_t *words) {
     if (result == EVENTFLOW_DONE && words && words->events) {
         s_ack_with_events (self, tag, words->events);
     } else if (result == EVENTFLOW_DONE) {
@@ -313,8 +303,7 @@ s_answer (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
 }
 
 void
-eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *answer)
-{
+eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *answer) {
     self->words = *answer;
     self->has_words = true;
     if (answer->code) {
@@ -331,78 +320,13 @@ eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *an
     }
 }
 
-static eventflow_bytes_t
-s_bytes (ef_span_t span)
-{
-    return (eventflow_bytes_t){span.data, span.size};
-}
-
 static void
-s_read_info (ef_cursor_t *cursor, eventflow_delivery_t *delivery)
-{
-    uint32_t pairs;
-    if (ef_get_map (cursor, &pairs)) {
-        return;
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        ef_span_t key;
-        if (ef_get_str (cursor, &key)) {
-            return;
-        }
-        const uint8_t *start = cursor->at;
-        uint64_t number = 0;
-        bool is_number = ef_get_uint (cursor, &number) == 0;
-        if (!is_number && ef_skip (cursor)) {
-            return;
-        }
-        if (ef_span_is (key, "errors")) {
-            delivery->errors = (eventflow_bytes_t){start, (size_t) (cursor->at - start)};
-        } else if (ef_span_is (key, "accepted")) {
-            delivery->accepted_ms = number;
-        } else if (ef_span_is (key, "deadline")) {
-            delivery->deadline_ms = number;
-        }
-    }
-}
-
-static int
-s_read_delivery (ef_cursor_t *cursor, eventflow_delivery_t *delivery)
-{
-    uint32_t fields;
-    uint64_t attempt;
-    ef_event_t event;
-    const char *why;
-    memset (delivery, 0, sizeof *delivery);
-    if (ef_get_array (cursor, &fields) || fields < 3 || ef_get_uint (cursor, &delivery->tag) ||
-        ef_get_uint (cursor, &attempt) || ef_event_read (cursor, &event, &why) != EF_OK) {
-        return -1;
-    }
-    if (fields > 3) {
-        ef_cursor_t info = *cursor;
-        s_read_info (&info, delivery);
-        for (uint32_t i = 3; i < fields; i++) {
-            if (ef_skip (cursor)) {
-                return -1;
-            }
-        }
-    }
-    delivery->attempt = (uint32_t) attempt;
-    delivery->event = s_bytes (event.raw);
-    delivery->topic = s_bytes (event.topic);
-    delivery->id = s_bytes (event.id);
-    delivery->type = s_bytes (event.type);
-    delivery->payload = s_bytes (event.payload);
-    delivery->meta = s_bytes (event.meta);
-    return 0;
-}
-
-static void
-s_events (eventflow_worker_t *self)
-{
-    ef_cursor_t cursor = ef_cursor (zmq_msg_data (&self->frames[1]), zmq_msg_size (&self->frames[1]));
+s_events (eventflow_worker_t *self) {
+    ef_cursor_t cursor =
+        ef_cursor (zmq_msg_data (&self->frames[1]), zmq_msg_size (&self->frames[1]));
     while (ef_cursor_left (&cursor) > 0) {
         eventflow_delivery_t delivery;
-        if (s_read_delivery (&cursor, &delivery)) {
+        if (ef_delivery_read (&cursor, &delivery)) {
             return; /* a newer broker's form; the lease ends */
         }
         self->has_words = false;
@@ -421,8 +345,7 @@ s_events (eventflow_worker_t *self)
 }
 
 static bool
-s_take_from_hand (eventflow_worker_t *self, uint64_t tag)
-{
+s_take_from_hand (eventflow_worker_t *self, uint64_t tag) {
     for (uint32_t i = 0; i < self->hand_count; i++) {
         if (self->hand[i] == tag) {
             self->hand[i] = self->hand[--self->hand_count];
@@ -434,8 +357,7 @@ s_take_from_hand (eventflow_worker_t *self, uint64_t tag)
 
 /* Answers up to this seq are durable. */
 static void
-s_acked (eventflow_worker_t *self, uint64_t seq)
-{
+s_acked (eventflow_worker_t *self, uint64_t seq) {
     while (self->answers && self->answers->seq <= seq && self->answers != self->gathering) {
         answer_t *answer = self->answers;
         self->answers = answer->next;
@@ -444,8 +366,7 @@ s_acked (eventflow_worker_t *self, uint64_t seq)
 }
 
 static void
-s_cancel (eventflow_worker_t *self, uint64_t tag, const char *reason)
-{
+s_cancel (eventflow_worker_t *self, uint64_t tag, const char *reason) {
     if (s_take_from_hand (self, tag) && self->options.cancel) {
         self->options.cancel (self->options.arg, tag, reason);
     }
@@ -453,8 +374,7 @@ s_cancel (eventflow_worker_t *self, uint64_t tag, const char *reason)
 
 /* WELCOME's stale tags are somebody else's now; the rest of the answers is said again. */
 static void
-s_welcome (eventflow_worker_t *self, ef_cursor_t *cursor)
-{
+s_welcome (eventflow_worker_t *self, ef_cursor_t *cursor) {
     uint32_t pairs;
     uint64_t version;
     self->is_welcome = true;
@@ -488,9 +408,9 @@ s_welcome (eventflow_worker_t *self, ef_cursor_t *cursor)
 }
 
 static void
-s_handle (eventflow_worker_t *self, uint64_t now)
-{
-    ef_cursor_t cursor = ef_cursor (zmq_msg_data (&self->frames[0]), zmq_msg_size (&self->frames[0]));
+s_handle (eventflow_worker_t *self, uint64_t now) {
+    ef_cursor_t cursor =
+        ef_cursor (zmq_msg_data (&self->frames[0]), zmq_msg_size (&self->frames[0]));
     uint32_t items;
     ef_span_t command;
     ef_span_t reason;
@@ -508,7 +428,7 @@ s_handle (eventflow_worker_t *self, uint64_t now)
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "PONG");
-        (void) ef_link_send (&self->link, &self->header, NULL, now); /* it pings again */
+        (void)ef_link_send (&self->link, &self->header, NULL, now); /* it pings again */
     } else if (ef_span_is (command, "DRAIN")) {
         self->is_draining = true;
     } else if (ef_span_is (command, "CANCEL")) {
@@ -534,13 +454,12 @@ s_handle (eventflow_worker_t *self, uint64_t now)
 }
 
 static void
-s_keep_alive (eventflow_worker_t *self, uint64_t now)
-{
+s_keep_alive (eventflow_worker_t *self, uint64_t now) {
     uint64_t silent = now - self->link.heard_ms;
     if (self->link.socket == NULL) {
         return;
     }
-    if (silent > (self->is_welcome ? EF_LIVENESS * (uint64_t) self->options.heartbeat_ms
+    if (silent > (self->is_welcome ? EF_LIVENESS * (uint64_t)self->options.heartbeat_ms
                                    : EF_LINK_HELLO_MS)) {
         ef_link_close (&self->link, now);
         self->is_welcome = false;
@@ -548,13 +467,12 @@ s_keep_alive (eventflow_worker_t *self, uint64_t now)
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "PING");
-        (void) ef_link_send (&self->link, &self->header, NULL, now); /* silence shows soon enough */
+        (void)ef_link_send (&self->link, &self->header, NULL, now); /* silence shows soon enough */
     }
 }
 
 int
-eventflow_worker_step (eventflow_worker_t *self, int timeout_ms)
-{
+eventflow_worker_step (eventflow_worker_t *self, int timeout_ms) {
     uint64_t now = ef_mono_ms ();
     if (ef_link_open (&self->link, now)) {
         s_ready (self, now);
@@ -562,8 +480,8 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms)
     if (self->link.socket) {
         zmq_pollitem_t item = {self->link.socket, 0, ZMQ_POLLIN, 0};
         if (!ef_link_receive (&self->link, self->frames, now)) {
-            long most = (long) self->options.heartbeat_ms / 2;
-            (void) zmq_poll (&item, 1, timeout_ms < 0 || timeout_ms > most ? most : timeout_ms);
+            long most = (long)self->options.heartbeat_ms / 2;
+            (void)zmq_poll (&item, 1, timeout_ms < 0 || timeout_ms > most ? most : timeout_ms);
             now = ef_mono_ms ();
         } else {
             s_handle (self, now);
@@ -574,7 +492,7 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms)
         }
     } else {
         uint64_t wait = self->link.retry_ms > now ? self->link.retry_ms - now : 0;
-        (void) zmq_poll (NULL, 0, wait < (uint64_t) timeout_ms ? (long) wait : timeout_ms);
+        (void)zmq_poll (NULL, 0, wait < (uint64_t)timeout_ms ? (long)wait : timeout_ms);
         now = ef_mono_ms ();
     }
     s_flush (self, now);
@@ -584,8 +502,7 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms)
 }
 
 void
-eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping)
-{
+eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping) {
     while (eventflow_worker_step (self, 100)) {
         if (is_stopping && *is_stopping && !self->is_draining) {
             eventflow_worker_drain (self);
@@ -595,8 +512,7 @@ eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping)
 
 int
 eventflow_worker_answer (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
-                         const eventflow_answer_t *answer)
-{
+                         const eventflow_answer_t *answer) {
     if (result == EVENTFLOW_LATER || !s_take_from_hand (self, tag)) {
         return EVENTFLOW_INVALID;
     }
@@ -605,8 +521,7 @@ eventflow_worker_answer (eventflow_worker_t *self, uint64_t tag, eventflow_resul
 }
 
 int
-eventflow_worker_extend (eventflow_worker_t *self, uint64_t tag, uint32_t ms)
-{
+eventflow_worker_extend (eventflow_worker_t *self, uint64_t tag, uint32_t ms) {
     ef_buf_clear (&self->header);
     ef_put_array (&self->header, 3);
     ef_put_str (&self->header, "EXTEND");
@@ -614,37 +529,34 @@ eventflow_worker_extend (eventflow_worker_t *self, uint64_t tag, uint32_t ms)
     ef_put_uint (&self->header, tag);
     ef_put_uint (&self->header, ms);
     return ef_link_send (&self->link, &self->header, NULL, ef_mono_ms ()) ? EVENTFLOW_TIMEOUT
-                                                                         : EVENTFLOW_OK;
+                                                                          : EVENTFLOW_OK;
 }
 
 void
-eventflow_worker_drain (eventflow_worker_t *self)
-{
+eventflow_worker_drain (eventflow_worker_t *self) {
     self->is_draining = true;
     if (self->is_welcome) {
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 2);
         ef_put_str (&self->header, "CREDIT");
         ef_put_uint (&self->header, 0);
-        (void) ef_link_send (&self->link, &self->header, NULL, ef_mono_ms ()); /* READY says it too */
+        (void)ef_link_send (&self->link, &self->header, NULL,
+                            ef_mono_ms ()); /* READY says it too */
     }
 }
 
 uint32_t
-eventflow_worker_in_hand (const eventflow_worker_t *self)
-{
+eventflow_worker_in_hand (const eventflow_worker_t *self) {
     return self->hand_count;
 }
 
 uint64_t
-eventflow_worker_done (const eventflow_worker_t *self)
-{
+eventflow_worker_done (const eventflow_worker_t *self) {
     return self->done;
 }
 
 int
-eventflow_worker_fd (const eventflow_worker_t *self)
-{
+eventflow_worker_fd (const eventflow_worker_t *self) {
     int fd = -1;
     size_t size = sizeof fd;
     if (self->link.socket == NULL || zmq_getsockopt (self->link.socket, ZMQ_FD, &fd, &size)) {

@@ -9,8 +9,7 @@
 const char *const sim_topics[SIM_TOPICS] = {"alpha", "beta", "gamma"};
 
 static uint32_t
-s_topic_index (const char *name)
-{
+s_topic_index (const char *name) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         if (strcmp (sim_topics[i], name) == 0) {
             return i;
@@ -22,15 +21,14 @@ s_topic_index (const char *name)
 
 /* One message of the trace: its command and what begins its arguments. */
 static void
-s_trace_message (world_t *self, const char *way, uint32_t peer, const ef_buf_t *header)
-{
+s_trace_message (world_t *self, const char *way, uint32_t peer, const ef_buf_t *header) {
     if (self->has_trace) {
         ef_buf_t text = {0};
         ef_cursor_t cursor = ef_cursor (header->data, header->size);
         int rc = ef_json_print (&text, &cursor); /* a broken one shows as far as it goes */
-        (void) rc;
+        (void)rc;
         sim_trace (self, "%s %u.%u %.*s", way, peer, self->wires[peer].owner,
-                   (int) (text.size < 160 ? text.size : 160), (const char *) text.data);
+                   (int)(text.size < 160 ? text.size : 160), (const char *)text.data);
         ef_buf_free (&text);
     }
 }
@@ -38,9 +36,8 @@ s_trace_message (world_t *self, const char *way, uint32_t peer, const ef_buf_t *
 /* Effects. */
 
 static uint8_t *
-s_body_new (void *arg, size_t bytes, void **message)
-{
-    (void) arg;
+s_body_new (void *arg, size_t bytes, void **message) {
+    (void)arg;
     ef_buf_t *body = calloc (1, sizeof *body);
     ef_assert (body != NULL);
     *message = body;
@@ -48,13 +45,12 @@ s_body_new (void *arg, size_t bytes, void **message)
 }
 
 static int
-s_send (void *arg, uint32_t peer, const ef_buf_t *header, void *message)
-{
+s_send (void *arg, uint32_t peer, const ef_buf_t *header, void *message) {
     world_t *self = arg;
     wire_t *wire = &self->wires[peer];
     ef_buf_t body = {0};
     if (message) {
-        body = *(ef_buf_t *) message;
+        body = *(ef_buf_t *)message;
         free (message);
     }
     ef_assert (wire->kind != KIND_NONE && !wire->is_forgotten);
@@ -78,23 +74,20 @@ s_send (void *arg, uint32_t peer, const ef_buf_t *header, void *message)
 }
 
 static void
-s_forget (void *arg, uint32_t peer)
-{
+s_forget (void *arg, uint32_t peer) {
     world_t *self = arg;
     self->wires[peer].is_forgotten = true;
 }
 
 static void
-s_submit (void *arg, ef_batch_t *batch)
-{
+s_submit (void *arg, ef_batch_t *batch) {
     world_t *self = arg;
     ef_assert (self->ring_count < 256);
     self->ring[self->ring_count++] = batch;
 }
 
 static void
-s_fetch (void *arg, uint32_t segment, uint32_t offset)
-{
+s_fetch (void *arg, uint32_t segment, uint32_t offset) {
     world_t *self = arg;
     ef_assert (self->wanted_count < 64);
     self->wanted[self->wanted_count++] =
@@ -102,31 +95,27 @@ s_fetch (void *arg, uint32_t segment, uint32_t offset)
 }
 
 static void
-s_drop_segment (void *arg, uint32_t segment)
-{
+s_drop_segment (void *arg, uint32_t segment) {
     world_t *self = arg;
     sim_trace (self, "drop segment %u", segment);
     self->drop_count++;
 }
 
 static void
-s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms)
-{
+s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms) {
     world_t *self = arg;
     ef_wait_t wait = {due_ms, n, topic, generation};
     ef_retry_heap_push (&self->waits, &wait);
 }
 
 static void
-s_dead (void *arg, const char *topic, const ef_dead_t *dead)
-{
+s_dead (void *arg, const char *topic, const ef_dead_t *dead) {
     world_t *self = arg;
     ef_dead_log_add (self->dead[s_topic_index (topic)], dead);
 }
 
 static void
-s_returned (void *arg, const char *topic, uint64_t b)
-{
+s_returned (void *arg, const char *topic, uint64_t b) {
     world_t *self = arg;
     ef_assert (self->returned_count < 64);
     self->returned[self->returned_count].topic = s_topic_index (topic);
@@ -134,8 +123,7 @@ s_returned (void *arg, const char *topic, uint64_t b)
 }
 
 static void
-s_offer (world_t *self, uint32_t topic, const ef_leaving_t *leaving)
-{
+s_offer (world_t *self, uint32_t topic, const ef_leaving_t *leaving) {
     ef_letter_body_t bodies[16];
     ef_returned_t letters[16];
     ef_assert (leaving->count <= 16);
@@ -144,7 +132,7 @@ s_offer (world_t *self, uint32_t topic, const ef_leaving_t *leaving)
         if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], at),
                               &bodies[i])) {
             sim_fail (self, "dead letter %llu of %s can't be read",
-                      (unsigned long long) leaving->m[i], sim_topics[topic]);
+                      (unsigned long long)leaving->m[i], sim_topics[topic]);
         }
         letters[i] = (ef_returned_t){bodies[i].accepted_ms, bodies[i].event, bodies[i].history};
     }
@@ -156,8 +144,7 @@ s_offer (world_t *self, uint32_t topic, const ef_leaving_t *leaving)
 }
 
 static void
-s_leave (world_t *self, uint32_t topic, uint32_t limit, bool only_overflow, bool purge)
-{
+s_leave (world_t *self, uint32_t topic, uint32_t limit, bool only_overflow, bool purge) {
     ef_dead_log_t *log = self->dead[topic];
     uint64_t m[16];
     uint32_t count = 0;
@@ -169,7 +156,7 @@ s_leave (world_t *self, uint32_t topic, uint32_t limit, bool only_overflow, bool
         }
     }
     if (count > 0) {
-        (void) ef_dead_log_leave (log, m, count, purge);
+        (void)ef_dead_log_leave (log, m, count, purge);
         if (ef_dead_log_commit (log) == 0) {
             s_offer (self, topic, ef_dead_log_leaving (log, ef_dead_log_leaving_count (log) - 1));
         }
@@ -177,41 +164,35 @@ s_leave (world_t *self, uint32_t topic, uint32_t limit, bool only_overflow, bool
 }
 
 static void
-s_want_overflow (void *arg, const char *topic, uint32_t count)
-{
+s_want_overflow (void *arg, const char *topic, uint32_t count) {
     s_leave (arg, s_topic_index (topic), count, true, false);
 }
 
 void
-dead_step (world_t *self)
-{
+dead_step (world_t *self) {
     uint32_t topic = sim_below (&self->random, SIM_TOPICS);
     s_leave (self, topic, 1 + sim_below (&self->random, 8), false, false);
 }
 
 static void
-s_notify (void *arg, const char *kind, const char *topic, const char *detail)
-{
+s_notify (void *arg, const char *kind, const char *topic, const char *detail) {
     sim_trace (arg, "notice %s %s: %s", kind, topic, detail);
 }
 
 static uint64_t
-s_random (void *arg)
-{
-    return sim_random (&((world_t *) arg)->random);
+s_random (void *arg) {
+    return sim_random (&((world_t *)arg)->random);
 }
 
 /* Start and crash. */
 
 static int
-s_replay (void *arg, const ef_record_t *record)
-{
+s_replay (void *arg, const ef_record_t *record) {
     return ef_core_replay (arg, record);
 }
 
 static void
-s_configure (world_t *self)
-{
+s_configure (world_t *self) {
     ef_topic_config_t config = self->config.defaults;
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         snprintf (config.name, sizeof config.name, "%s", sim_topics[i]);
@@ -223,8 +204,7 @@ s_configure (world_t *self)
 }
 
 static void
-s_open_dead (world_t *self, const ef_wal_options_t *options)
-{
+s_open_dead (world_t *self, const ef_wal_options_t *options) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         char name[64];
         ef_wal_report_t report;
@@ -239,11 +219,10 @@ s_open_dead (world_t *self, const ef_wal_options_t *options)
 }
 
 void
-broker_start (world_t *self)
-{
+broker_start (world_t *self) {
     static const ef_effects_t effects = {
-        NULL,          s_body_new, s_send,     s_forget, s_submit,        s_fetch,  s_drop_segment,
-        s_retry_at,    s_dead,     s_returned, s_want_overflow, s_notify, s_random,
+        NULL,       s_body_new, s_send,     s_forget,        s_submit, s_fetch,  s_drop_segment,
+        s_retry_at, s_dead,     s_returned, s_want_overflow, s_notify, s_random,
     };
     ef_effects_t own = effects;
     own.arg = self;
@@ -263,8 +242,8 @@ broker_start (world_t *self)
     ef_core_start (self->core, ef_wal_epoch (self->wal), ef_wal_oldest (self->wal),
                    ef_wal_newest (self->wal));
     sim_trace (self, "broker starts, epoch %u, %llu records, %llu bytes torn",
-               ef_wal_epoch (self->wal), (unsigned long long) report.records,
-               (unsigned long long) report.torn_bytes);
+               ef_wal_epoch (self->wal), (unsigned long long)report.records,
+               (unsigned long long)report.torn_bytes);
     ef_core_check (self->core);
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         for (uint32_t k = 0; k < ef_dead_log_leaving_count (self->dead[i]); k++) {
@@ -274,8 +253,7 @@ broker_start (world_t *self)
 }
 
 void
-broker_stop (world_t *self)
-{
+broker_stop (world_t *self) {
     for (uint32_t i = 0; i < SIM_PEERS; i++) {
         if (self->wires[i].kind != KIND_NONE) {
             self->wires[i].is_forgotten = true;
@@ -303,8 +281,7 @@ broker_stop (world_t *self)
 
 /* The journal's thread: takes what there is, a few or many at a time. */
 static void
-s_journal_step (world_t *self)
-{
+s_journal_step (world_t *self) {
     if (self->ring_count == 0 || self->written_count > 128 || sim_one_in (&self->random, 2)) {
         return;
     }
@@ -313,7 +290,7 @@ s_journal_step (world_t *self)
            !sim_one_in (&self->random, 4)) {
         count++;
     }
-    if (ef_wal_append (self->wal, self->ring, (int) count)) {
+    if (ef_wal_append (self->wal, self->ring, (int)count)) {
         ef_assert (sim_disk_has_failed (self->disk));
         return;
     }
@@ -334,8 +311,7 @@ s_journal_step (world_t *self)
 }
 
 static void
-s_tell_durable (world_t *self)
-{
+s_tell_durable (world_t *self) {
     while (self->written_count > 0 && self->written[0].at_ms <= self->now) {
         ef_batch_t *batch = self->written[0].batch;
         self->written_count--;
@@ -345,8 +321,7 @@ s_tell_durable (world_t *self)
 }
 
 static void
-s_reader_step (world_t *self)
-{
+s_reader_step (world_t *self) {
     for (uint32_t i = 0; i < self->wanted_count;) {
         wanted_t wanted = self->wanted[i];
         if (wanted.at_ms > self->now) {
@@ -363,8 +338,7 @@ s_reader_step (world_t *self)
 }
 
 static void
-s_dead_letter_step (world_t *self)
-{
+s_dead_letter_step (world_t *self) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         if (sim_one_in (&self->random, 3)) {
             continue;
@@ -386,8 +360,7 @@ s_dead_letter_step (world_t *self)
 }
 
 static void
-s_deliver (world_t *self)
-{
+s_deliver (world_t *self) {
     uint32_t start = sim_below (&self->random, SIM_PEERS);
     for (uint32_t k = 0; k < SIM_PEERS; k++) {
         uint32_t peer = (start + k) % SIM_PEERS;
@@ -414,8 +387,7 @@ s_deliver (world_t *self)
 }
 
 void
-broker_step (world_t *self)
-{
+broker_step (world_t *self) {
     ef_wait_t wait;
     ef_core_clock (self->core, self->now, self->wall);
     s_deliver (self);
@@ -431,12 +403,11 @@ broker_step (world_t *self)
 }
 
 bool
-broker_is_settled (world_t *self)
-{
+broker_is_settled (world_t *self) {
     uint64_t open = 0;
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         for (unsigned state = EF_STATE_READY; state <= EF_STATE_PARKED; state++) {
-            open += ef_core_count (self->core, i, (ef_state_t) state);
+            open += ef_core_count (self->core, i, (ef_state_t)state);
         }
         open += self->dead_told[i] < ef_dead_log_highest (self->dead[i]);
         open += ef_dead_log_leaving_count (self->dead[i]);
@@ -447,8 +418,7 @@ broker_is_settled (world_t *self)
 /* Wires. */
 
 void
-message_free (message_t **message_p)
-{
+message_free (message_t **message_p) {
     ef_buf_free (&(*message_p)->header);
     ef_buf_free (&(*message_p)->body);
     free (*message_p);
@@ -456,8 +426,7 @@ message_free (message_t **message_p)
 }
 
 static void
-s_drop_all (message_t **first, message_t **last)
-{
+s_drop_all (message_t **first, message_t **last) {
     while (*first) {
         message_t *message = *first;
         *first = message->next;
@@ -467,8 +436,7 @@ s_drop_all (message_t **first, message_t **last)
 }
 
 uint32_t
-wire_open (world_t *self, peer_kind_t kind, uint32_t owner)
-{
+wire_open (world_t *self, peer_kind_t kind, uint32_t owner) {
     for (uint32_t i = 0; i < SIM_PEERS; i++) {
         wire_t *wire = &self->wires[i];
         bool is_free = wire->kind == KIND_NONE || (wire->is_cut && wire->is_forgotten);
@@ -483,10 +451,10 @@ wire_open (world_t *self, peer_kind_t kind, uint32_t owner)
     return UINT32_MAX;
 }
 
-/* The connection breaks: what the peer hadn't read is gone, of what it sent some may still arrive. */
+/* The connection breaks: what the peer hadn't read is gone, of what it sent some may still arrive.
+ */
 void
-wire_cut (world_t *self, uint32_t number)
-{
+wire_cut (world_t *self, uint32_t number) {
     wire_t *wire = &self->wires[number];
     wire->is_cut = true;
     s_drop_all (&wire->to_peer, &wire->to_peer_last);
@@ -507,8 +475,7 @@ wire_cut (world_t *self, uint32_t number)
 }
 
 void
-wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body)
-{
+wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body) {
     wire_t *wire = &self->wires[number];
     message_t *message = calloc (1, sizeof *message);
     ef_assert (message != NULL && !wire->is_cut);
@@ -523,8 +490,7 @@ wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body)
 }
 
 message_t *
-wire_receive (world_t *self, uint32_t number)
-{
+wire_receive (world_t *self, uint32_t number) {
     wire_t *wire = &self->wires[number];
     message_t *message = wire->to_peer;
     if (message == NULL || message->at_ms > self->now) {

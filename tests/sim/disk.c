@@ -11,14 +11,14 @@
 typedef struct {
     char directory[64];
     char name[64];
-    uint8_t *now;       /* as a reader sees it */
-    uint8_t *durable;   /* as it is after a crash at worst */
+    uint8_t *now;     /* as a reader sees it */
+    uint8_t *durable; /* as it is after a crash at worst */
     uint64_t size;
     uint64_t durable_size;
-    uint8_t *dirty;     /* a byte a sector */
+    uint8_t *dirty; /* a byte a sector */
     uint64_t capacity;
-    bool is_named;      /* its name is durable */
-    bool is_removed;    /* unlinked, the removal not yet durable */
+    bool is_named;   /* its name is durable */
+    bool is_removed; /* unlinked, the removal not yet durable */
 } file_t;
 
 struct sim_disk_s {
@@ -36,8 +36,7 @@ typedef struct {
 } view_t;
 
 uint64_t
-sim_random (sim_random_t *self)
-{
+sim_random (sim_random_t *self) {
     self->state ^= self->state >> 12;
     self->state ^= self->state << 25;
     self->state ^= self->state >> 27;
@@ -45,20 +44,17 @@ sim_random (sim_random_t *self)
 }
 
 uint32_t
-sim_below (sim_random_t *self, uint32_t n)
-{
-    return (uint32_t) ((sim_random (self) >> 32) * n >> 32);
+sim_below (sim_random_t *self, uint32_t n) {
+    return (uint32_t)((sim_random (self) >> 32) * n >> 32);
 }
 
 bool
-sim_one_in (sim_random_t *self, uint32_t n)
-{
+sim_one_in (sim_random_t *self, uint32_t n) {
     return sim_below (self, n) == 0;
 }
 
 sim_disk_t *
-sim_disk_new (sim_random_t *random)
-{
+sim_disk_new (sim_random_t *random) {
     sim_disk_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->random = random;
@@ -66,8 +62,7 @@ sim_disk_new (sim_random_t *random)
 }
 
 static void
-s_free_file (file_t *file)
-{
+s_free_file (file_t *file) {
     free (file->now);
     free (file->durable);
     free (file->dirty);
@@ -75,8 +70,7 @@ s_free_file (file_t *file)
 }
 
 void
-sim_disk_destroy (sim_disk_t **self_p)
-{
+sim_disk_destroy (sim_disk_t **self_p) {
     sim_disk_t *self = *self_p;
     for (int i = 0; i < self->count; i++) {
         if (self->files[i]) {
@@ -90,8 +84,7 @@ sim_disk_destroy (sim_disk_t **self_p)
 
 /* Counts one operation; true: it fails. */
 static bool
-s_fails (sim_disk_t *self)
-{
+s_fails (sim_disk_t *self) {
     if (self->fail_after > 0 && --self->fail_after == 0) {
         self->has_failed = true;
     }
@@ -99,8 +92,7 @@ s_fails (sim_disk_t *self)
 }
 
 static void
-s_reserve (file_t *file, uint64_t bytes)
-{
+s_reserve (file_t *file, uint64_t bytes) {
     if (bytes <= file->capacity) {
         return;
     }
@@ -116,15 +108,13 @@ s_reserve (file_t *file, uint64_t bytes)
 }
 
 static bool
-s_is_in (const view_t *view, const file_t *file)
-{
+s_is_in (const view_t *view, const file_t *file) {
     return file && !file->is_removed && strcmp (file->directory, view->directory) == 0;
 }
 
 static int
-s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *arg)
-{
-    view_t *view = (view_t *) self;
+s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *arg) {
+    view_t *view = (view_t *)self;
     for (int i = 0; i < view->disk->count; i++) {
         if (s_is_in (view, view->disk->files[i])) {
             each (arg, view->disk->files[i]->name);
@@ -134,11 +124,11 @@ s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *ar
 }
 
 static int
-s_open (ef_storage_t *self, const char *name)
-{
-    view_t *view = (view_t *) self;
+s_open (ef_storage_t *self, const char *name) {
+    view_t *view = (view_t *)self;
     for (int i = 0; i < view->disk->count; i++) {
-        if (s_is_in (view, view->disk->files[i]) && strcmp (view->disk->files[i]->name, name) == 0) {
+        if (s_is_in (view, view->disk->files[i]) &&
+            strcmp (view->disk->files[i]->name, name) == 0) {
             return i;
         }
     }
@@ -146,9 +136,8 @@ s_open (ef_storage_t *self, const char *name)
 }
 
 static int
-s_create (ef_storage_t *self, const char *name, uint64_t bytes)
-{
-    view_t *view = (view_t *) self;
+s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
+    view_t *view = (view_t *)self;
     sim_disk_t *disk = view->disk;
     if (s_fails (disk)) {
         return -EIO;
@@ -160,29 +149,26 @@ s_create (ef_storage_t *self, const char *name, uint64_t bytes)
     snprintf (file->name, sizeof file->name, "%s", name);
     s_reserve (file, bytes ? bytes : 1);
     file->size = bytes;
-    disk->files = realloc (disk->files, (size_t) (disk->count + 1) * sizeof *disk->files);
+    disk->files = realloc (disk->files, (size_t)(disk->count + 1) * sizeof *disk->files);
     ef_assert (disk->files != NULL);
     disk->files[disk->count] = file;
     return disk->count++;
 }
 
 static void
-s_close (ef_storage_t *self, int file)
-{
-    (void) self;
-    (void) file;
+s_close (ef_storage_t *self, int file) {
+    (void)self;
+    (void)file;
 }
 
 static int64_t
-s_size (ef_storage_t *self, int file)
-{
-    return (int64_t) ((view_t *) self)->disk->files[file]->size;
+s_size (ef_storage_t *self, int file) {
+    return (int64_t)((view_t *)self)->disk->files[file]->size;
 }
 
 static int
-s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, uint64_t offset)
-{
-    sim_disk_t *disk = ((view_t *) self)->disk;
+s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, uint64_t offset) {
+    sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
     for (int i = 0; i < count; i++) {
         size_t bytes = parts[i].iov_len;
@@ -201,21 +187,19 @@ s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, u
 }
 
 static int64_t
-s_read (ef_storage_t *self, int number, void *bytes, size_t size, uint64_t offset)
-{
-    const file_t *file = ((view_t *) self)->disk->files[number];
+s_read (ef_storage_t *self, int number, void *bytes, size_t size, uint64_t offset) {
+    const file_t *file = ((view_t *)self)->disk->files[number];
     if (offset >= file->size) {
         return 0;
     }
     size = size < file->size - offset ? size : file->size - offset;
     memcpy (bytes, file->now + offset, size);
-    return (int64_t) size;
+    return (int64_t)size;
 }
 
 static int
-s_truncate (ef_storage_t *self, int number, uint64_t bytes)
-{
-    sim_disk_t *disk = ((view_t *) self)->disk;
+s_truncate (ef_storage_t *self, int number, uint64_t bytes) {
+    sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
     if (s_fails (disk)) {
         return -EIO;
@@ -228,9 +212,8 @@ s_truncate (ef_storage_t *self, int number, uint64_t bytes)
 }
 
 static int
-s_sync (ef_storage_t *self, int number)
-{
-    sim_disk_t *disk = ((view_t *) self)->disk;
+s_sync (ef_storage_t *self, int number) {
+    sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
     if (s_fails (disk)) {
         return -EIO;
@@ -246,9 +229,8 @@ s_sync (ef_storage_t *self, int number)
 }
 
 static int
-s_sync_directory (ef_storage_t *self)
-{
-    view_t *view = (view_t *) self;
+s_sync_directory (ef_storage_t *self) {
+    view_t *view = (view_t *)self;
     sim_disk_t *disk = view->disk;
     if (s_fails (disk)) {
         return -EIO;
@@ -267,10 +249,9 @@ s_sync_directory (ef_storage_t *self)
 }
 
 static int
-s_unlink (ef_storage_t *self, const char *name)
-{
+s_unlink (ef_storage_t *self, const char *name) {
     int file = s_open (self, name);
-    sim_disk_t *disk = ((view_t *) self)->disk;
+    sim_disk_t *disk = ((view_t *)self)->disk;
     if (file < 0 || s_fails (disk)) {
         return file < 0 ? file : -EIO;
     }
@@ -279,40 +260,35 @@ s_unlink (ef_storage_t *self, const char *name)
 }
 
 static void
-s_destroy (ef_storage_t **self_p)
-{
+s_destroy (ef_storage_t **self_p) {
     free (*self_p);
     *self_p = NULL;
 }
 
 ef_storage_t *
-sim_disk_open (sim_disk_t *self, const char *directory)
-{
+sim_disk_open (sim_disk_t *self, const char *directory) {
     view_t *view = calloc (1, sizeof *view);
     ef_assert (view != NULL);
     view->disk = self;
     snprintf (view->directory, sizeof view->directory, "%s", directory);
-    view->base = (ef_storage_t){s_list, s_create, s_open, s_close, s_size, s_write, s_read,
-                                s_truncate, s_sync, s_sync_directory, s_unlink, s_destroy};
+    view->base = (ef_storage_t){s_list, s_create,   s_open, s_close,          s_size,   s_write,
+                                s_read, s_truncate, s_sync, s_sync_directory, s_unlink, s_destroy};
     return &view->base;
 }
 
 void
-sim_disk_fail_after (sim_disk_t *self, uint32_t operations)
-{
+sim_disk_fail_after (sim_disk_t *self, uint32_t operations) {
     self->fail_after = operations;
 }
 
 bool
-sim_disk_has_failed (const sim_disk_t *self)
-{
+sim_disk_has_failed (const sim_disk_t *self) {
     return self->has_failed;
 }
 
 /* Keeps, drops or tears each sector that wasn't synced. */
 static void
-s_crash_file (sim_disk_t *self, file_t *file)
-{
+s_crash_file (sim_disk_t *self, file_t *file) {
     uint32_t mood = sim_below (self->random, 3); /* all lost, all kept, each by chance */
     for (uint64_t s = 0; s < file->capacity / SECTOR; s++) {
         if (!file->dirty[s]) {
@@ -332,8 +308,7 @@ s_crash_file (sim_disk_t *self, file_t *file)
 }
 
 void
-sim_disk_crash (sim_disk_t *self)
-{
+sim_disk_crash (sim_disk_t *self) {
     for (int i = 0; i < self->count; i++) {
         file_t *file = self->files[i];
         if (file == NULL) {

@@ -1,4 +1,5 @@
-/* A simulated disk: directories in memory that lose what wasn't synced. SPDX-License-Identifier: MIT */
+/* A simulated disk: directories in memory that lose what wasn't synced.
+   SPDX-License-Identifier: MIT */
 #ifndef EF_SIM_DISK_H
 #define EF_SIM_DISK_H
 
@@ -21,11 +22,12 @@ bool sim_one_in (sim_random_t *self, uint32_t n);
 sim_disk_t *sim_disk_new (sim_random_t *random);
 void sim_disk_destroy (sim_disk_t **self_p);
 
-/* A directory by name, made where it is missing; what it returns is destroyed like any storage, the files
-   stay on the disk. */
+/* A directory by name, made where it is missing; what it returns is destroyed like any storage, the
+   files stay on the disk. */
 ef_storage_t *sim_disk_open (sim_disk_t *self, const char *directory);
 
-/* Power: the write or sync that comes `operations` from now fails, and all behind it. 0: none is set. */
+/* Power: the write or sync that comes `operations` from now fails, and all behind it. 0: none is
+ * set. */
 void sim_disk_fail_after (sim_disk_t *self, uint32_t operations);
 bool sim_disk_has_failed (const sim_disk_t *self);
 

@@ -22,22 +22,19 @@ static volatile unsigned long long s_seed; /* under way, for the signal handler 
 
 /* An assertion of the broker's own ends the run; the seed must be known all the same. */
 static void
-s_on_abort (int signal_number)
-{
-    (void) signal_number;
+s_on_abort (int signal_number) {
+    (void)signal_number;
     char text[80];
     int size = snprintf (text, sizeof text, "aborted at seed %llu\n", s_seed);
-    ssize_t written = write (STDOUT_FILENO, text, (size_t) size);
-    (void) written;
+    ssize_t written = write (STDOUT_FILENO, text, (size_t)size);
+    (void)written;
 }
 
 void
-sim_fail (world_t *self, const char *format, ...)
-{
+sim_fail (world_t *self, const char *format, ...) {
     va_list arguments;
     va_start (arguments, format);
-    printf ("seed %llu, ms %llu: ", (unsigned long long) self->seed,
-            (unsigned long long) self->now);
+    printf ("seed %llu, ms %llu: ", (unsigned long long)self->seed, (unsigned long long)self->now);
     vprintf (format, arguments);
     printf ("\n");
     va_end (arguments);
@@ -45,12 +42,11 @@ sim_fail (world_t *self, const char *format, ...)
 }
 
 void
-sim_trace (world_t *self, const char *format, ...)
-{
+sim_trace (world_t *self, const char *format, ...) {
     if (self->has_trace) {
         va_list arguments;
         va_start (arguments, format);
-        printf ("%8llu  ", (unsigned long long) self->now);
+        printf ("%8llu  ", (unsigned long long)self->now);
         vprintf (format, arguments);
         printf ("\n");
         va_end (arguments);
@@ -58,15 +54,14 @@ sim_trace (world_t *self, const char *format, ...)
 }
 
 static world_t *
-s_world_new (uint64_t seed, bool has_trace)
-{
+s_world_new (uint64_t seed, bool has_trace) {
     world_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->seed = seed;
     self->has_trace = has_trace;
     self->random.state = seed * 0x9e3779b97f4a7c15u + 1;
     for (unsigned i = 0; i < 8; i++) {
-        (void) sim_random (&self->random); /* small seeds begin alike */
+        (void)sim_random (&self->random); /* small seeds begin alike */
     }
     self->now = 1000;
     self->wall = 1700000000000;
@@ -99,7 +94,7 @@ s_world_new (uint64_t seed, bool has_trace)
         self->publishers[i].wire = UINT32_MAX;
         self->publishers[i].next_seq = 1;
         for (unsigned k = 0; k < 16; k++) {
-            self->publishers[i].session[k] = (uint8_t) sim_random (&self->random);
+            self->publishers[i].session[k] = (uint8_t)sim_random (&self->random);
         }
     }
     for (uint32_t i = 0; i < SIM_WORKERS; i++) {
@@ -110,8 +105,7 @@ s_world_new (uint64_t seed, bool has_trace)
 }
 
 static void
-s_world_destroy (world_t *self)
-{
+s_world_destroy (world_t *self) {
     if (self->core) {
         broker_stop (self);
     }
@@ -125,8 +119,7 @@ s_world_destroy (world_t *self)
 }
 
 static void
-s_crash (world_t *self)
-{
+s_crash (world_t *self) {
     broker_stop (self);
     sim_disk_crash (self->disk);
     self->crashes++;
@@ -136,8 +129,7 @@ s_crash (world_t *self)
 }
 
 static void
-s_everybody (world_t *self)
-{
+s_everybody (world_t *self) {
     broker_step (self);
     for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
         publisher_receive (self, i);
@@ -148,8 +140,7 @@ s_everybody (world_t *self)
 }
 
 static void
-s_operate (world_t *self, bool may_crash)
-{
+s_operate (world_t *self, bool may_crash) {
     uint32_t dice = sim_below (&self->random, 1000);
     uint64_t purged;
     if (may_crash && dice < 4) {
@@ -182,8 +173,7 @@ s_operate (world_t *self, bool may_crash)
 
 /* Faults are over: everything must come to an end within a bound. */
 static void
-s_finish (world_t *self)
-{
+s_finish (world_t *self) {
     self->is_quiet = true;
     sim_disk_fail_after (self->disk, 0);
     uint64_t deadline = self->now + 60000;
@@ -206,20 +196,21 @@ s_finish (world_t *self)
             for (uint32_t i = 0; i < SIM_TOPICS; i++) {
                 ef_buf_t stats = {0};
                 printf ("%s: ready %llu leased %llu scheduled %llu retrying %llu\n", sim_topics[i],
-                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_READY),
-                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_LEASED),
-                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_SCHEDULED),
-                        (unsigned long long) ef_core_count (self->core, i, EF_STATE_RETRYING));
+                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_READY),
+                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_LEASED),
+                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_SCHEDULED),
+                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_RETRYING));
                 ef_buf_free (&stats);
             }
             for (uint32_t i = 0; i < SIM_PEERS; i++) {
                 const wire_t *wire = &self->wires[i];
-                sim_trace (self, "wire %u: kind %d of %u cut %d known %d forgotten %d waiting %d", i,
-                           (int) wire->kind, wire->owner, wire->is_cut, wire->is_known,
+                sim_trace (self, "wire %u: kind %d of %u cut %d known %d forgotten %d waiting %d",
+                           i, (int)wire->kind, wire->owner, wire->is_cut, wire->is_known,
                            wire->is_forgotten, wire->to_core != NULL);
             }
-            sim_fail (self, "not everything came to an end within 60 s after the last fault "
-                            "(unconfirmed: %u %u %u)",
+            sim_fail (self,
+                      "not everything came to an end within 60 s after the last fault "
+                      "(unconfirmed: %u %u %u)",
                       self->publishers[0].sent_count, self->publishers[1].sent_count,
                       self->publishers[2].sent_count);
         }
@@ -227,14 +218,13 @@ s_finish (world_t *self)
 }
 
 static void
-s_note_dead (world_t *self)
-{
+s_note_dead (world_t *self) {
     for (uint32_t topic = 0; topic < SIM_TOPICS; topic++) {
         if (ef_dead_log_count (self->dead[topic]) !=
             ef_core_count (self->core, topic, EF_STATE_DEAD)) {
             sim_fail (self, "%s: %u dead letters, the core counts %llu", sim_topics[topic],
                       ef_dead_log_count (self->dead[topic]),
-                      (unsigned long long) ef_core_count (self->core, topic, EF_STATE_DEAD));
+                      (unsigned long long)ef_core_count (self->core, topic, EF_STATE_DEAD));
         }
         for (uint32_t i = 0; i < ef_dead_log_count (self->dead[topic]); i++) {
             ef_letter_body_t body;
@@ -242,7 +232,8 @@ s_note_dead (world_t *self)
             const char *why;
             char id[EF_ID_MAX + 1];
             unsigned k;
-            if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], i), &body)) {
+            if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], i),
+                                  &body)) {
                 sim_fail (self, "%s: dead letter %u can't be read", sim_topics[topic], i);
             }
             ef_cursor_t cursor = ef_cursor (body.event.data, body.event.size);
@@ -266,8 +257,7 @@ s_note_dead (world_t *self)
 
 /* The ledger against the broker. */
 static void
-s_judge (world_t *self)
-{
+s_judge (world_t *self) {
     uint64_t kept[SIM_TOPICS] = {0};
     s_note_dead (self);
     for (uint32_t i = 0; i < self->event_count; i++) {
@@ -283,19 +273,18 @@ s_judge (world_t *self)
         bool is_exact = ef_core_count (self->core, i, EF_STATE_PURGED) == 0;
         if (is_exact && accepted != kept[i]) {
             sim_fail (self, "%s: %llu accepted, %llu seen: something is there twice or never came",
-                      sim_topics[i], (unsigned long long) accepted, (unsigned long long) kept[i]);
+                      sim_topics[i], (unsigned long long)accepted, (unsigned long long)kept[i]);
         }
     }
 }
 
 static int
-s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *crashes)
-{
+s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *crashes) {
     world_t *self = s_world_new (seed, options->has_trace);
     world_t *volatile kept = self; /* survives the jump */
     if (setjmp (s_failed)) {
         printf ("again by: sim --start %llu --seeds 1 --operations %llu --crashes %u --trace\n",
-                (unsigned long long) seed, (unsigned long long) options->operations,
+                (unsigned long long)seed, (unsigned long long)options->operations,
                 options->crashes);
         s_world_destroy (kept);
         return -1;
@@ -327,8 +316,7 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
 }
 
 int
-main (int argc, char **argv)
-{
+main (int argc, char **argv) {
     options_t options = {.start = 1, .seeds = 500, .operations = 1000, .crashes = 2};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "0";
@@ -343,7 +331,7 @@ main (int argc, char **argv)
         } else if (strcmp (argv[i], "--operations") == 0) {
             options.operations = strtoull (value, NULL, 10);
         } else if (strcmp (argv[i], "--crashes") == 0) {
-            options.crashes = (uint32_t) strtoul (value, NULL, 10);
+            options.crashes = (uint32_t)strtoul (value, NULL, 10);
         } else {
             fprintf (stderr, "usage: sim [--seeds N] [--start SEED] [--operations N] "
                              "[--crashes N] [--trace]\n");
@@ -356,19 +344,21 @@ main (int argc, char **argv)
     uint64_t failed = 0;
     uint64_t events = 0;
     uint64_t crashes = 0;
-    (void) signal (SIGABRT, s_on_abort); /* without it the seed isn't printed, that is all */
+    (void)signal (SIGABRT, s_on_abort); /* without it the seed isn't printed, that is all */
     clock_gettime (CLOCK_MONOTONIC, &begin);
-    for (uint64_t seed = options.start; seed < options.start + options.seeds && failed < 5; seed++) {
+    for (uint64_t seed = options.start; seed < options.start + options.seeds && failed < 5;
+         seed++) {
         s_seed = seed;
         failed += s_run (&options, seed, &events, &crashes) != 0;
     }
     clock_gettime (CLOCK_MONOTONIC, &end);
-    double seconds = (double) (end.tv_sec - begin.tv_sec) + (double) (end.tv_nsec - begin.tv_nsec) / 1e9;
-    printf ("%llu schedules of %llu operations from seed %llu: %llu events, %llu crashes, %llu failed, "
-            "%.1f schedules/s\n",
-            (unsigned long long) options.seeds, (unsigned long long) options.operations,
-            (unsigned long long) options.start, (unsigned long long) events,
-            (unsigned long long) crashes, (unsigned long long) failed,
-            (double) options.seeds / seconds);
+    double seconds =
+        (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
+    printf (
+        "%llu schedules of %llu operations from seed %llu: %llu events, %llu crashes, %llu failed, "
+        "%.1f schedules/s\n",
+        (unsigned long long)options.seeds, (unsigned long long)options.operations,
+        (unsigned long long)options.start, (unsigned long long)events, (unsigned long long)crashes,
+        (unsigned long long)failed, (double)options.seeds / seconds);
     return failed ? 1 : 0;
 }

@@ -9,15 +9,14 @@
 
 /* Event k: its id is "e<k>", its payload a number that follows from k. */
 static void
-s_put_event (world_t *self, ef_buf_t *body, uint32_t k)
-{
+s_put_event (world_t *self, ef_buf_t *body, uint32_t k) {
     char id[16];
     snprintf (id, sizeof id, "e%u", k);
     bool is_delayed = k % 37 == 0;
     ef_put_array (body, is_delayed ? 4 : 3);
     ef_put_str (body, sim_topics[self->events[k].topic]);
     ef_put_str (body, id);
-    ef_put_uint (body, (uint64_t) k * 2654435761u);
+    ef_put_uint (body, (uint64_t)k * 2654435761u);
     if (is_delayed) {
         ef_put_map (body, 1);
         ef_put_key_uint (body, "delay", 50 + k % 500);
@@ -25,8 +24,7 @@ s_put_event (world_t *self, ef_buf_t *body, uint32_t k)
 }
 
 static void
-s_send_publish (world_t *self, publisher_t *publisher, uint32_t place)
-{
+s_send_publish (world_t *self, publisher_t *publisher, uint32_t place) {
     ef_buf_t header = {0};
     ef_buf_t body = {0};
     ef_put_array (&header, 3);
@@ -41,8 +39,7 @@ s_send_publish (world_t *self, publisher_t *publisher, uint32_t place)
 }
 
 static void
-s_hello (world_t *self, publisher_t *publisher, uint32_t index)
-{
+s_hello (world_t *self, publisher_t *publisher, uint32_t index) {
     publisher->wire = wire_open (self, KIND_PUBLISHER, index);
     if (publisher->wire == UINT32_MAX) {
         return;
@@ -61,8 +58,7 @@ s_hello (world_t *self, publisher_t *publisher, uint32_t index)
 }
 
 void
-publisher_step (world_t *self, uint32_t index)
-{
+publisher_step (world_t *self, uint32_t index) {
     publisher_t *publisher = &self->publishers[index];
     if (publisher->wire == UINT32_MAX) {
         s_hello (self, publisher, index);
@@ -98,17 +94,16 @@ publisher_step (world_t *self, uint32_t index)
     uint32_t topic = sim_below (&self->random, SIM_TOPICS);
     for (uint32_t i = 0; i < count; i++) {
         topic = sim_one_in (&self->random, 5) ? sim_below (&self->random, SIM_TOPICS) : topic;
-        self->events[self->event_count].topic = (uint8_t) topic;
+        self->events[self->event_count].topic = (uint8_t)topic;
         self->events[self->event_count++].is_sent = true;
     }
     s_send_publish (self, publisher, place);
 }
 
-/* Marks what a refused item names. Returns how many events it is, and in `*again` whether the publisher
-   is to send them under a new seq. */
+/* Marks what a refused item names. Returns how many events it is, and in `*again` whether the
+   publisher is to send them under a new seq. */
 static void
-s_refused (world_t *self, publisher_t *publisher, ef_cursor_t *cursor, uint64_t *refused)
-{
+s_refused (world_t *self, publisher_t *publisher, ef_cursor_t *cursor, uint64_t *refused) {
     uint32_t fields;
     uint64_t seq;
     uint64_t first;
@@ -122,7 +117,7 @@ s_refused (world_t *self, publisher_t *publisher, ef_cursor_t *cursor, uint64_t 
         place++;
     }
     if (place == publisher->sent_count) {
-        sim_fail (self, "a refusal for seq %llu, which isn't waiting", (unsigned long long) seq);
+        sim_fail (self, "a refusal for seq %llu, which isn't waiting", (unsigned long long)seq);
     }
     uint32_t count = publisher->sent[place].count;
     uint32_t pair;
@@ -146,8 +141,7 @@ s_refused (world_t *self, publisher_t *publisher, ef_cursor_t *cursor, uint64_t 
 }
 
 static void
-s_confirm (world_t *self, publisher_t *publisher, ef_cursor_t *cursor)
-{
+s_confirm (world_t *self, publisher_t *publisher, ef_cursor_t *cursor) {
     uint64_t seq;
     uint32_t pairs;
     uint64_t accepted = 0;
@@ -188,8 +182,8 @@ s_confirm (world_t *self, publisher_t *publisher, ef_cursor_t *cursor)
     }
     if (events != accepted + refused) {
         sim_fail (self, "CONFIRM %llu: %llu accepted and %llu refused are not the %llu sent",
-                  (unsigned long long) seq, (unsigned long long) accepted,
-                  (unsigned long long) refused, (unsigned long long) events);
+                  (unsigned long long)seq, (unsigned long long)accepted,
+                  (unsigned long long)refused, (unsigned long long)events);
     }
     publisher->confirms++;
     publisher->heard = seq;
@@ -199,8 +193,7 @@ s_confirm (world_t *self, publisher_t *publisher, ef_cursor_t *cursor)
 }
 
 static void
-s_simple (world_t *self, uint32_t wire, const char *command)
-{
+s_simple (world_t *self, uint32_t wire, const char *command) {
     ef_buf_t header = {0};
     ef_put_array (&header, 1);
     ef_put_str (&header, command);
@@ -208,8 +201,7 @@ s_simple (world_t *self, uint32_t wire, const char *command)
 }
 
 static uint64_t
-s_welcome_last (world_t *self, ef_cursor_t *cursor)
-{
+s_welcome_last (world_t *self, ef_cursor_t *cursor) {
     uint32_t pairs;
     uint64_t last = UINT64_MAX;
     if (ef_skip (cursor) || ef_get_map (cursor, &pairs)) {
@@ -226,8 +218,7 @@ s_welcome_last (world_t *self, ef_cursor_t *cursor)
 }
 
 void
-publisher_receive (world_t *self, uint32_t index)
-{
+publisher_receive (world_t *self, uint32_t index) {
     publisher_t *publisher = &self->publishers[index];
     message_t *message;
     while (publisher->wire != UINT32_MAX &&
@@ -260,8 +251,7 @@ publisher_receive (world_t *self, uint32_t index)
 /* Workers. */
 
 static void
-s_put_tags_held (const sim_worker_t *worker, ef_buf_t *header)
-{
+s_put_tags_held (const sim_worker_t *worker, ef_buf_t *header) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < worker->held_count; i++) {
         count += !worker->held[i].is_answered || worker->held[i].ack_seq > 0;
@@ -275,8 +265,7 @@ s_put_tags_held (const sim_worker_t *worker, ef_buf_t *header)
 }
 
 static void
-s_ready (world_t *self, sim_worker_t *worker, uint32_t index)
-{
+s_ready (world_t *self, sim_worker_t *worker, uint32_t index) {
     worker->wire = wire_open (self, KIND_WORKER, index);
     if (worker->wire == UINT32_MAX) {
         return;
@@ -312,29 +301,26 @@ s_ready (world_t *self, sim_worker_t *worker, uint32_t index)
 
 /* Its process dies: what it held and its session are gone with it. */
 void
-worker_vanish (world_t *self, uint32_t index)
-{
+worker_vanish (world_t *self, uint32_t index) {
     sim_worker_t *worker = &self->workers[index];
     if (worker->wire != UINT32_MAX) {
         wire_cut (self, worker->wire);
     }
     worker->held_count = 0;
     for (unsigned i = 0; i < 16; i++) {
-        worker->session[i] = (uint8_t) sim_random (&self->random);
+        worker->session[i] = (uint8_t)sim_random (&self->random);
     }
 }
 
 static void
-s_forget_held (sim_worker_t *worker, uint32_t at)
-{
+s_forget_held (sim_worker_t *worker, uint32_t at) {
     worker->held_count--;
     memmove (worker->held + at, worker->held + at + 1,
              (worker->held_count - at) * sizeof worker->held[0]);
 }
 
 static void
-s_ack (world_t *self, sim_worker_t *worker, uint32_t at)
-{
+s_ack (world_t *self, sim_worker_t *worker, uint32_t at) {
     held_t *held = &worker->held[at];
     bool with_seq = sim_one_in (&self->random, 2);
     ef_buf_t header = {0};
@@ -356,8 +342,7 @@ s_ack (world_t *self, sim_worker_t *worker, uint32_t at)
 }
 
 static void
-s_nack (world_t *self, sim_worker_t *worker, uint32_t at)
-{
+s_nack (world_t *self, sim_worker_t *worker, uint32_t at) {
     ef_buf_t header = {0};
     uint32_t kind = sim_below (&self->random, 12);
     ef_put_array (&header, 5);
@@ -379,8 +364,7 @@ s_nack (world_t *self, sim_worker_t *worker, uint32_t at)
 }
 
 void
-worker_step (world_t *self, uint32_t index)
-{
+worker_step (world_t *self, uint32_t index) {
     sim_worker_t *worker = &self->workers[index];
     if (worker->wire == UINT32_MAX) {
         s_ready (self, worker, index);
@@ -422,8 +406,7 @@ worker_step (world_t *self, uint32_t index)
 }
 
 static void
-s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
-{
+s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
     uint32_t fields;
     uint64_t tag;
     uint64_t attempt;
@@ -440,7 +423,7 @@ s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
     ef_span_copy (event.id, id, sizeof id);
     ef_cursor_t inner = ef_cursor (event.payload.data, event.payload.size);
     if (sscanf (id, "e%u", &k) != 1 || k >= self->event_count || ef_get_uint (&inner, &payload) ||
-        payload != (uint64_t) k * 2654435761u ||
+        payload != (uint64_t)k * 2654435761u ||
         !ef_span_is (event.topic, sim_topics[self->events[k].topic])) {
         sim_fail (self, "an event that nobody sent: id %s", id);
     }
@@ -452,12 +435,12 @@ s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
         sim_fail (self, "e%u was done for certain and is delivered again", k);
     }
     if (attempt < 1 || attempt > self->config.defaults.attempts) {
-        sim_fail (self, "e%u: attempt %llu", k, (unsigned long long) attempt);
+        sim_fail (self, "e%u: attempt %llu", k, (unsigned long long)attempt);
     }
     for (uint32_t i = 0; i < SIM_WORKERS; i++) {
         for (uint32_t h = 0; h < self->workers[i].held_count; h++) {
             if (self->workers[i].held[h].tag == tag) {
-                sim_fail (self, "tag %llu was given out twice", (unsigned long long) tag);
+                sim_fail (self, "tag %llu was given out twice", (unsigned long long)tag);
             }
         }
     }
@@ -468,8 +451,7 @@ s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
 
 /* ACKED: what isn't stale of that answer is done for good. */
 static void
-s_acked (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
-{
+s_acked (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
     uint64_t seq;
     uint64_t done = 0;
     uint32_t pairs;
@@ -495,8 +477,7 @@ s_acked (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
 
 /* WELCOME: what was held and answered is answered once more, unless it is stale. */
 static void
-s_worker_welcome (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
-{
+s_worker_welcome (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
     uint32_t pairs;
     worker->is_welcome = true;
     if (ef_skip (cursor) || ef_get_map (cursor, &pairs)) {
@@ -533,8 +514,7 @@ s_worker_welcome (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor)
 }
 
 void
-worker_receive (world_t *self, uint32_t index)
-{
+worker_receive (world_t *self, uint32_t index) {
     sim_worker_t *worker = &self->workers[index];
     message_t *message;
     while (worker->wire != UINT32_MAX && (message = wire_receive (self, worker->wire)) != NULL) {

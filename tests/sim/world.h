@@ -1,5 +1,5 @@
-/* The simulated world: one broker made of production code, its disk, a network, publishers, workers, and
-   a ledger that believes nobody. SPDX-License-Identifier: MIT */
+/* The simulated world: one broker made of production code, its disk, a network, publishers,
+   workers, and a ledger that believes nobody. SPDX-License-Identifier: MIT */
 #ifndef EF_SIM_WORLD_H
 #define EF_SIM_WORLD_H
 
@@ -21,14 +21,14 @@ typedef struct world_s world_t;
 typedef struct {
     uint8_t topic;
     bool is_sent;
-    bool is_confirmed;    /* the publisher was told: accepted */
-    bool is_refused;      /* the publisher was told: refused */
-    bool is_acked;        /* a worker was told: done */
-    bool is_purged;       /* a purge may have taken it */
-    bool is_dead;         /* seen among the dead letters at the end */
+    bool is_confirmed; /* the publisher was told: accepted */
+    bool is_refused;   /* the publisher was told: refused */
+    bool is_acked;     /* a worker was told: done */
+    bool is_purged;    /* a purge may have taken it */
+    bool is_dead;      /* seen among the dead letters at the end */
     uint32_t deliveries;
-    uint32_t answers;     /* ACKs sent */
-    uint32_t attempt;     /* highest seen */
+    uint32_t answers; /* ACKs sent */
+    uint32_t attempt; /* highest seen */
 } sim_event_t;
 
 /* A message under way. */
@@ -45,29 +45,29 @@ typedef enum { KIND_NONE, KIND_PUBLISHER, KIND_WORKER } peer_kind_t;
 /* One connection. Messages keep their order on each way. */
 typedef struct {
     peer_kind_t kind;
-    uint32_t owner;        /* which publisher or worker */
-    bool is_cut;           /* the other side is gone; what is sent vanishes */
-    bool is_known;         /* the core has had a message from it */
-    bool has_had;          /* something was sent to it; a new pipe always has room */
-    bool is_forgotten;     /* by the core */
+    uint32_t owner;    /* which publisher or worker */
+    bool is_cut;       /* the other side is gone; what is sent vanishes */
+    bool is_known;     /* the core has had a message from it */
+    bool has_had;      /* something was sent to it; a new pipe always has room */
+    bool is_forgotten; /* by the core */
     message_t *to_core, *to_core_last;
     message_t *to_peer, *to_peer_last;
 } wire_t;
 
 typedef struct {
     uint8_t session[16];
-    uint32_t wire;         /* UINT32_MAX: not connected */
+    uint32_t wire; /* UINT32_MAX: not connected */
     bool is_welcome;
-    uint64_t next_seq;     /* of the next new PUBLISH */
+    uint64_t next_seq; /* of the next new PUBLISH */
     uint64_t heard;
     struct {
         uint64_t seq;
-        uint32_t first;    /* events first to first + count - 1 */
+        uint32_t first; /* events first to first + count - 1 */
         uint32_t count;
         bool atomic;
-    } sent[256];           /* unconfirmed, in order of seq */
+    } sent[256]; /* unconfirmed, in order of seq */
     uint32_t sent_count;
-    uint64_t hello_ms;     /* when it said so; a WELCOME that doesn't come means a lost connection */
+    uint64_t hello_ms; /* when it said so; a WELCOME that doesn't come means a lost connection */
     uint64_t confirms;
 } publisher_t;
 
@@ -75,7 +75,7 @@ typedef struct {
     uint64_t tag;
     uint32_t event;
     bool is_answered;
-    uint64_t ack_seq;      /* 0: answered without one */
+    uint64_t ack_seq; /* 0: answered without one */
 } held_t;
 
 typedef struct {
@@ -83,7 +83,7 @@ typedef struct {
     bool has_session;
     uint32_t wire;
     bool is_welcome;
-    bool is_silent;        /* takes and never answers, doesn't ping */
+    bool is_silent; /* takes and never answers, doesn't ping */
     uint64_t ready_ms;
     uint64_t seq;
     uint32_t credit;
@@ -105,9 +105,9 @@ typedef struct {
 struct world_s {
     sim_random_t random;
     uint64_t seed;
-    uint64_t now;          /* monotonic ms of the broker's machine */
+    uint64_t now; /* monotonic ms of the broker's machine */
     uint64_t wall;
-    bool is_quiet;         /* faults have stopped; everything is to be finished */
+    bool is_quiet; /* faults have stopped; everything is to be finished */
     bool has_trace;
     sim_disk_t *disk;
     ef_core_config_t config;
@@ -117,14 +117,14 @@ struct world_s {
     ef_wal_t *wal;
     ef_retry_heap_t waits;
     ef_dead_log_t *dead[SIM_TOPICS];
-    uint64_t dead_told[SIM_TOPICS];   /* m that the core knows to be durable */
-    ef_batch_t *ring[256];            /* submitted, not written */
+    uint64_t dead_told[SIM_TOPICS]; /* m that the core knows to be durable */
+    ef_batch_t *ring[256];          /* submitted, not written */
     uint32_t ring_count;
-    written_t written[256];           /* durable, not yet told */
+    written_t written[256]; /* durable, not yet told */
     uint32_t written_count;
     wanted_t wanted[64];
     uint32_t wanted_count;
-    uint32_t drop_count;              /* segments that the core lets go */
+    uint32_t drop_count; /* segments that the core lets go */
     struct {
         uint32_t topic;
         uint64_t b;
@@ -144,8 +144,8 @@ extern const char *const sim_topics[SIM_TOPICS];
 
 /* broker.c */
 void broker_start (world_t *self);
-void broker_stop (world_t *self);          /* as a crash: nothing is flushed */
-void broker_step (world_t *self);          /* one turn and whatever the actors have ready */
+void broker_stop (world_t *self); /* as a crash: nothing is flushed */
+void broker_step (world_t *self); /* one turn and whatever the actors have ready */
 bool broker_is_settled (world_t *self);
 uint32_t wire_open (world_t *self, peer_kind_t kind, uint32_t owner);
 void wire_cut (world_t *self, uint32_t wire);
@@ -159,7 +159,7 @@ void publisher_receive (world_t *self, uint32_t index);
 void worker_step (world_t *self, uint32_t index);
 void worker_receive (world_t *self, uint32_t index);
 void worker_vanish (world_t *self, uint32_t index); /* its process dies */
-void dead_step (world_t *self);            /* an operator replays or purges dead letters */
+void dead_step (world_t *self);                     /* an operator replays or purges dead letters */
 
 /* Fails the run with what was expected. */
 _Noreturn void sim_fail (world_t *self, const char *format, ...) EF_PRINTF (2, 3);

@@ -5,8 +5,7 @@
 #include <unistd.h>
 
 static void
-s_request (ef_buf_t *request, const char *command, const char *topic, uint32_t more)
-{
+s_request (ef_buf_t *request, const char *command, const char *topic, uint32_t more) {
     ef_put_array (request, 1u + (topic != NULL) + more);
     ef_put_str (request, command);
     if (topic) {
@@ -16,8 +15,7 @@ s_request (ef_buf_t *request, const char *command, const char *topic, uint32_t m
 
 /* Sends a command without further arguments and prints the value as JSON, or `done` for people. */
 static int
-s_simple (cli_t *cli, const char *command, const char *topic, const char *done)
-{
+s_simple (cli_t *cli, const char *command, const char *topic, const char *done) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
     s_request (&request, command, topic, 0);
@@ -33,8 +31,7 @@ s_simple (cli_t *cli, const char *command, const char *topic, const char *done)
 }
 
 int
-cli_status (cli_t *cli)
-{
+cli_status (cli_t *cli) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
     int rc = cli_flags (cli, NULL, 0);
@@ -57,8 +54,8 @@ cli_status (cli_t *cli)
                 if (ef_get_str (&map, &key) || ef_json_print (&text, &map)) {
                     break;
                 }
-                printf ("%-16.*s %.*s\n", (int) key.size, key.data, (int) text.size,
-                        (const char *) text.data);
+                printf ("%-16.*s %.*s\n", (int)key.size, key.data, (int)text.size,
+                        (const char *)text.data);
                 ef_buf_free (&text);
             }
         }
@@ -70,8 +67,7 @@ cli_status (cli_t *cli)
 
 /* Calls `each` for every map of the list at "items". */
 static uint32_t
-s_each_item (const ef_buf_t *value, void (*each) (ef_cursor_t item))
-{
+s_each_item (const ef_buf_t *value, void (*each) (ef_cursor_t item)) {
     ef_cursor_t items;
     uint32_t count = 0;
     if (!cli_find (ef_cursor (value->data, value->size), "items", &items) ||
@@ -88,14 +84,12 @@ s_each_item (const ef_buf_t *value, void (*each) (ef_cursor_t item))
 }
 
 static void
-s_json_item (ef_cursor_t item)
-{
-    cli_print_span ((ef_span_t){(const char *) item.at, (uint32_t) ef_cursor_left (&item)});
+s_json_item (ef_cursor_t item) {
+    cli_print_span ((ef_span_t){(const char *)item.at, (uint32_t)ef_cursor_left (&item)});
 }
 
 static void
-s_topic_row (ef_cursor_t item)
-{
+s_topic_row (ef_cursor_t item) {
     char name[64];
     char flags[24] = "";
     ef_cursor_t value;
@@ -108,21 +102,20 @@ s_topic_row (ef_cursor_t item)
                   is_draining ? " draining" : "");
     }
     printf ("%-20s %10llu %8llu %9llu %9llu %10llu %8llu %7llu%s\n", name,
-            (unsigned long long) cli_number (item, "ready"),
-            (unsigned long long) cli_number (item, "leased"),
-            (unsigned long long) cli_number (item, "retrying"),
-            (unsigned long long) cli_number (item, "scheduled"),
-            (unsigned long long) cli_number (item, "done"),
-            (unsigned long long) cli_number (item, "dead"),
-            (unsigned long long) cli_number (item, "workers"), flags);
+            (unsigned long long)cli_number (item, "ready"),
+            (unsigned long long)cli_number (item, "leased"),
+            (unsigned long long)cli_number (item, "retrying"),
+            (unsigned long long)cli_number (item, "scheduled"),
+            (unsigned long long)cli_number (item, "done"),
+            (unsigned long long)cli_number (item, "dead"),
+            (unsigned long long)cli_number (item, "workers"), flags);
 }
 
 static const char *s_wanted;
 static bool s_found;
 
 static void
-s_topic_info (ef_cursor_t item)
-{
+s_topic_info (ef_cursor_t item) {
     char name[64];
     uint32_t pairs;
     cli_text (item, "topic", name, sizeof name);
@@ -136,15 +129,13 @@ s_topic_info (ef_cursor_t item)
         if (ef_get_str (&item, &key) || ef_json_print (&text, &item)) {
             return;
         }
-        printf ("%-16.*s %.*s\n", (int) key.size, key.data, (int) text.size,
-                (const char *) text.data);
+        printf ("%-16.*s %.*s\n", (int)key.size, key.data, (int)text.size, (const char *)text.data);
         ef_buf_free (&text);
     }
 }
 
 static void
-s_topic_info_json (ef_cursor_t item)
-{
+s_topic_info_json (ef_cursor_t item) {
     char name[64];
     cli_text (item, "topic", name, sizeof name);
     if (strcmp (name, s_wanted) == 0) {
@@ -154,22 +145,21 @@ s_topic_info_json (ef_cursor_t item)
 }
 
 static int
-s_topic_list (cli_t *cli, const char *wanted)
-{
+s_topic_list (cli_t *cli, const char *wanted) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
     s_request (&request, "TOPICS", NULL, 0);
     int rc = cli_call (cli, &request, &value);
     if (rc == CLI_OK && wanted) {
         s_wanted = wanted;
-        (void) s_each_item (&value, cli->json ? s_topic_info_json : s_topic_info); /* judged below */
+        (void)s_each_item (&value, cli->json ? s_topic_info_json : s_topic_info); /* judged below */
         rc = s_found ? CLI_OK : cli_fail (CLI_NOT_FOUND, "no topic %s", wanted);
     } else if (rc == CLI_OK) {
         if (!cli->json) {
             printf ("%-20s %10s %8s %9s %9s %10s %8s %7s\n", "TOPIC", "READY", "LEASED", "RETRYING",
                     "SCHEDULED", "DONE", "DEAD", "WORKERS");
         }
-        (void) s_each_item (&value, cli->json ? s_json_item : s_topic_row); /* none is fine */
+        (void)s_each_item (&value, cli->json ? s_json_item : s_topic_row); /* none is fine */
     }
     ef_buf_free (&request);
     ef_buf_free (&value);
@@ -177,8 +167,7 @@ s_topic_list (cli_t *cli, const char *wanted)
 }
 
 static int
-s_topic_purge (cli_t *cli, const char *topic)
-{
+s_topic_purge (cli_t *cli, const char *topic) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
     if (cli->dry_run) {
@@ -194,7 +183,7 @@ s_topic_purge (cli_t *cli, const char *topic)
         cli_print_json (&value);
     } else if (rc == CLI_OK) {
         fprintf (stderr, "purged %llu events of %s\n",
-                 (unsigned long long) cli_number (ef_cursor (value.data, value.size), "purged"),
+                 (unsigned long long)cli_number (ef_cursor (value.data, value.size), "purged"),
                  topic);
     }
     ef_buf_free (&request);
@@ -203,8 +192,7 @@ s_topic_purge (cli_t *cli, const char *topic)
 }
 
 static int
-s_topic_number (cli_t *cli, const char *command, const char *topic, const char *number)
-{
+s_topic_number (cli_t *cli, const char *command, const char *topic, const char *number) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
     s_request (&request, command, topic, 1);
@@ -221,8 +209,7 @@ s_topic_number (cli_t *cli, const char *command, const char *topic, const char *
 }
 
 int
-cli_topic (cli_t *cli)
-{
+cli_topic (cli_t *cli) {
     const char *limit = "10";
     const cli_flag_t flags[] = {{"limit", &limit, NULL}};
     int rc = cli_flags (cli, flags, 1);
@@ -235,8 +222,9 @@ cli_topic (cli_t *cli)
         return s_topic_list (cli, NULL);
     }
     if (topic == NULL) {
-        return cli_fail (CLI_USAGE,
-                         "topic: expected ls, or info, pause, resume, drain, peek, purge, scale NAME");
+        return cli_fail (
+            CLI_USAGE,
+            "topic: expected ls, or info, pause, resume, drain, peek, purge, scale NAME");
     }
     if (strcmp (verb, "info") == 0) {
         return s_topic_list (cli, topic);
@@ -248,7 +236,8 @@ cli_topic (cli_t *cli)
         return s_simple (cli, "RESUME", topic, "resumed");
     }
     if (strcmp (verb, "drain") == 0) {
-        return s_simple (cli, "DRAIN", topic, "drains: what it holds is processed, nothing new taken");
+        return s_simple (cli, "DRAIN", topic,
+                         "drains: what it holds is processed, nothing new taken");
     }
     if (strcmp (verb, "purge") == 0) {
         return s_topic_purge (cli, topic);
@@ -263,8 +252,7 @@ cli_topic (cli_t *cli)
 }
 
 static void
-s_worker_row (ef_cursor_t item)
-{
+s_worker_row (ef_cursor_t item) {
     char name[80];
     char host[40];
     ef_cursor_t topics;
@@ -275,18 +263,17 @@ s_worker_row (ef_cursor_t item)
         ef_buf_clear (&list);
     }
     printf ("%-24s %-16s %8llu %6llu %9llu %9llu %8llu %.*s\n", name, host,
-            (unsigned long long) cli_number (item, "pid"),
-            (unsigned long long) cli_number (item, "credit"),
-            (unsigned long long) cli_number (item, "in_flight"),
-            (unsigned long long) cli_number (item, "done"),
-            (unsigned long long) cli_number (item, "failed"), (int) list.size,
-            (const char *) list.data);
+            (unsigned long long)cli_number (item, "pid"),
+            (unsigned long long)cli_number (item, "credit"),
+            (unsigned long long)cli_number (item, "in_flight"),
+            (unsigned long long)cli_number (item, "done"),
+            (unsigned long long)cli_number (item, "failed"), (int)list.size,
+            (const char *)list.data);
     ef_buf_free (&list);
 }
 
 int
-cli_worker (cli_t *cli)
-{
+cli_worker (cli_t *cli) {
     int rc = cli_flags (cli, NULL, 0);
     ef_buf_t request = {0};
     ef_buf_t value = {0};
@@ -300,7 +287,7 @@ cli_worker (cli_t *cli)
             printf ("%-24s %-16s %8s %6s %9s %9s %8s %s\n", "WORKER", "HOST", "PID", "CREDIT",
                     "IN FLIGHT", "DONE", "FAILED", "TOPICS");
         }
-        (void) s_each_item (&value, cli->json ? s_json_item : s_worker_row); /* none is fine */
+        (void)s_each_item (&value, cli->json ? s_json_item : s_worker_row); /* none is fine */
     }
     ef_buf_free (&request);
     ef_buf_free (&value);
@@ -308,8 +295,7 @@ cli_worker (cli_t *cli)
 }
 
 int
-cli_server (cli_t *cli)
-{
+cli_server (cli_t *cli) {
     int rc = cli_flags (cli, NULL, 0);
     const char *verb = cli->argc > 0 ? cli->argv[0] : "";
     if (rc) {
@@ -323,8 +309,7 @@ cli_server (cli_t *cli)
 
 /* The broker itself judges, so that there is one reading of a configuration. */
 int
-cli_config (cli_t *cli)
-{
+cli_config (cli_t *cli) {
     int rc = cli_flags (cli, NULL, 0);
     if (rc) {
         return rc;
@@ -342,6 +327,6 @@ cli_config (cli_t *cli)
     if (access (path, X_OK) != 0) {
         strcpy (path, "eventflowd");
     }
-    (void) execlp (path, "eventflowd", "--config", cli->argv[1], "--check", (char *) NULL);
+    (void)execlp (path, "eventflowd", "--config", cli->argv[1], "--check", (char *)NULL);
     return cli_fail (CLI_FAILED, "eventflowd isn't installed beside this tool or on the path");
 }

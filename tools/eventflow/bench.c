@@ -1,9 +1,10 @@
 /* eventflow bench: events a second from publish to processed. SPDX-License-Identifier: MIT
 
-   Starts a broker on a directory and ports of its own, one worker process, one publisher process, all with
-   shipped defaults. Payloads are random, their first eight bytes a checksum of the rest, which the worker
-   verifies; ids are distinct, and the worker counts distinct ones: else the figure is void. In the same
-   run raw libzmq PUSH to PULL moves as many messages of the same size between two processes. */
+   Starts a broker on a directory and ports of its own, one worker process, one publisher process,
+   all with shipped defaults. Payloads are random, their first eight bytes a checksum of the rest,
+   which the worker verifies; ids are distinct, and the worker counts distinct ones: else the figure
+   is void. In the same run raw libzmq PUSH to PULL moves as many messages of the same size between
+   two processes. */
 #include "cli.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@ typedef struct {
     const char *events_text;
     const char *size_text;
     const char *runs_text;
-    const char *role;      /* inside: broker's clients started by the bench itself */
+    const char *role; /* inside: broker's clients started by the bench itself */
     const char *endpoint;
     bool is_unbatched;
     uint64_t events;
@@ -32,8 +33,7 @@ extern char **environ;
 
 /* xorshift64* (Vigna, 2016). */
 static uint64_t
-s_next (uint64_t *state)
-{
+s_next (uint64_t *state) {
     *state ^= *state >> 12;
     *state ^= *state << 25;
     *state ^= *state >> 27;
@@ -42,8 +42,7 @@ s_next (uint64_t *state)
 
 /* FNV-1a over words: enough to notice a byte that isn't what was sent. */
 static uint64_t
-s_checksum (const uint8_t *bytes, size_t size)
-{
+s_checksum (const uint8_t *bytes, size_t size) {
     uint64_t sum = 0xcbf29ce484222325u;
     for (size_t i = 0; i + 8 <= size; i += 8) {
         uint64_t word;
@@ -54,8 +53,7 @@ s_checksum (const uint8_t *bytes, size_t size)
 }
 
 static void
-s_fill (uint8_t *payload, uint32_t size, uint64_t *state)
-{
+s_fill (uint8_t *payload, uint32_t size, uint64_t *state) {
     for (uint32_t i = 8; i + 8 <= size; i += 8) {
         uint64_t word = s_next (state);
         memcpy (payload + i, &word, 8);
@@ -66,17 +64,15 @@ s_fill (uint8_t *payload, uint32_t size, uint64_t *state)
 
 /* The publisher's process. */
 static int
-s_publish (bench_t *self)
-{
-    eventflow_publisher_options_t options = {.endpoint = self->endpoint,
-                                             .name = "bench",
-                                             .batch_events = self->is_unbatched ? 1 : 0};
+s_publish (bench_t *self) {
+    eventflow_publisher_options_t options = {
+        .endpoint = self->endpoint, .name = "bench", .batch_events = self->is_unbatched ? 1 : 0};
     eventflow_publisher_t *publisher = eventflow_publisher_new (&options);
     uint64_t state = ef_random () | 1;
     ef_buf_t payload = {0};
     uint8_t *bytes = calloc (1, self->size);
     ef_assert (bytes != NULL);
-    printf ("%llu\n", (unsigned long long) ef_mono_ns ());
+    printf ("%llu\n", (unsigned long long)ef_mono_ns ());
     fflush (stdout);
     int rc = 0;
     for (uint64_t i = 0; i < self->events && rc == 0; i++) {
@@ -112,13 +108,12 @@ typedef struct {
 } count_t;
 
 static eventflow_result_t
-s_count (void *arg, const eventflow_delivery_t *delivery)
-{
+s_count (void *arg, const eventflow_delivery_t *delivery) {
     count_t *self = arg;
     const char *id = delivery->id.data;
     uint64_t n = 0;
     for (size_t i = 0; i < delivery->id.size; i++) {
-        n = n << 4 | (uint64_t) (id[i] <= '9' ? id[i] - '0' : id[i] - 'a' + 10);
+        n = n << 4 | (uint64_t)(id[i] <= '9' ? id[i] - '0' : id[i] - 'a' + 10);
     }
     ef_cursor_t cursor = ef_cursor (delivery->payload.data, delivery->payload.size);
     ef_span_t bytes;
@@ -128,7 +123,7 @@ s_count (void *arg, const eventflow_delivery_t *delivery)
         return EVENTFLOW_DONE;
     }
     memcpy (&sum, bytes.data, 8);
-    self->wrong += sum != s_checksum ((const uint8_t *) bytes.data + 8, bytes.size - 8);
+    self->wrong += sum != s_checksum ((const uint8_t *)bytes.data + 8, bytes.size - 8);
     self->distinct += !(self->seen[n / 64] >> (n % 64) & 1);
     self->seen[n / 64] |= 1ull << (n % 64);
     return EVENTFLOW_DONE;
@@ -136,8 +131,7 @@ s_count (void *arg, const eventflow_delivery_t *delivery)
 
 /* The worker's process: prints when the last distinct event came. */
 static int
-s_work (bench_t *self)
-{
+s_work (bench_t *self) {
     const char *topic = "bench";
     count_t count = {.wanted = self->events, .seen = calloc (self->events / 64 + 1, 8)};
     eventflow_worker_options_t options = {.endpoint = self->endpoint,
@@ -150,8 +144,8 @@ s_work (bench_t *self)
     eventflow_worker_t *worker = eventflow_worker_new (&options);
     while (count.distinct < self->events && eventflow_worker_step (worker, 1000)) {
     }
-    printf ("%llu %llu %llu\n", (unsigned long long) ef_mono_ns (),
-            (unsigned long long) count.distinct, (unsigned long long) count.wrong);
+    printf ("%llu %llu %llu\n", (unsigned long long)ef_mono_ns (),
+            (unsigned long long)count.distinct, (unsigned long long)count.wrong);
     fflush (stdout);
     eventflow_worker_drain (worker);
     for (unsigned i = 0; i < 100 && eventflow_worker_step (worker, 50); i++) {
@@ -162,8 +156,7 @@ s_work (bench_t *self)
 }
 
 static int
-s_raw_push (bench_t *self)
-{
+s_raw_push (bench_t *self) {
     void *context = zmq_ctx_new ();
     void *socket = zmq_socket (context, ZMQ_PUSH);
     uint64_t state = ef_random () | 1;
@@ -172,7 +165,7 @@ s_raw_push (bench_t *self)
     if (zmq_connect (socket, self->endpoint)) {
         return CLI_FAILED;
     }
-    printf ("%llu\n", (unsigned long long) ef_mono_ns ());
+    printf ("%llu\n", (unsigned long long)ef_mono_ns ());
     fflush (stdout);
     for (uint64_t i = 0; i < self->events; i++) {
         s_fill (bytes, self->size, &state);
@@ -187,8 +180,7 @@ s_raw_push (bench_t *self)
 }
 
 static int
-s_raw_pull (bench_t *self)
-{
+s_raw_pull (bench_t *self) {
     void *context = zmq_ctx_new ();
     void *socket = zmq_socket (context, ZMQ_PULL);
     zmq_msg_t message;
@@ -205,8 +197,8 @@ s_raw_pull (bench_t *self)
         wrong += sum != s_checksum (bytes + 8, zmq_msg_size (&message) - 8);
         count++;
     }
-    printf ("%llu %llu %llu\n", (unsigned long long) ef_mono_ns (), (unsigned long long) count,
-            (unsigned long long) wrong);
+    printf ("%llu %llu %llu\n", (unsigned long long)ef_mono_ns (), (unsigned long long)count,
+            (unsigned long long)wrong);
     fflush (stdout);
     zmq_msg_close (&message);
     zmq_close (socket);
@@ -216,15 +208,23 @@ s_raw_pull (bench_t *self)
 
 /* Starts this program in another role; its standard output comes by `*output`. */
 static pid_t
-s_start (bench_t *self, const char *role, const char *endpoint, int *output)
-{
+s_start (bench_t *self, const char *role, const char *endpoint, int *output) {
     char events[24];
     char size[16];
-    snprintf (events, sizeof events, "%llu", (unsigned long long) self->events);
+    snprintf (events, sizeof events, "%llu", (unsigned long long)self->events);
     snprintf (size, sizeof size, "%u", self->size);
-    char *arguments[] = {"eventflow", "bench", "--role", (char *) role, "--endpoint",
-                         (char *) endpoint, "--events", events, "--size", size,
-                         self->is_unbatched ? "--unbatched" : NULL, NULL};
+    char *arguments[] = {"eventflow",
+                         "bench",
+                         "--role",
+                         (char *)role,
+                         "--endpoint",
+                         (char *)endpoint,
+                         "--events",
+                         events,
+                         "--size",
+                         size,
+                         self->is_unbatched ? "--unbatched" : NULL,
+                         NULL};
     int pipes[2];
     pid_t pid = -1;
     posix_spawn_file_actions_t actions;
@@ -244,19 +244,17 @@ s_start (bench_t *self, const char *role, const char *endpoint, int *output)
 }
 
 static int
-s_end (pid_t pid)
-{
+s_end (pid_t pid) {
     int status = -1;
-    (void) waitpid (pid, &status, 0); /* a child of our own */
+    (void)waitpid (pid, &status, 0); /* a child of our own */
     return WIFEXITED (status) ? WEXITSTATUS (status) : -1;
 }
 
-/* Runs a sender and a receiver; events a second between the first's start and the second's end, 0 where
-   something was lost or wrong. */
+/* Runs a sender and a receiver; events a second between the first's start and the second's end, 0
+   where something was lost or wrong. */
 static double
 s_measure (bench_t *self, const char *sender, const char *sender_endpoint, const char *receiver,
-           const char *receiver_endpoint)
-{
+           const char *receiver_endpoint) {
     int out;
     int in;
     char text[128] = "";
@@ -265,22 +263,22 @@ s_measure (bench_t *self, const char *sender, const char *sender_endpoint, const
     unsigned long long distinct = 0;
     unsigned long long wrong = 0;
     pid_t to = s_start (self, receiver, receiver_endpoint, &in);
-    (void) poll (NULL, 0, 200); /* it connects; the clock starts with the sender */
+    (void)poll (NULL, 0, 200); /* it connects; the clock starts with the sender */
     pid_t from = s_start (self, sender, sender_endpoint, &out);
     FILE *starts = fdopen (out, "r");
     FILE *ends = fdopen (in, "r");
     if (starts && fgets (text, sizeof text, starts)) {
-        (void) sscanf (text, "%llu", &start); /* 0 shows below */
+        (void)sscanf (text, "%llu", &start); /* 0 shows below */
     }
     if (ends && fgets (text, sizeof text, ends)) {
-        (void) sscanf (text, "%llu %llu %llu", &end, &distinct, &wrong);
+        (void)sscanf (text, "%llu %llu %llu", &end, &distinct, &wrong);
     }
     int rc = s_end (from);
     rc = s_end (to) || rc;
     fclose (starts);
     fclose (ends);
     bool is_good = rc == 0 && distinct == self->events && wrong == 0 && end > start && start > 0;
-    return is_good ? (double) self->events * 1e9 / (double) (end - start) : 0;
+    return is_good ? (double)self->events * 1e9 / (double)(end - start) : 0;
 }
 
 typedef struct {
@@ -291,8 +289,7 @@ typedef struct {
 } own_broker_t;
 
 static void
-s_daemon_path (char path[4096])
-{
+s_daemon_path (char path[4096]) {
     ssize_t size = readlink ("/proc/self/exe", path, 4096 - 32);
     path[size > 0 ? size : 0] = 0;
     char *slash = strrchr (path, '/');
@@ -304,8 +301,7 @@ s_daemon_path (char path[4096])
 
 /* A broker on a directory of its own; endpoints are sockets in it. */
 static int
-s_start_broker (own_broker_t *broker)
-{
+s_start_broker (own_broker_t *broker) {
     static const char *const names[] = {"ingress", "front", "back", "admin", "stats"};
     char path[4096];
     const char *base = getenv ("TMPDIR");
@@ -314,7 +310,7 @@ s_start_broker (own_broker_t *broker)
     if (mkdtemp (broker->directory) == NULL) {
         return -1;
     }
-    unsigned port = 20000 + (unsigned) (ef_random () % 20000);
+    unsigned port = 20000 + (unsigned)(ef_random () % 20000);
     for (unsigned i = 0; i < 5; i++) {
         snprintf (broker->endpoints[i], 64, "tcp://127.0.0.1:%u", port + i);
     }
@@ -335,8 +331,7 @@ s_start_broker (own_broker_t *broker)
 }
 
 static int
-s_wait_ready (const own_broker_t *broker)
-{
+s_wait_ready (const own_broker_t *broker) {
     char code[32];
     char text[512];
     eventflow_bytes_t value;
@@ -352,11 +347,10 @@ s_wait_ready (const own_broker_t *broker)
 }
 
 static void
-s_stop_broker (own_broker_t *broker)
-{
+s_stop_broker (own_broker_t *broker) {
     char command[200];
-    (void) kill (broker->pid, SIGTERM); /* gone already is as good */
-    (void) s_end (broker->pid);
+    (void)kill (broker->pid, SIGTERM); /* gone already is as good */
+    (void)s_end (broker->pid);
     snprintf (command, sizeof command, "rm -rf '%s'", broker->directory);
     if (system (command)) {
         fprintf (stderr, "bench: %s is left behind\n", broker->directory);
@@ -364,43 +358,45 @@ s_stop_broker (own_broker_t *broker)
 }
 
 static int
-s_by_value (const void *a, const void *b)
-{
-    double x = *(const double *) a;
-    double y = *(const double *) b;
+s_by_value (const void *a, const void *b) {
+    double x = *(const double *)a;
+    double y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
 static int
-s_run_all (bench_t *self)
-{
-    double rates[64];
-    double raw[64];
+s_run_all (bench_t *self) {
+    double rates[64] = {0};
+    double raw[64] = {0};
     for (uint32_t i = 0; i < self->runs; i++) {
         own_broker_t broker = {.pid = -1};
         char endpoint[64];
         if (s_start_broker (&broker) || s_wait_ready (&broker)) {
             return cli_fail (CLI_UNREACHABLE, "the bench's own broker doesn't start");
         }
-        rates[i] = s_measure (self, "publisher", broker.endpoints[1], "worker", broker.endpoints[2]);
+        rates[i] =
+            s_measure (self, "publisher", broker.endpoints[1], "worker", broker.endpoints[2]);
         s_stop_broker (&broker);
         snprintf (endpoint, sizeof endpoint, "tcp://127.0.0.1:%u",
-                  41000 + (unsigned) (ef_random () % 9000));
+                  41000 + (unsigned)(ef_random () % 9000));
         raw[i] = s_measure (self, "raw-push", endpoint, "raw-pull", endpoint);
         if (rates[i] <= 0 || raw[i] <= 0) {
-            return cli_fail (CLI_FAILED, "run %u: events were lost, doubled or changed: no figure", i + 1);
+            return cli_fail (CLI_FAILED, "run %u: events were lost, doubled or changed: no figure",
+                             i + 1);
         }
-        fprintf (stderr, "run %u: %.0f events/s, raw PUSH to PULL %.0f/s, ratio %.3f\n", i + 1, rates[i],
-                 raw[i], rates[i] / raw[i]);
+        fprintf (stderr, "run %u: %.0f events/s, raw PUSH to PULL %.0f/s, ratio %.3f\n", i + 1,
+                 rates[i], raw[i], rates[i] / raw[i]);
     }
     qsort (rates, self->runs, sizeof *rates, s_by_value);
     qsort (raw, self->runs, sizeof *raw, s_by_value);
     double median = rates[self->runs / 2];
     if (self->cli->json) {
-        printf ("{\"events\":%llu,\"size_bytes\":%u,\"runs\":%u,\"unbatched\":%s,\"durability\":\"sync\","
-                "\"events_per_second\":%.0f,\"min\":%.0f,\"max\":%.0f,\"raw_push_pull_per_second\":%.0f,"
+        printf ("{\"events\":%llu,\"size_bytes\":%u,\"runs\":%u,\"unbatched\":%s,\"durability\":"
+                "\"sync\","
+                "\"events_per_second\":%.0f,\"min\":%.0f,\"max\":%.0f,\"raw_push_pull_per_second\":"
+                "%.0f,"
                 "\"ratio\":%.4f}\n",
-                (unsigned long long) self->events, self->size, self->runs,
+                (unsigned long long)self->events, self->size, self->runs,
                 self->is_unbatched ? "true" : "false", median, rates[0], rates[self->runs - 1],
                 raw[self->runs / 2], median / raw[self->runs / 2]);
     } else {
@@ -410,8 +406,7 @@ s_run_all (bench_t *self)
 }
 
 int
-cli_bench (cli_t *cli)
-{
+cli_bench (cli_t *cli) {
     bench_t self = {.cli = cli, .events_text = "1000000", .size_text = "128", .runs_text = "5"};
     const cli_flag_t flags[] = {
         {"events", &self.events_text, NULL}, {"size", &self.size_text, NULL},
@@ -423,10 +418,12 @@ cli_bench (cli_t *cli)
         return rc;
     }
     self.events = strtoull (self.events_text, NULL, 10);
-    self.size = (uint32_t) strtoul (self.size_text, NULL, 10);
-    self.runs = (uint32_t) strtoul (self.runs_text, NULL, 10);
-    if (self.events == 0 || self.size < 16 || self.size > 65536 || self.runs < 1 || self.runs > 64) {
-        return cli_fail (CLI_USAGE, "bench: expected --events 1 or more, --size 16 to 65536, --runs 1 to 64");
+    self.size = (uint32_t)strtoul (self.size_text, NULL, 10);
+    self.runs = (uint32_t)strtoul (self.runs_text, NULL, 10);
+    if (self.events == 0 || self.size < 16 || self.size > 65536 || self.runs < 1 ||
+        self.runs > 64) {
+        return cli_fail (CLI_USAGE,
+                         "bench: expected --events 1 or more, --size 16 to 65536, --runs 1 to 64");
     }
     if (self.role == NULL) {
         return s_run_all (&self);

@@ -34,11 +34,12 @@ typedef struct {
     bool json;
     bool yes;
     bool dry_run;
-    int argc;           /* what is left: the command's words */
+    int argc; /* what is left: the command's words */
     char **argv;
 } cli_t;
 
-/* Reads the flags of a command and the common ones; words stay in order. 0, or CLI_USAGE with a message. */
+/* Reads the flags of a command and the common ones; words stay in order. 0, or CLI_USAGE with a
+ * message. */
 int cli_flags (cli_t *self, const cli_flag_t *flags, size_t count);
 
 /* Prints "eventflow: …" to standard error and returns the code. */

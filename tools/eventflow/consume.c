@@ -15,21 +15,19 @@ typedef struct {
 static volatile int s_stop;
 
 static void
-s_on_signal (int number)
-{
-    (void) number;
+s_on_signal (int number) {
+    (void)number;
     s_stop = 1;
 }
 
 /* Runs a command with the line on its standard input. */
 static eventflow_result_t
-s_run (consume_t *self, const ef_buf_t *line)
-{
+s_run (consume_t *self, const ef_buf_t *line) {
     FILE *pipe = popen (self->exec, "w");
     if (pipe == NULL) {
         return EVENTFLOW_RETRY;
     }
-    (void) fwrite (line->data, 1, line->size, pipe); /* a command may not want to read it */
+    (void)fwrite (line->data, 1, line->size, pipe); /* a command may not want to read it */
     int status = pclose (pipe);
     int code = WIFEXITED (status) ? WEXITSTATUS (status) : 128;
     eventflow_answer_t words = {.number = code, .text = "consume --exec", .retry_ms = -1};
@@ -38,8 +36,7 @@ s_run (consume_t *self, const ef_buf_t *line)
 }
 
 static eventflow_result_t
-s_handle (void *arg, const eventflow_delivery_t *delivery)
-{
+s_handle (void *arg, const eventflow_delivery_t *delivery) {
     consume_t *self = arg;
     ef_buf_t line = {0};
     ef_event_t event;
@@ -48,10 +45,10 @@ s_handle (void *arg, const eventflow_delivery_t *delivery)
         return EVENTFLOW_RELEASE;
     }
     ef_cursor_t cursor = ef_cursor (delivery->event.data, delivery->event.size);
-    ef_json_extra_t extra = {.accepted_ms = delivery->accepted_ms ? delivery->accepted_ms
-                                                                  : ef_wall_ms (),
+    ef_json_extra_t extra = {.accepted_ms =
+                                 delivery->accepted_ms ? delivery->accepted_ms : ef_wall_ms (),
                              .attempts = delivery->attempt - 1,
-                             .errors = {delivery->errors.data, (uint32_t) delivery->errors.size}};
+                             .errors = {delivery->errors.data, (uint32_t)delivery->errors.size}};
     if (ef_event_read (&cursor, &event, &why) != EF_OK || ef_json_event (&line, &event, &extra)) {
         ef_buf_free (&line);
         return EVENTFLOW_DEAD;
@@ -70,8 +67,7 @@ s_handle (void *arg, const eventflow_delivery_t *delivery)
 }
 
 int
-cli_consume (cli_t *cli)
-{
+cli_consume (cli_t *cli) {
     const char *topic = NULL;
     const char *count = NULL;
     const char *credit = NULL;
@@ -91,16 +87,17 @@ cli_consume (cli_t *cli)
     eventflow_worker_options_t options = {.endpoint = cli->back,
                                           .topics = &topic,
                                           .topic_count = 1,
-                                          .credit = credit ? (uint32_t) strtoul (credit, NULL, 10) : 16,
+                                          .credit =
+                                              credit ? (uint32_t)strtoul (credit, NULL, 10) : 16,
                                           .heartbeat_ms = 10000,
                                           .handle = s_handle,
                                           .arg = &self};
     if (self.limit && self.limit < options.credit) {
-        options.credit = (uint32_t) self.limit;
+        options.credit = (uint32_t)self.limit;
     }
     self.worker = eventflow_worker_new (&options);
-    (void) signal (SIGINT, s_on_signal); /* without them it ends at once, and leases run out */
-    (void) signal (SIGTERM, s_on_signal);
+    (void)signal (SIGINT, s_on_signal); /* without them it ends at once, and leases run out */
+    (void)signal (SIGTERM, s_on_signal);
     bool is_draining = false;
     while (eventflow_worker_step (self.worker, 100)) {
         if ((s_stop || (self.limit && self.seen >= self.limit)) && !is_draining) {

@@ -16,13 +16,12 @@ typedef struct {
 
 /* The filter that the flags and words describe. `words`: the first of the numbers. */
 static void
-s_put_filter (const dlq_t *self, int words, ef_buf_t *out)
-{
+s_put_filter (const dlq_t *self, int words, ef_buf_t *out) {
     uint32_t pairs = 0;
     size_t mark = ef_put_open (out);
     if (words < self->cli->argc) {
         ef_put_str (out, "n");
-        ef_put_array (out, (uint32_t) (self->cli->argc - words));
+        ef_put_array (out, (uint32_t)(self->cli->argc - words));
         for (int i = words; i < self->cli->argc; i++) {
             ef_put_uint (out, strtoull (self->cli->argv[i], NULL, 10));
         }
@@ -45,15 +44,14 @@ s_put_filter (const dlq_t *self, int words, ef_buf_t *out)
         pairs++;
     }
     if (self->rate) {
-        ef_put_key_uint (out, "rate", (uint64_t) cli_rate (self->rate));
+        ef_put_key_uint (out, "rate", (uint64_t)cli_rate (self->rate));
         pairs++;
     }
     ef_put_close_map (out, mark, pairs);
 }
 
 static void
-s_row (ef_cursor_t item)
-{
+s_row (ef_cursor_t item) {
     char id[66];
     char reason[16];
     char date[25];
@@ -67,18 +65,17 @@ s_row (ef_cursor_t item)
     if (cli_find (item, "error", &error) && ef_get_array (&error, &fields) == 0) {
         ef_buf_t code = {0};
         if (ef_json_print (&code, &error) == 0 && ef_get_str (&error, &text) == 0) {
-            snprintf (words, sizeof words, "%.*s %.*s", (int) code.size, (const char *) code.data,
-                      (int) text.size, text.data);
+            snprintf (words, sizeof words, "%.*s %.*s", (int)code.size, (const char *)code.data,
+                      (int)text.size, text.data);
         }
         ef_buf_free (&code);
     }
-    printf ("%8llu %-38s %-10s %8llu %s %s\n", (unsigned long long) cli_number (item, "n"), id, reason,
-            (unsigned long long) cli_number (item, "attempts"), date, words);
+    printf ("%8llu %-38s %-10s %8llu %s %s\n", (unsigned long long)cli_number (item, "n"), id,
+            reason, (unsigned long long)cli_number (item, "attempts"), date, words);
 }
 
 static void
-s_print_list (const dlq_t *self, const ef_buf_t *value)
-{
+s_print_list (const dlq_t *self, const ef_buf_t *value) {
     ef_cursor_t root = ef_cursor (value->data, value->size);
     ef_cursor_t items;
     uint32_t count;
@@ -91,7 +88,7 @@ s_print_list (const dlq_t *self, const ef_buf_t *value)
     }
     for (uint32_t i = 0; i < count; i++) {
         if (self->cli->json) {
-            cli_print_span ((ef_span_t){(const char *) items.at, (uint32_t) ef_cursor_left (&items)});
+            cli_print_span ((ef_span_t){(const char *)items.at, (uint32_t)ef_cursor_left (&items)});
         } else {
             s_row (items);
         }
@@ -100,13 +97,12 @@ s_print_list (const dlq_t *self, const ef_buf_t *value)
         }
     }
     fprintf (stderr, "%u of %llu dead letters of %s\n", count,
-             (unsigned long long) cli_number (root, "total"), self->topic);
+             (unsigned long long)cli_number (root, "total"), self->topic);
 }
 
 /* A letter in the event's JSON form, with what the dead-letter journal adds. */
 static int
-s_print_letter (const ef_buf_t *value)
-{
+s_print_letter (const ef_buf_t *value) {
     ef_cursor_t root = ef_cursor (value->data, value->size);
     ef_cursor_t bytes;
     ef_cursor_t errors;
@@ -127,22 +123,21 @@ s_print_letter (const ef_buf_t *value)
     }
     ef_json_extra_t extra = {
         .accepted_ms = cli_number (root, "accepted"),
-        .attempts = (uint32_t) cli_number (root, "attempts"),
-        .errors = {(const char *) start, (uint32_t) (errors.at - start)},
+        .attempts = (uint32_t)cli_number (root, "attempts"),
+        .errors = {(const char *)start, (uint32_t)(errors.at - start)},
     };
     if (ef_json_event (&line, &event, &extra)) {
         ef_buf_free (&line);
         return cli_fail (CLI_FAILED, "the letter can't be read");
     }
-    printf ("%.*s,\"n\":%llu,\"reason\":\"%s\",\"dead_date\":\"%s\"}\n", (int) line.size - 1,
-            (const char *) line.data, (unsigned long long) cli_number (root, "n"), reason, date);
+    printf ("%.*s,\"n\":%llu,\"reason\":\"%s\",\"dead_date\":\"%s\"}\n", (int)line.size - 1,
+            (const char *)line.data, (unsigned long long)cli_number (root, "n"), reason, date);
     ef_buf_free (&line);
     return CLI_OK;
 }
 
 static int
-s_call (dlq_t *self, const char *command, int words, ef_buf_t *value)
-{
+s_call (dlq_t *self, const char *command, int words, ef_buf_t *value) {
     ef_buf_t request = {0};
     ef_put_array (&request, 3);
     ef_put_str (&request, command);
@@ -158,11 +153,11 @@ s_call (dlq_t *self, const char *command, int words, ef_buf_t *value)
 }
 
 static int
-s_move (dlq_t *self, bool purge, ef_buf_t *value)
-{
+s_move (dlq_t *self, bool purge, ef_buf_t *value) {
     bool is_chosen = self->cli->argc > 2 || self->reason || self->is_all;
     if (!is_chosen) {
-        return cli_fail (CLI_USAGE, "dlq %s: say which: numbers, --reason WHY, or --all", self->verb);
+        return cli_fail (CLI_USAGE, "dlq %s: say which: numbers, --reason WHY, or --all",
+                         self->verb);
     }
     if (self->cli->dry_run) {
         int rc = s_call (self, "DLQ.LIST", 2, value);
@@ -179,16 +174,15 @@ s_move (dlq_t *self, bool purge, ef_buf_t *value)
         cli_print_json (value);
     } else if (rc == CLI_OK) {
         fprintf (stderr, "%llu dead letters of %s %s\n",
-                 (unsigned long long) cli_number (ef_cursor (value->data, value->size),
-                                                  purge ? "purged" : "replayed"),
+                 (unsigned long long)cli_number (ef_cursor (value->data, value->size),
+                                                 purge ? "purged" : "replayed"),
                  self->topic, purge ? "purged" : "are on their way back");
     }
     return rc;
 }
 
 int
-cli_dlq (cli_t *cli)
-{
+cli_dlq (cli_t *cli) {
     dlq_t self = {.cli = cli};
     const cli_flag_t flags[] = {
         {"reason", &self.reason, NULL}, {"limit", &self.limit, NULL}, {"after", &self.after, NULL},

@@ -21,7 +21,8 @@ static const struct {
      "    jq -c . log | eventflow publish - --topic db --rate 100/s\n"},
     {"consume", cli_consume,
      "consume --topic NAME [--count N] [--exec COMMAND] [--credit N]\n"
-     "  Takes events and prints each as a line of JSON; acknowledges it when it is printed, or by the\n"
+     "  Takes events and prints each as a line of JSON; acknowledges it when it is printed, or by "
+     "the\n"
      "  exit status of COMMAND, which gets it on standard input (0 done, 75 retry, 65 dead).\n"
      "    eventflow consume --topic email --count 10\n"},
     {"status", cli_status, "status [--json]\n  What the broker says of itself.\n"},
@@ -40,20 +41,21 @@ static const struct {
      "    eventflow dlq replay email --all --rate 50/s\n"},
     {"server", cli_server,
      "server drain | stop\n  Both let workers finish what they hold; then the broker ends.\n"},
-    {"config", cli_config, "config check FILE\n  Judges a configuration; says file, line and what was expected.\n"},
+    {"config", cli_config,
+     "config check FILE\n  Judges a configuration; says file, line and what was expected.\n"},
     {"bench", cli_bench,
      "bench [--events N] [--size BYTES] [--unbatched] [--runs N] [--json]\n"
      "  Starts a broker of its own and measures events a second from publish to processed.\n"
      "    eventflow bench --events 2000000 --size 128 --json\n"},
 };
 
-static const char s_common[] =
-    "\neverywhere: --front --ingress --back --admin ENDPOINT (or $EVENTFLOW_FRONT ...), --timeout 5s, --json\n"
-    "exit: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 unreachable, 6 full or past a limit\n";
+static const char s_common[] = "\neverywhere: --front --ingress --back --admin ENDPOINT (or "
+                               "$EVENTFLOW_FRONT ...), --timeout 5s, --json\n"
+                               "exit: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 "
+                               "unreachable, 6 full or past a limit\n";
 
 int
-cli_fail (int code, const char *format, ...)
-{
+cli_fail (int code, const char *format, ...) {
     va_list arguments;
     va_start (arguments, format);
     fprintf (stderr, "eventflow: ");
@@ -64,8 +66,7 @@ cli_fail (int code, const char *format, ...)
 }
 
 int64_t
-cli_duration_ms (const char *text)
-{
+cli_duration_ms (const char *text) {
     static const struct {
         const char *suffix;
         double factor;
@@ -74,15 +75,14 @@ cli_duration_ms (const char *text)
     double number = strtod (text, &end);
     for (size_t i = 0; end != text && number >= 0 && i < sizeof units / sizeof units[0]; i++) {
         if (strcmp (end, units[i].suffix) == 0) {
-            return (int64_t) (number * units[i].factor);
+            return (int64_t)(number * units[i].factor);
         }
     }
     return -1;
 }
 
 double
-cli_rate (const char *text)
-{
+cli_rate (const char *text) {
     char *end;
     double number = strtod (text, &end);
     bool is_good = end != text && number > 0 && (*end == 0 || strcmp (end, "/s") == 0);
@@ -90,8 +90,8 @@ cli_rate (const char *text)
 }
 
 static int
-s_take_flag (cli_t *self, const cli_flag_t *flags, size_t count, const char *name, const char *value)
-{
+s_take_flag (cli_t *self, const cli_flag_t *flags, size_t count, const char *name,
+             const char *value) {
     for (size_t i = 0; i < count; i++) {
         if (strcmp (flags[i].name, name) != 0) {
             continue;
@@ -108,19 +108,18 @@ s_take_flag (cli_t *self, const cli_flag_t *flags, size_t count, const char *nam
         *flags[i].value = value;
         return 2;
     }
-    (void) self;
+    (void)self;
     return -cli_fail (CLI_USAGE, "unknown flag --%s; see eventflow --help", name);
 }
 
 int
-cli_flags (cli_t *self, const cli_flag_t *own, size_t own_count)
-{
+cli_flags (cli_t *self, const cli_flag_t *own, size_t own_count) {
     const char *timeout = NULL;
     cli_flag_t flags[40] = {
-        {"front", &self->front, NULL},   {"ingress", &self->ingress, NULL},
-        {"back", &self->back, NULL},     {"admin", &self->admin, NULL},
-        {"timeout", &timeout, NULL},     {"json", NULL, &self->json},
-        {"yes", NULL, &self->yes},       {"dry-run", NULL, &self->dry_run},
+        {"front", &self->front, NULL}, {"ingress", &self->ingress, NULL},
+        {"back", &self->back, NULL},   {"admin", &self->admin, NULL},
+        {"timeout", &timeout, NULL},   {"json", NULL, &self->json},
+        {"yes", NULL, &self->yes},     {"dry-run", NULL, &self->dry_run},
     };
     size_t count = 8;
     for (size_t i = 0; i < own_count; i++) {
@@ -142,7 +141,7 @@ cli_flags (cli_t *self, const cli_flag_t *own, size_t own_count)
     }
     self->argc = words;
     if (timeout) {
-        self->timeout_ms = (int) cli_duration_ms (timeout);
+        self->timeout_ms = (int)cli_duration_ms (timeout);
         if (self->timeout_ms <= 0) {
             return cli_fail (CLI_USAGE, "--timeout %s: expected a duration such as 5s", timeout);
         }
@@ -151,8 +150,7 @@ cli_flags (cli_t *self, const cli_flag_t *own, size_t own_count)
 }
 
 int
-cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value)
-{
+cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value) {
     char code[32];
     char text[512];
     eventflow_bytes_t answer;
@@ -175,25 +173,22 @@ cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value)
 }
 
 void
-cli_print_span (ef_span_t span)
-{
+cli_print_span (ef_span_t span) {
     ef_buf_t line = {0};
     ef_cursor_t cursor = ef_cursor (span.data, span.size);
     if (ef_json_print (&line, &cursor) == 0) {
-        printf ("%.*s\n", (int) line.size, (const char *) line.data);
+        printf ("%.*s\n", (int)line.size, (const char *)line.data);
     }
     ef_buf_free (&line);
 }
 
 void
-cli_print_json (const ef_buf_t *value)
-{
-    cli_print_span ((ef_span_t){(const char *) value->data, (uint32_t) value->size});
+cli_print_json (const ef_buf_t *value) {
+    cli_print_span ((ef_span_t){(const char *)value->data, (uint32_t)value->size});
 }
 
 bool
-cli_find (ef_cursor_t map, const char *key, ef_cursor_t *value)
-{
+cli_find (ef_cursor_t map, const char *key, ef_cursor_t *value) {
     uint32_t pairs;
     if (ef_get_map (&map, &pairs)) {
         return false;
@@ -215,8 +210,7 @@ cli_find (ef_cursor_t map, const char *key, ef_cursor_t *value)
 }
 
 uint64_t
-cli_number (ef_cursor_t map, const char *key)
-{
+cli_number (ef_cursor_t map, const char *key) {
     ef_cursor_t value;
     uint64_t number = 0;
     if (!cli_find (map, key, &value) || ef_get_uint (&value, &number)) {
@@ -226,8 +220,7 @@ cli_number (ef_cursor_t map, const char *key)
 }
 
 void
-cli_text (ef_cursor_t map, const char *key, char *text, size_t size)
-{
+cli_text (ef_cursor_t map, const char *key, char *text, size_t size) {
     ef_cursor_t value;
     ef_span_t span = {NULL, 0};
     if (!cli_find (map, key, &value) || ef_get_bytes (&value, &span)) {
@@ -237,8 +230,7 @@ cli_text (ef_cursor_t map, const char *key, char *text, size_t size)
 }
 
 static int
-s_help (const char *name)
-{
+s_help (const char *name) {
     if (name == NULL) {
         printf ("usage: eventflow COMMAND ...\n\n");
     }
@@ -252,9 +244,8 @@ s_help (const char *name)
 }
 
 int
-main (int argc, char **argv)
-{
-    (void) signal (SIGPIPE, SIG_IGN); /* a closed pipe shows as a failed write */
+main (int argc, char **argv) {
+    (void)signal (SIGPIPE, SIG_IGN); /* a closed pipe shows as a failed write */
     cli_t cli = {.front = getenv ("EVENTFLOW_FRONT"),
                  .ingress = getenv ("EVENTFLOW_INGRESS"),
                  .back = getenv ("EVENTFLOW_BACK"),

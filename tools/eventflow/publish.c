@@ -25,28 +25,26 @@ typedef struct {
 } publish_t;
 
 static void
-s_pace (publish_t *self)
-{
+s_pace (publish_t *self) {
     if (self->per_second > 0) {
-        uint64_t due = self->start_ms + (uint64_t) ((double) self->sent * 1000 / self->per_second);
+        uint64_t due = self->start_ms + (uint64_t)((double)self->sent * 1000 / self->per_second);
         uint64_t now = ef_mono_ms ();
         if (due > now) {
-            (void) zmq_poll (NULL, 0, (long) (due - now));
+            (void)zmq_poll (NULL, 0, (long)(due - now));
         }
     }
 }
 
 static int
-s_send (publish_t *self, const ef_buf_t *event)
-{
+s_send (publish_t *self, const ef_buf_t *event) {
     int rc;
     s_pace (self);
     if (self->is_push) {
         rc = zmq_send (self->push, event->data, event->size, 0) < 0 ? EVENTFLOW_TIMEOUT : 0;
     } else {
-        rc = eventflow_publish_event (self->publisher,
-                                      (eventflow_bytes_t){event->data, event->size},
-                                      self->cli->timeout_ms, NULL);
+        rc =
+            eventflow_publish_event (self->publisher, (eventflow_bytes_t){event->data, event->size},
+                                     self->cli->timeout_ms, NULL);
     }
     self->sent += rc == 0;
     return rc == 0 ? CLI_OK
@@ -56,8 +54,7 @@ s_send (publish_t *self, const ef_buf_t *event)
 
 /* A line of JSON lines: an event in its JSON form, or, with a topic said, any payload. */
 static int
-s_send_line (publish_t *self, const char *text, size_t size)
-{
+s_send_line (publish_t *self, const char *text, size_t size) {
     ef_buf_t event = {0};
     const char *why = NULL;
     int rc = CLI_OK;
@@ -66,7 +63,7 @@ s_send_line (publish_t *self, const char *text, size_t size)
         return CLI_OK;
     }
     if (ef_json_to_event (&event, text, size, self->topic, NULL, &why)) {
-        rc = cli_fail (CLI_USAGE, "line %llu: expected %s", (unsigned long long) self->line, why);
+        rc = cli_fail (CLI_USAGE, "line %llu: expected %s", (unsigned long long)self->line, why);
     } else {
         rc = s_send (self, &event);
     }
@@ -75,22 +72,20 @@ s_send_line (publish_t *self, const char *text, size_t size)
 }
 
 static int
-s_send_lines (publish_t *self, FILE *file)
-{
+s_send_lines (publish_t *self, FILE *file) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
     int rc = CLI_OK;
     while (rc == CLI_OK && (size = getline (&line, &capacity, file)) >= 0) {
-        rc = s_send_line (self, line, (size_t) size);
+        rc = s_send_line (self, line, (size_t)size);
     }
     free (line);
     return rc;
 }
 
 static uint32_t
-s_put_meta (publish_t *self, ef_buf_t *meta)
-{
+s_put_meta (publish_t *self, ef_buf_t *meta) {
     uint32_t pairs = 0;
     if (self->key) {
         ef_put_key_str (meta, "key", self->key);
@@ -101,15 +96,14 @@ s_put_meta (publish_t *self, ef_buf_t *meta)
         pairs++;
     }
     if (self->delay) {
-        ef_put_key_uint (meta, "delay", (uint64_t) cli_duration_ms (self->delay));
+        ef_put_key_uint (meta, "delay", (uint64_t)cli_duration_ms (self->delay));
         pairs++;
     }
     return pairs;
 }
 
 static int
-s_send_payload (publish_t *self, const char *text, uint64_t count)
-{
+s_send_payload (publish_t *self, const char *text, uint64_t count) {
     ef_buf_t payload = {0};
     ef_buf_t meta = {0};
     ef_buf_t event = {0};
@@ -140,18 +134,18 @@ s_send_payload (publish_t *self, const char *text, uint64_t count)
 }
 
 static int
-s_connect (publish_t *self)
-{
+s_connect (publish_t *self) {
     if (!self->is_push) {
-        eventflow_publisher_options_t options = {.endpoint = self->cli->front, .name = "eventflow-cli"};
+        eventflow_publisher_options_t options = {.endpoint = self->cli->front,
+                                                 .name = "eventflow-cli"};
         self->publisher = eventflow_publisher_new (&options);
         return self->publisher ? CLI_OK : cli_fail (CLI_FAILED, "can't start a thread");
     }
     int timeout = self->cli->timeout_ms;
     self->context = zmq_ctx_new ();
     self->push = zmq_socket (self->context, ZMQ_PUSH);
-    (void) zmq_setsockopt (self->push, ZMQ_SNDTIMEO, &timeout, sizeof timeout);
-    (void) zmq_setsockopt (self->push, ZMQ_LINGER, &timeout, sizeof timeout);
+    (void)zmq_setsockopt (self->push, ZMQ_SNDTIMEO, &timeout, sizeof timeout);
+    (void)zmq_setsockopt (self->push, ZMQ_LINGER, &timeout, sizeof timeout);
     return zmq_connect (self->push,
                         self->cli->ingress ? self->cli->ingress : "tcp://127.0.0.1:5550")
                ? cli_fail (CLI_USAGE, "%s isn't an endpoint", self->cli->ingress)
@@ -160,14 +154,13 @@ s_connect (publish_t *self)
 
 /* Waits for the confirms and says what came of it. */
 static int
-s_finish (publish_t *self, int rc)
-{
+s_finish (publish_t *self, int rc) {
     char code[32];
     char text[256];
     if (self->is_push) {
         zmq_close (self->push);
         zmq_ctx_term (self->context);
-        fprintf (stderr, "%llu events sent, unconfirmed\n", (unsigned long long) self->sent);
+        fprintf (stderr, "%llu events sent, unconfirmed\n", (unsigned long long)self->sent);
         return rc;
     }
     int outcome = eventflow_publisher_wait (self->publisher, self->cli->timeout_ms, code, text);
@@ -175,35 +168,36 @@ s_finish (publish_t *self, int rc)
     eventflow_publisher_stats (self->publisher, &stats);
     eventflow_publisher_destroy (&self->publisher);
     if (self->cli->json) {
-        printf ("{\"accepted\":%llu,\"duplicates\":%llu,\"refused\":%llu,\"unknown\":%llu}\n",
-                (unsigned long long) stats.accepted, (unsigned long long) stats.duplicates,
-                (unsigned long long) stats.refused,
-                (unsigned long long) (stats.taken - stats.accepted - stats.duplicates -
-                                      stats.refused));
+        printf (
+            "{\"accepted\":%llu,\"duplicates\":%llu,\"refused\":%llu,\"unknown\":%llu}\n",
+            (unsigned long long)stats.accepted, (unsigned long long)stats.duplicates,
+            (unsigned long long)stats.refused,
+            (unsigned long long)(stats.taken - stats.accepted - stats.duplicates - stats.refused));
     } else {
-        fprintf (stderr, "%llu events confirmed durable%s\n", (unsigned long long) stats.accepted,
+        fprintf (stderr, "%llu events confirmed durable%s\n", (unsigned long long)stats.accepted,
                  stats.refused ? "" : "");
     }
     if (outcome == EVENTFLOW_REFUSED) {
         bool is_limit = strcmp (code, "FULL") == 0 || strcmp (code, "NO_SPACE") == 0;
         return cli_fail (is_limit ? CLI_LIMIT : CLI_REFUSED, "%llu events refused: %s: %s",
-                         (unsigned long long) stats.refused, code, text);
+                         (unsigned long long)stats.refused, code, text);
     }
     if (outcome == EVENTFLOW_TIMEOUT) {
-        return cli_fail (CLI_UNREACHABLE,
-                         "no confirm within %d ms: the outcome is unknown, sending again is safe only "
-                         "with ids", self->cli->timeout_ms);
+        return cli_fail (
+            CLI_UNREACHABLE,
+            "no confirm within %d ms: the outcome is unknown, sending again is safe only "
+            "with ids",
+            self->cli->timeout_ms);
     }
     return rc;
 }
 
 int
-cli_publish (cli_t *cli)
-{
+cli_publish (cli_t *cli) {
     publish_t self = {.cli = cli, .start_ms = ef_mono_ms ()};
     const cli_flag_t flags[] = {
-        {"topic", &self.topic, NULL}, {"id", &self.id, NULL},       {"key", &self.key, NULL},
-        {"type", &self.type, NULL},   {"delay", &self.delay, NULL}, {"count", &self.count, NULL},
+        {"topic", &self.topic, NULL}, {"id", &self.id, NULL},        {"key", &self.key, NULL},
+        {"type", &self.type, NULL},   {"delay", &self.delay, NULL},  {"count", &self.count, NULL},
         {"rate", &self.rate, NULL},   {"push", NULL, &self.is_push},
     };
     int rc = cli_flags (cli, flags, sizeof flags / sizeof flags[0]);

@@ -1,0 +1,67 @@
+/* Reading a delivery: [tag, attempt, event] or with info. SPDX-License-Identifier: MIT */
+#include "delivery.h"
+#include "../../proto/event.h"
+
+#include <string.h>
+
+static eventflow_bytes_t
+s_bytes (ef_span_t span) {
+    return (eventflow_bytes_t){span.data, span.size};
+}
+
+static void
+s_read_info (ef_cursor_t *cursor, eventflow_delivery_t *delivery) {
+    uint32_t pairs;
+    if (ef_get_map (cursor, &pairs)) {
+        return;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        if (ef_get_str (cursor, &key)) {
+            return;
+        }
+        const uint8_t *start = cursor->at;
+        uint64_t number = 0;
+        bool is_number = ef_get_uint (cursor, &number) == 0;
+        if (!is_number && ef_skip (cursor)) {
+            return;
+        }
+        if (ef_span_is (key, "errors")) {
+            delivery->errors = (eventflow_bytes_t){start, (size_t)(cursor->at - start)};
+        } else if (ef_span_is (key, "accepted")) {
+            delivery->accepted_ms = number;
+        } else if (ef_span_is (key, "deadline")) {
+            delivery->deadline_ms = number;
+        }
+    }
+}
+
+int
+ef_delivery_read (ef_cursor_t *cursor, eventflow_delivery_t *delivery) {
+    uint32_t fields;
+    uint64_t attempt;
+    ef_event_t event;
+    const char *why;
+    memset (delivery, 0, sizeof *delivery);
+    if (ef_get_array (cursor, &fields) || fields < 3 || ef_get_uint (cursor, &delivery->tag) ||
+        ef_get_uint (cursor, &attempt) || ef_event_read (cursor, &event, &why) != EF_OK) {
+        return -1;
+    }
+    if (fields > 3) {
+        ef_cursor_t info = *cursor;
+        s_read_info (&info, delivery);
+        for (uint32_t i = 3; i < fields; i++) {
+            if (ef_skip (cursor)) {
+                return -1;
+            }
+        }
+    }
+    delivery->attempt = (uint32_t)attempt;
+    delivery->event = s_bytes (event.raw);
+    delivery->topic = s_bytes (event.topic);
+    delivery->id = s_bytes (event.id);
+    delivery->type = s_bytes (event.type);
+    delivery->payload = s_bytes (event.payload);
+    delivery->meta = s_bytes (event.meta);
+    return 0;
+}

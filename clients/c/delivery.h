@@ -1,0 +1,11 @@
+/* Reading a delivery: [tag, attempt, event] or with info. SPDX-License-Identifier: MIT */
+#ifndef EF_DELIVERY_H
+#define EF_DELIVERY_H
+
+#include "../../proto/cursor.h"
+#include "eventflow.h"
+
+/* Reads the next delivery; spans are borrowed from the input. 0, or -1: it can't be read. */
+EF_MUST_USE int ef_delivery_read (ef_cursor_t *cursor, eventflow_delivery_t *delivery);
+
+#endif

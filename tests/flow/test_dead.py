@@ -1,0 +1,67 @@
+"""Dead letters: list, show, replay, purge. SPDX-License-Identifier: MIT"""
+from support import Broker, Publisher, Worker, wait_for
+
+ONCE = "defaults\n    attempts = 1"
+
+
+def kill_all(broker, topic, count):
+    publisher = Publisher(broker)
+    publisher.publish([[topic, f"id{i}", {"i": i}] for i in range(count)])
+    publisher.confirm()
+    worker = Worker(broker, [topic], credit=count)
+    for tag, _, _ in worker.take(count):
+        worker.send(["NACK", [tag], 550, f"failed {tag}"])
+    wait_for("all are dead", lambda: broker.topic(topic)["dead"] == count)
+    wait_for("the letters are there",
+             lambda: broker.admin(["DLQ.LIST", topic])[1]["total"] == count)
+    worker.send(["CREDIT", 0])
+    return worker
+
+
+def test_pages_filters_and_show(binaries):
+    with Broker(binaries, ONCE).start() as broker:
+        kill_all(broker, "email", 25)
+        page = broker.admin(["DLQ.LIST", "email", {"limit": 10}])[1]
+        rest = broker.admin(["DLQ.LIST", "email", {"limit": 20, "after": page["next"]}])[1]
+        assert len(page["items"]) == 10 and len(rest["items"]) == 15 and rest["next"] is None
+        assert broker.admin(["DLQ.LIST", "email", {"reason": "expired"}])[1]["items"] == []
+        letter = broker.admin(["DLQ.SHOW", "email", page["items"][0]["n"]])[1]
+        assert letter["event"][1] == page["items"][0]["id"] and letter["errors"][0][0] == 550
+        assert broker.admin(["DLQ.SHOW", "email", 4711])[1] == "NOT_FOUND"
+        assert broker.admin(["DLQ.LIST", "email", {"reason": "tired"}])[0] == "ERROR"
+        assert broker.admin(["DLQ.REPLAY", "email", {}])[0] == "ERROR"
+
+
+def test_replay_some_and_all(binaries):
+    with Broker(binaries, ONCE).start() as broker:
+        worker = kill_all(broker, "email", 10)
+        items = broker.admin(["DLQ.LIST", "email"])[1]["items"]
+        chosen = [i["n"] for i in items[:3]]
+        assert broker.admin(["DLQ.REPLAY", "email", {"n": chosen}]) == ["OK", {"replayed": 3}]
+        worker.send(["CREDIT", 10])
+        got = worker.take(3)
+        assert sorted(d[2][1] for d in got) == sorted(i["id"] for i in items[:3])
+        assert all(d[1] == 1 and len(d[3]["errors"]) == 1 for d in got), got
+        worker.send(["ACK", [d[0] for d in got], {"seq": 1}])
+        assert worker.receive("ACKED")[2]["done"] == 3
+        broker.admin(["DLQ.REPLAY", "email", {"all": True, "rate": 50}])
+        worker.send(["ACK", [d[0] for d in worker.take(7)], {"seq": 2}])
+        wait_for("nothing is dead", lambda: broker.topic("email")["dead"] == 0)
+        wait_for("all are done", lambda: broker.topic("email")["done"] == 10)
+        assert broker.topic("email")["accepted"] == 10
+        broker.check_law()
+
+
+def test_purge_and_restart(binaries):
+    with Broker(binaries, ONCE).start() as broker:
+        kill_all(broker, "email", 6)
+        items = broker.admin(["DLQ.LIST", "email"])[1]["items"]
+        broker.admin(["DLQ.PURGE", "email", {"n": [items[0]["n"], items[1]["n"]]}])
+        wait_for("two are purged", lambda: broker.topic("email")["purged"] == 2)
+        wait_for("they left", lambda: broker.admin(["DLQ.LIST", "email"])[1]["total"] == 4)
+        broker.kill()
+        broker.start()
+        item = broker.topic("email")
+        assert (item["dead"], item["purged"], item["accepted"]) == (4, 2, 6)
+        assert broker.admin(["DLQ.LIST", "email"])[1]["total"] == 4
+        broker.check_law()

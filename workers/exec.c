@@ -1,0 +1,396 @@
+/* A command per event. SPDX-License-Identifier: MIT */
+#include "exec.h"
+#include "../proto/json.h"
+#include "../proto/limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KILL_AFTER_MS 5000 /* between TERM and KILL */
+#define VARIABLES     10
+
+typedef struct {
+    bool is_used;
+    bool is_cancelled; /* nobody wants its result any more */
+    bool is_timed_out;
+    uint64_t tag;
+    pid_t pid;      /* and process group */
+    int process;    /* pidfd */
+    int input;      /* its standard input, -1: closed */
+    int errors;     /* its standard error, -1: closed */
+    ef_buf_t bytes; /* for its standard input */
+    size_t written;
+    char tail[EF_TRACE_MAX]; /* the end of its standard error */
+    size_t tail_size;
+    uint64_t deadline_ms;
+    uint64_t kill_ms; /* 0: not told to end yet */
+} slot_t;
+
+struct exec_s {
+    exec_options_t options;
+    eventflow_worker_t *worker; /* borrowed */
+    slot_t *slots;              /* owned, `concurrency` of them */
+    uint32_t running;
+};
+
+extern char **environ;
+
+exec_t *
+exec_new (const exec_options_t *options) {
+    exec_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    self->options = *options;
+    self->slots = calloc (options->concurrency, sizeof *self->slots);
+    ef_assert (self->slots != NULL);
+    return self;
+}
+
+void
+exec_set_worker (exec_t *self, eventflow_worker_t *worker) {
+    self->worker = worker;
+}
+
+static void
+s_close (int *file) {
+    if (*file >= 0) {
+        close (*file);
+        *file = -1;
+    }
+}
+
+static void
+s_free_slot (exec_t *self, slot_t *slot) {
+    s_close (&slot->input);
+    s_close (&slot->errors);
+    s_close (&slot->process);
+    ef_buf_free (&slot->bytes);
+    slot->is_used = false;
+    self->running--;
+}
+
+void
+exec_destroy (exec_t **self_p) {
+    exec_t *self = *self_p;
+    exec_terminate (self, SIGKILL);
+    for (uint32_t i = 0; i < self->options.concurrency; i++) {
+        if (self->slots[i].is_used) {
+            (void)waitpid (self->slots[i].pid, NULL, 0); /* killed just now */
+            s_free_slot (self, &self->slots[i]);
+        }
+    }
+    free (self->slots);
+    free (self);
+    *self_p = NULL;
+}
+
+/* What the command reads: the payload as JSON, or the whole event. */
+static int
+s_input (const exec_t *self, const eventflow_delivery_t *delivery, ef_buf_t *out) {
+    ef_event_t event;
+    const char *why;
+    ef_cursor_t cursor = ef_cursor (delivery->payload.data, delivery->payload.size);
+    int rc;
+    if (self->options.is_whole) {
+        ef_json_extra_t extra = {
+            .accepted_ms = delivery->accepted_ms ? delivery->accepted_ms : ef_wall_ms (),
+            .attempts = delivery->attempt - 1,
+            .errors = {delivery->errors.data, (uint32_t)delivery->errors.size}};
+        cursor = ef_cursor (delivery->event.data, delivery->event.size);
+        rc = ef_event_read (&cursor, &event, &why) != EF_OK || ef_json_event (out, &event, &extra);
+    } else {
+        rc = ef_json_print (out, &cursor);
+    }
+    ef_buf_put (out, "\n", 1);
+    return rc;
+}
+
+static void
+s_variable (char text[VARIABLES][256], uint32_t *count, const char *name, const char *value,
+            size_t size) {
+    snprintf (text[(*count)++], 256, "EVENTFLOW_%s=%.*s", name, (int)(size < 200 ? size : 200),
+              size ? value : "");
+}
+
+/* The command's environment: ours and what is known of the event. */
+static char **
+s_environment (const eventflow_delivery_t *delivery, char text[VARIABLES][256]) {
+    uint32_t count = 0;
+    uint32_t inherited = 0;
+    char number[24];
+    char date[25];
+    while (environ[inherited]) {
+        inherited++;
+    }
+    char **list = calloc (inherited + VARIABLES + 1, sizeof *list);
+    ef_assert (list != NULL);
+    s_variable (text, &count, "ID", delivery->id.data, delivery->id.size);
+    s_variable (text, &count, "TOPIC", delivery->topic.data, delivery->topic.size);
+    s_variable (text, &count, "TYPE", delivery->type.data, delivery->type.size);
+    snprintf (number, sizeof number, "%u", delivery->attempt);
+    s_variable (text, &count, "ATTEMPT", number, strlen (number));
+    snprintf (number, sizeof number, "%llu", (unsigned long long)delivery->tag);
+    s_variable (text, &count, "TAG", number, strlen (number));
+    ef_rfc3339 (delivery->deadline_ms ? delivery->deadline_ms : ef_wall_ms () + 30000, date);
+    s_variable (text, &count, "DEADLINE", date, 24);
+    uint32_t at = 0;
+    for (; at < count; at++) {
+        list[at] = text[at];
+    }
+    for (uint32_t i = 0; i < inherited; i++) {
+        bool is_ours = false;
+        for (uint32_t k = 0; k < count; k++) {
+            size_t name = strcspn (text[k], "=") + 1;
+            is_ours = is_ours || strncmp (environ[i], text[k], name) == 0;
+        }
+        if (!is_ours) {
+            list[at++] = environ[i];
+        }
+    }
+    return list;
+}
+
+static int
+s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
+    int input[2];
+    int errors[2];
+    if (pipe2 (input, O_CLOEXEC)) {
+        return -errno;
+    }
+    if (pipe2 (errors, O_CLOEXEC)) {
+        int error = errno;
+        close (input[0]);
+        close (input[1]);
+        return -error;
+    }
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    sigset_t all;
+    sigemptyset (&none);
+    sigfillset (&all);
+    posix_spawnattr_init (&attributes);
+    posix_spawnattr_setflags (&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                               POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask (&attributes, &none);
+    posix_spawnattr_setsigdefault (&attributes, &all);
+    posix_spawn_file_actions_init (&actions);
+    posix_spawn_file_actions_adddup2 (&actions, input[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2 (&actions, errors[1], STDERR_FILENO);
+    posix_spawn_file_actions_addclosefrom_np (&actions, 3);
+    int rc = posix_spawnp (&slot->pid, self->options.command[0], &actions, &attributes,
+                           self->options.command, environment);
+    posix_spawn_file_actions_destroy (&actions);
+    posix_spawnattr_destroy (&attributes);
+    close (input[0]);
+    close (errors[1]);
+    slot->input = input[1];
+    slot->errors = errors[0];
+    slot->process = rc == 0 ? pidfd_open (slot->pid, 0) : -1;
+    (void)fcntl (slot->input, F_SETFL, O_NONBLOCK); /* pipes of our own */
+    (void)fcntl (slot->errors, F_SETFL, O_NONBLOCK);
+    return -rc;
+}
+
+eventflow_result_t
+exec_handle (void *arg, const eventflow_delivery_t *delivery) {
+    exec_t *self = arg;
+    slot_t *slot = NULL;
+    for (uint32_t i = 0; i < self->options.concurrency && slot == NULL; i++) {
+        slot = self->slots[i].is_used ? NULL : &self->slots[i];
+    }
+    if (slot == NULL) {
+        return EVENTFLOW_RELEASE; /* more than our credit: a cancelled one still ends */
+    }
+    memset (slot, 0, sizeof *slot);
+    slot->input = slot->errors = slot->process = -1;
+    slot->is_used = true;
+    slot->tag = delivery->tag;
+    self->running++;
+    if (s_input (self, delivery, &slot->bytes)) {
+        eventflow_answer_t words = {
+            .code = "UNREADABLE", .text = "the payload has no JSON form", .retry_ms = -1};
+        eventflow_worker_explain (self->worker, &words);
+        s_free_slot (self, slot);
+        return EVENTFLOW_DEAD;
+    }
+    char text[VARIABLES][256];
+    char **environment = s_environment (delivery, text);
+    int rc = s_spawn (self, slot, environment);
+    free (environment);
+    if (rc) {
+        char detail[200];
+        snprintf (detail, sizeof detail, "%.100s: %s", self->options.command[0], strerror (-rc));
+        eventflow_answer_t words = {.code = "SPAWN", .text = detail, .retry_ms = -1};
+        eventflow_worker_explain (self->worker, &words);
+        s_free_slot (self, slot);
+        return EVENTFLOW_RETRY;
+    }
+    uint64_t limit = self->options.timeout_ms;
+    if (limit == 0 && delivery->deadline_ms > ef_wall_ms ()) {
+        limit = delivery->deadline_ms - ef_wall_ms ();
+    }
+    slot->deadline_ms = limit ? ef_mono_ms () + limit : UINT64_MAX;
+    return EVENTFLOW_LATER;
+}
+
+static void
+s_tell_end (slot_t *slot, uint64_t now) {
+    if (slot->kill_ms == 0) {
+        (void)kill (-slot->pid, SIGTERM); /* gone already is as good */
+        slot->kill_ms = now + KILL_AFTER_MS;
+    }
+}
+
+void
+exec_cancel (void *arg, uint64_t tag, const char *reason) {
+    exec_t *self = arg;
+    (void)reason;
+    for (uint32_t i = 0; i < self->options.concurrency; i++) {
+        if (self->slots[i].is_used && self->slots[i].tag == tag) {
+            self->slots[i].is_cancelled = true;
+            s_tell_end (&self->slots[i], ef_mono_ms ());
+        }
+    }
+}
+
+void
+exec_terminate (exec_t *self, int signal_number) {
+    for (uint32_t i = 0; i < self->options.concurrency; i++) {
+        if (self->slots[i].is_used) {
+            (void)kill (-self->slots[i].pid, signal_number); /* gone already is as good */
+        }
+    }
+}
+
+nfds_t
+exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
+    nfds_t count = 0;
+    uint64_t now = ef_mono_ms ();
+    for (uint32_t i = 0; i < self->options.concurrency && count + 3 <= most; i++) {
+        const slot_t *slot = &self->slots[i];
+        if (!slot->is_used) {
+            continue;
+        }
+        if (slot->input >= 0) {
+            items[count++] = (struct pollfd){slot->input, POLLOUT, 0};
+        }
+        if (slot->errors >= 0) {
+            items[count++] = (struct pollfd){slot->errors, POLLIN, 0};
+        }
+        items[count++] = (struct pollfd){slot->process, POLLIN, 0};
+        uint64_t next = slot->kill_ms ? slot->kill_ms : slot->deadline_ms;
+        uint64_t left = next > now ? next - now : 0;
+        *timeout_ms = left < (uint64_t)*timeout_ms ? (int)left : *timeout_ms;
+    }
+    return count;
+}
+
+static void
+s_feed (slot_t *slot) {
+    while (slot->input >= 0) {
+        ssize_t written =
+            write (slot->input, slot->bytes.data + slot->written, slot->bytes.size - slot->written);
+        if (written < 0 && errno == EAGAIN) {
+            return;
+        }
+        slot->written += written > 0 ? (size_t)written : 0;
+        if (written < 0 || slot->written == slot->bytes.size) {
+            s_close (&slot->input); /* EPIPE: it doesn't want to read it all */
+        }
+    }
+}
+
+/* Keeps the last bytes of standard error. */
+static void
+s_listen (slot_t *slot) {
+    char bytes[1024];
+    ssize_t got;
+    while (slot->errors >= 0 && (got = read (slot->errors, bytes, sizeof bytes)) != 0) {
+        if (got < 0) {
+            return;
+        }
+        size_t size = (size_t)got;
+        size_t most = sizeof slot->tail - 1;
+        if (slot->tail_size + size > most) {
+            size_t gone = slot->tail_size + size - most;
+            gone = gone < slot->tail_size ? gone : slot->tail_size;
+            memmove (slot->tail, slot->tail + gone, slot->tail_size - gone);
+            slot->tail_size -= gone;
+        }
+        memcpy (slot->tail + slot->tail_size, bytes, size);
+        slot->tail_size += size;
+    }
+    s_close (&slot->errors);
+}
+
+static void
+s_answer (exec_t *self, slot_t *slot, const siginfo_t *info) {
+    char text[EF_TEXT_MAX] = "";
+    char code[32] = "";
+    bool has_exited = info->si_code == CLD_EXITED;
+    eventflow_answer_t words = {.retry_ms = -1, .text = text};
+    slot->tail[slot->tail_size] = 0;
+    /* The last line says most; the rest is the trace. */
+    const char *line = slot->tail;
+    for (size_t i = 0; i + 1 < slot->tail_size; i++) {
+        line = slot->tail[i] == '\n' ? slot->tail + i + 1 : line;
+    }
+    snprintf (text, sizeof text, "%.*s", (int)strcspn (line, "\n"), line);
+    words.trace = slot->tail_size ? slot->tail : NULL;
+    eventflow_result_t result = EVENTFLOW_RETRY;
+    if (slot->is_timed_out) {
+        words.code = "TIMEOUT";
+        if (text[0] == 0) {
+            snprintf (text, sizeof text, "the command took too long and was ended");
+        }
+    } else if (!has_exited) {
+        snprintf (code, sizeof code, "SIGNAL_%d", info->si_status);
+        words.code = code;
+    } else {
+        words.number = info->si_status;
+        result = info->si_status == 0    ? EVENTFLOW_DONE
+                 : info->si_status == 65 ? EVENTFLOW_DEAD
+                                         : EVENTFLOW_RETRY;
+    }
+    if (!slot->is_cancelled) {
+        (void)eventflow_worker_answer (self->worker, slot->tag, result, &words); /* it is in hand */
+    }
+}
+
+void
+exec_step (exec_t *self) {
+    uint64_t now = ef_mono_ms ();
+    for (uint32_t i = 0; i < self->options.concurrency; i++) {
+        slot_t *slot = &self->slots[i];
+        siginfo_t info = {0};
+        if (!slot->is_used) {
+            continue;
+        }
+        s_feed (slot);
+        s_listen (slot);
+        if (slot->kill_ms && now >= slot->kill_ms) {
+            (void)kill (-slot->pid, SIGKILL); /* gone already is as good */
+            slot->kill_ms = now + KILL_AFTER_MS;
+        } else if (slot->kill_ms == 0 && now >= slot->deadline_ms) {
+            slot->is_timed_out = true;
+            s_tell_end (slot, now);
+        }
+        if (waitid (P_PIDFD, (id_t)slot->process, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
+            s_listen (slot);
+            s_answer (self, slot, &info);
+            s_free_slot (self, slot);
+        }
+    }
+}
+
+uint32_t
+exec_running (const exec_t *self) {
+    return self->running;
+}
