@@ -173,7 +173,11 @@ s_notify (void *arg, const char *kind, const char *topic, const char *detail) {
     ef_router_t *self = arg;
     char subject[96];
     snprintf (subject, sizeof subject, "notice.%s", kind);
-    ef_log_limited (EF_LOG_INFO, subject, "topic=%s detail=\"%s\"", topic, detail);
+    if (strcmp (kind, "dead") == 0 || strcmp (kind, "overflow") == 0) {
+        ef_log_limited (EF_LOG_INFO, subject, "topic=%s detail=\"%s\"", topic, detail);
+    } else {
+        ef_log (EF_LOG_INFO, subject, "topic=%s detail=\"%s\"", topic, detail);
+    }
     if (self->to_monitor.count > 1000) {
         return; /* stats are lossy by design */
     }

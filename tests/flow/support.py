@@ -97,7 +97,10 @@ class Broker:
     def close(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.terminate()  # twice: what is leased needn't be waited for
+            try:  # a second word, where something is leased that nobody will answer
+                self.process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                self.process.terminate()
             try:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
