@@ -1,10 +1,11 @@
-/* Preloaded into eventflowd: remembers what was written and not yet synced, and takes it back when the
-   process is told to "lose power" (SIGUSR1 to a file descriptor isn't needed: the test kills it with
-   SIGKILL and runs the undo log). SPDX-License-Identifier: MIT
+/* Preloaded into eventflowd: remembers what was written and not yet synced, and takes it back when
+   the process is told to "lose power" (SIGUSR1 to a file descriptor isn't needed: the test kills it
+   with SIGKILL and runs the undo log). SPDX-License-Identifier: MIT
 
    Every write to a file of the data directory is preceded by a record of the bytes that stood there
-   (offset, size, bytes) in FILE.undo; a sync of the file empties its undo log. After a SIGKILL the test
-   applies what is left in the undo logs backwards: the files are as they were at their last sync. */
+   (offset, size, bytes) in FILE.undo; a sync of the file empties its undo log. After a SIGKILL the
+   test applies what is left in the undo logs backwards: the files are as they were at their last
+   sync. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -20,8 +21,7 @@
 static int s_undo[FILES]; /* descriptor of the undo log, by the file's descriptor; 0: none */
 
 static int
-s_undo_of (int file)
-{
+s_undo_of (int file) {
     char link[64];
     char path[4096];
     if (file < 0 || file >= FILES) {
@@ -40,10 +40,10 @@ s_undo_of (int file)
 }
 
 ssize_t
-pwritev (int file, const struct iovec *parts, int count, off_t offset)
-{
+pwritev (int file, const struct iovec *parts, int count, off_t offset) {
     static ssize_t (*real) (int, const struct iovec *, int, off_t);
-    real = real ? real : (ssize_t (*) (int, const struct iovec *, int, off_t)) dlsym (RTLD_NEXT, "pwritev");
+    real = real ? real
+                : (ssize_t (*) (int, const struct iovec *, int, off_t))dlsym (RTLD_NEXT, "pwritev");
     int undo = s_undo_of (file);
     size_t bytes = 0;
     for (int i = 0; i < count; i++) {
@@ -51,10 +51,10 @@ pwritev (int file, const struct iovec *parts, int count, off_t offset)
     }
     if (undo >= 0) {
         uint8_t *record = calloc (1, bytes + 16);
-        uint64_t head[2] = {(uint64_t) offset, bytes};
+        uint64_t head[2] = {(uint64_t)offset, bytes};
         memcpy (record, head, 16);
         if (pread (file, record + 16, bytes, offset) < 0 ||
-            write (undo, record, bytes + 16) != (ssize_t) (bytes + 16)) {
+            write (undo, record, bytes + 16) != (ssize_t)(bytes + 16)) {
             abort ();
         }
         free (record);
@@ -63,10 +63,9 @@ pwritev (int file, const struct iovec *parts, int count, off_t offset)
 }
 
 int
-fdatasync (int file)
-{
+fdatasync (int file) {
     static int (*real) (int);
-    real = real ? real : (int (*) (int)) dlsym (RTLD_NEXT, "fdatasync");
+    real = real ? real : (int (*) (int))dlsym (RTLD_NEXT, "fdatasync");
     int rc = real (file);
     int undo = s_undo_of (file);
     if (rc == 0 && undo >= 0 && ftruncate (undo, 0)) {
@@ -76,10 +75,9 @@ fdatasync (int file)
 }
 
 int
-close (int file)
-{
+close (int file) {
     static int (*real) (int);
-    real = real ? real : (int (*) (int)) dlsym (RTLD_NEXT, "close");
+    real = real ? real : (int (*) (int))dlsym (RTLD_NEXT, "close");
     if (file > 0 && file < FILES && s_undo[file] > 0) {
         int undo = s_undo[file];
         s_undo[file] = 0;
