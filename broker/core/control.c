@@ -185,10 +185,6 @@ ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load) {
 
 void
 ef_core_status (const ef_core_t *self, ef_buf_t *out) {
-    uint64_t refused = 0;
-    for (unsigned i = 0; i < EF_STATUS_COUNT; i++) {
-        refused += self->refused[i];
-    }
     ef_put_map (out, 17);
     ef_put_key_str (out, "broker", self->config.broker);
     ef_put_key_uint (out, "epoch", self->epoch);

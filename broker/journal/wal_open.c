@@ -28,6 +28,8 @@ typedef struct {
     bool is_last;
 } segment_t;
 
+static int s_fail (recovery_t *self, int error, const char *format, ...) EF_PRINTF (3, 4);
+
 static int
 s_fail (recovery_t *self, int error, const char *format, ...) {
     va_list arguments;
