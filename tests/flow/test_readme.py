@@ -1,0 +1,93 @@
+"""README's own programs, run from its text. SPDX-License-Identifier: MIT"""
+import os
+import re
+import subprocess
+import sys
+
+from support import Broker, wait_for
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+
+
+def blocks():
+    with open(os.path.join(ROOT, "README.md")) as file:
+        text = file.read()
+    found = {m[1]: m[2] for m in re.finditer(r"```python\n# readme: (\w+)\n(.*?)```", text, re.S)}
+    found["c"] = re.search(r"```c\n(.*?)```", text, re.S)[1]
+    return found
+
+
+def moved(text, broker):
+    """The same program, with the defaults' ports replaced by this broker's."""
+    for port, name in enumerate(("ingress", "front", "back"), start=5550):
+        text = text.replace(f"tcp://127.0.0.1:{port}", broker.endpoints[name])
+    return text
+
+
+def test_python_programs_work_as_shown(binaries):
+    code = blocks()
+    with Broker(binaries).start() as broker:
+        worker = subprocess.Popen([sys.executable, "-c", moved(code["worker"], broker)],
+                                  stdout=subprocess.PIPE, text=True)
+        try:
+            subprocess.run([sys.executable, "-c", moved(code["push"], broker)], check=True, timeout=20)
+            done = subprocess.run([sys.executable, "-c", moved(code["req"], broker)], check=True,
+                                  timeout=20, capture_output=True, text=True)
+            assert "CONFIRM" in done.stdout and "'accepted': 1" in done.stdout, done.stdout
+            lines = sorted([worker.stdout.readline(), worker.stdout.readline()])
+            assert lines == ["mail to a@example.org\n", "mail to b@example.org\n"], lines
+            wait_for("both are done", lambda: broker.topic("email")["done"] == 2)
+        finally:
+            worker.kill()
+            worker.wait()
+        assert len([line for line in code["worker"].splitlines() if line.strip()]) <= 11
+
+
+def test_c_program_works_as_shown(binaries):
+    if "asan" in binaries:
+        return  # the library there needs the sanitizer's runtime; the release build is the shown one
+    build = os.path.join(os.path.abspath(binaries), "..")
+    with Broker(binaries).start() as broker:
+        source = os.path.join(broker.directory, "sample.c")
+        program = os.path.join(broker.directory, "sample")
+        with open(source, "w") as file:
+            file.write(blocks()["c"])
+        subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", program, source,
+                        "-I", os.path.join(ROOT, "clients", "c"),
+                        os.path.join(build, "clients", "libeventflow.a"), "-lzmq", "-lm",
+                        "-lpthread"],
+                       check=True)
+        environment = dict(os.environ, EVENTFLOW_FRONT=broker.endpoints["front"],
+                           EVENTFLOW_BACK=broker.endpoints["back"])
+        running = subprocess.Popen([program], env=environment)
+        try:
+            wait_for("it is done", lambda: broker.topic("email")["done"] == 1)
+        finally:
+            running.kill()
+            running.wait()
+
+
+def test_installed_library_is_found_by_pkg_config(binaries):
+    if "asan" in binaries:
+        return  # as above
+    build = os.path.join(os.path.abspath(binaries), "..")
+    with Broker(binaries) as broker:
+        prefix = os.path.join(broker.directory, "prefix")
+        subprocess.run(["cmake", "--install", build, "--prefix", prefix], check=True,
+                       capture_output=True)
+        found = [os.path.join(path, "eventflow.pc") for path, _, files in os.walk(prefix)
+                 if "eventflow.pc" in files]
+        assert len(found) == 1
+        with open(found[0]) as file:
+            text = re.sub(r"^prefix=.*", f"prefix={prefix}", file.read(), flags=re.M)
+        with open(found[0], "w") as file:
+            file.write(text)
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "eventflow"], check=True,
+                               capture_output=True, text=True,
+                               env=dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(found[0])))
+        source = os.path.join(broker.directory, "sample.c")
+        with open(source, "w") as file:
+            file.write(blocks()["c"])
+        subprocess.run(["gcc", source, "-o", os.path.join(broker.directory, "sample"),
+                        *flags.stdout.split()], check=True)
+        assert os.path.exists(os.path.join(prefix, "bin", "eventflowd"))
