@@ -183,6 +183,22 @@ ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load) {
     };
 }
 
+/* Refused events by code, ingress and front together. */
+static void
+s_put_refused (const ef_core_t *self, ef_buf_t *out) {
+    ef_put_str (out, "refused");
+    uint32_t kinds = 0;
+    for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
+        kinds += self->refused[i] > 0;
+    }
+    ef_put_map (out, kinds);
+    for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
+        if (self->refused[i]) {
+            ef_put_key_uint (out, ef_status_name ((ef_status_t)i), self->refused[i]);
+        }
+    }
+}
+
 void
 ef_core_status (const ef_core_t *self, ef_buf_t *out) {
     ef_put_map (out, 17);
@@ -202,17 +218,20 @@ ef_core_status (const ef_core_t *self, ef_buf_t *out) {
     ef_put_key_uint (out, "stale_answers", self->stale_answers);
     ef_put_key_uint (out, "ingress_events", self->ingress_events);
     ef_put_key_uint (out, "ingress_bytes", self->ingress_bytes);
-    ef_put_str (out, "refused");
-    uint32_t kinds = 0;
-    for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
-        kinds += self->refused[i] > 0;
-    }
-    ef_put_map (out, kinds);
-    for (unsigned i = 1; i < EF_STATUS_COUNT; i++) {
-        if (self->refused[i]) {
-            ef_put_key_uint (out, ef_status_name ((ef_status_t)i), self->refused[i]);
-        }
-    }
+    s_put_refused (self, out);
+}
+
+void
+ef_core_ingress_stats (const ef_core_t *self, ef_buf_t *out) {
+    ef_put_map (out, 3);
+    ef_put_key_uint (out, "events", self->ingress_events);
+    ef_put_key_uint (out, "bytes", self->ingress_bytes);
+    s_put_refused (self, out);
+}
+
+uint64_t
+ef_core_inserting (const ef_core_t *self, uint32_t index) {
+    return self->topics[index]->inserting;
 }
 
 void

@@ -196,6 +196,8 @@ uint64_t ef_core_leased (const ef_core_t *self);
 
 /* What is where: appended as MessagePack maps (SPECIFICATION.md, "Stats"). */
 void ef_core_status (const ef_core_t *self, ef_buf_t *out);
+void ef_core_ingress_stats (const ef_core_t *self, ef_buf_t *out);
+uint64_t ef_core_inserting (const ef_core_t *self, uint32_t index);
 uint32_t ef_core_topic_count (const ef_core_t *self);
 const char *ef_core_topic_name (const ef_core_t *self, uint32_t index);
 void ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out);

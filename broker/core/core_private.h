@@ -150,7 +150,6 @@ struct session_s {
     uint32_t window_told;
     uint32_t queued; /* places in the queue that point here */
     bool is_forgotten;
-    bool is_stuck; /* a CONFIRM couldn't be sent */
 };
 
 typedef enum { PEER_UNKNOWN, PEER_FRONT, PEER_BACK } peer_role_t;

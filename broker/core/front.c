@@ -45,7 +45,6 @@ s_attach (request_t *request, session_t *session, uint64_t heard) {
     request->peer->session = session;
     request->peer->is_denied = false;
     session->peer = request->number;
-    session->is_stuck = false;
     if (heard > session->last) {
         session_jump (session, heard);
     }

@@ -226,10 +226,10 @@ session_confirm (ef_core_t *self, session_t *session) {
             seq++;
             s_gather (&confirm, seq < kept_from ? &unknown : s_outcome (session, seq), seq);
         }
-        session->is_stuck = s_send_confirm (self, session, seq, &confirm) != 0;
+        int rc = s_send_confirm (self, session, seq, &confirm);
         ef_buf_free (&confirm.refused);
         ef_buf_free (&confirm.ids);
-        if (session->is_stuck) {
+        if (rc) {
             break;
         }
         session->confirmed = seq;
@@ -276,9 +276,7 @@ sessions_sweep (ef_core_t *self) {
     uint32_t position = 0;
     while ((session = ef_hash_next (&self->sessions, &position)) != NULL) {
         if (session->peer != PEER_NONE) {
-            if (session->is_stuck) {
-                session_confirm (self, session);
-            }
+            session_confirm (self, session); /* where one couldn't be sent */
         } else if (self->now - session->left_ms > EF_SESSION_IDLE_MS &&
                    session->decided == session->last) {
             session_forget (self, session);

@@ -302,6 +302,31 @@ typedef struct {
     ef_router_t *router;
 } stats_t;
 
+/* What comes in by ingress, what waits for a time, and each topic's dead letters. */
+static void
+s_publish_parts (ef_router_t *self) {
+    ef_buf_t map = {0};
+    uint64_t inserting = 0;
+    ef_core_ingress_stats (self->core, &map);
+    s_publish (self, "stats.ingress", &map);
+    for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
+        uint64_t dead = ef_core_count (self->core, i, EF_STATE_DEAD);
+        inserting += ef_core_inserting (self->core, i);
+        if (dead > 0) {
+            char subject[128];
+            snprintf (subject, sizeof subject, "stats.dead.%s", ef_core_topic_name (self->core, i));
+            ef_put_map (&map, 2);
+            ef_put_key_str (&map, "topic", ef_core_topic_name (self->core, i));
+            ef_put_key_uint (&map, "dead", dead);
+            s_publish (self, subject, &map);
+        }
+    }
+    ef_put_map (&map, 2);
+    ef_put_key_uint (&map, "waiting", atomic_load (&self->parts.retry->depth));
+    ef_put_key_uint (&map, "inserting", inserting);
+    s_publish (self, "stats.retry", &map);
+}
+
 static void
 s_publish_worker (void *arg, const ef_buf_t *map) {
     stats_t *stats = arg;
@@ -341,5 +366,6 @@ router_stats (ef_router_t *self) {
         ef_core_topic_stats (self->core, i, &map);
         s_publish (self, subject, &map);
     }
+    s_publish_parts (self);
     ef_core_workers (self->core, s_publish_worker, &stats);
 }

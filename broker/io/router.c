@@ -315,7 +315,8 @@ s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
         free (waits);
         is_any = true;
     }
-    return s_take_dead (self) | s_take_scaler (self, effects) | is_any;
+    is_any = s_take_dead (self) || is_any;
+    return s_take_scaler (self, effects) || is_any;
 }
 
 static void
@@ -427,11 +428,11 @@ ef_router_run (ef_router_t *self) {
         }
         bool is_busy = s_take_answers (self, &effects);
         bool reads_publishers = !ef_core_is_behind (self->core);
-        is_busy = s_drain (self, SOCKET_BACK) | is_busy;
-        is_busy = s_drain (self, SOCKET_ADMIN) | is_busy;
+        is_busy = s_drain (self, SOCKET_BACK) || is_busy;
+        is_busy = s_drain (self, SOCKET_ADMIN) || is_busy;
         if (reads_publishers) {
-            is_busy = s_drain (self, SOCKET_FRONT) | is_busy;
-            is_busy = s_drain (self, SOCKET_INGRESS) | is_busy;
+            is_busy = s_drain (self, SOCKET_FRONT) || is_busy;
+            is_busy = s_drain (self, SOCKET_INGRESS) || is_busy;
         }
         if (now >= ef_core_next_ms (self->core)) {
             ef_core_tick (self->core);

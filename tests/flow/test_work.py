@@ -225,3 +225,18 @@ def test_restart_brings_everything_back(binaries):
         new = worker.take(3)
         assert min(d[0] for d in new) > max(tags)
         broker.check_law()
+
+
+def test_stats_are_published_each_second(binaries):
+    import zmq
+    with Broker(binaries).start() as broker:
+        sub = broker.socket(zmq.SUB, "stats")
+        sub.subscribe(b"")
+        Worker(broker, ["api"], name="w")
+        seen = {}
+        wanted = {"stats.broker", "stats.ingress", "stats.retry", "stats.topic.api", "stats.worker.w"}
+        while not wanted <= set(seen):
+            assert sub.poll(5000), sorted(seen)
+            subject, body = sub.recv_multipart()
+            seen[subject.decode()] = msgpack.unpackb(body)
+        assert seen["stats.topic.api"]["ready"] == 0 and seen["stats.worker.w"]["credit"] == 10
