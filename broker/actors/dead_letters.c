@@ -173,6 +173,7 @@ dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uin
 static uint32_t
 s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, uint64_t now) {
     uint64_t m[EF_RETURN_LETTERS];
+    uint64_t bytes = 0;
     uint32_t count = 0;
     uint32_t most = task->rate && task->rate < 10 * EF_RETURN_LETTERS ? (task->rate + 9) / 10
                                                                       : EF_RETURN_LETTERS;
@@ -181,6 +182,10 @@ s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, ui
         const ef_letter_t *letter =
             at < ef_dead_log_count (topic->log) ? ef_dead_log_at (topic->log, at) : NULL;
         if (letter && letter->m == task->m[task->next] && !letter->is_leaving) {
+            if (count > 0 && bytes + letter->bytes > EF_RETURN_BYTES) {
+                break; /* a move is one record */
+            }
+            bytes += letter->bytes;
             m[count++] = letter->m;
         }
         task->next++;

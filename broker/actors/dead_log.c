@@ -70,6 +70,7 @@ s_read_header (ef_letter_t *letter, const uint8_t *header) {
     letter->n = ef_le64 (header + 8);
     letter->dead_ms = ef_le64 (header + 24);
     letter->attempts = ef_le32 (header + 32);
+    letter->bytes = ef_le32 (header + 36) + ef_le32 (header + 40);
     letter->reason = header[44];
 }
 
@@ -79,11 +80,16 @@ s_drop_leaving (ef_dead_log_t *self, uint32_t at) {
     for (uint32_t i = 0; i < leaving->count; i++) {
         ef_letter_t *letter = s_find (self, leaving->m[i]);
         if (letter) {
-            uint32_t index = (uint32_t)(letter - self->letters);
-            self->count--;
-            memmove (letter, letter + 1, (self->count - index) * sizeof *letter);
+            letter->is_gone = true;
         }
     }
+    uint32_t kept = leaving->count ? ef_dead_log_seek (self, leaving->m[0]) : self->count;
+    for (uint32_t i = kept; i < self->count; i++) {
+        if (!self->letters[i].is_gone) {
+            self->letters[kept++] = self->letters[i];
+        }
+    }
+    self->count = kept;
     free (leaving->m);
     self->leaving_count--;
     memmove (leaving, leaving + 1, (self->leaving_count - at) * sizeof *leaving);

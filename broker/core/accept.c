@@ -26,6 +26,7 @@ typedef struct {
     uint32_t run_last;
     char run_text[200];
     ef_status_t first_refusal;
+    unsigned searches;         /* for the nearest name */
 } scanner_t;
 
 static void
@@ -95,7 +96,10 @@ s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char tex
         topic = topic_require (core, event->topic.data, event->topic.size);
     }
     if (topic == NULL) {
-        const char *nearest = topic_nearest (core, event->topic.data, event->topic.size);
+        /* Looking for the nearest costs; the first few refusals of a message tell enough. */
+        const char *nearest = is_valid && self->searches++ < 16
+                                  ? topic_nearest (core, event->topic.data, event->topic.size)
+                                  : NULL;
         *status = is_valid ? EF_UNKNOWN_TOPIC : EF_BAD_EVENT;
         if (!is_valid) {
             snprintf (text, 200,
@@ -381,6 +385,16 @@ void
 accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t *result) {
     scanner_t scanner = {.core = self, .request = request, .result = result};
     memset (result, 0, sizeof *result);
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < request->count; i++) {
+        bytes += request->frames[i].size;
+    }
+    if (bytes > self->config.max_message) {
+        result->status = EF_TOO_LARGE;
+        result->text = "a message past the limit";
+        self->refused[EF_TOO_LARGE]++;
+        return;
+    }
     bool is_readable = s_scan (&scanner);
     const session_t *session = request->session;
     if (is_readable && session && session->unconfirmed > 0 &&
@@ -422,7 +436,7 @@ void
 accept_invalid (ef_core_t *self, ef_span_t raw, ef_status_t status, const char *text) {
     topic_t *topic = topic_require (self, "$invalid", 8);
     uint32_t bytes = raw.size < self->config.max_event ? raw.size : self->config.max_event;
-    if (topic == NULL || topic->counts[EF_STATE_DEAD] >= EF_INVALID_EVENTS ||
+    if (topic == NULL || topic->counts[EF_STATE_DEAD] + topic->pending_dead >= EF_INVALID_EVENTS ||
         self->invalid_bytes + bytes > EF_INVALID_BYTES) {
         return; /* counted already */
     }

@@ -42,6 +42,7 @@ s_each_of_lease (back_t *request, lease_t *lease, uint64_t first, uint64_t last,
     uint64_t to = last < end ? last : end;
     for (uint64_t tag = from; tag <= to; tag++) {
         item_t *item = &lease->items[tag - lease->first_tag];
+        request->visits++;
         if (item->state != ITEM_ANSWERED && !each (request, lease, item, tag, arg)) {
             s_stale (stale, tag);
         }
@@ -56,6 +57,7 @@ s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t 
     if (ef_get_array (&tags, &count) || count > EF_TAGS_MAX) {
         return -1;
     }
+    request->visits = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint64_t first;
         uint64_t last;
@@ -70,6 +72,9 @@ s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t 
         }
         lease_t *lease = worker_lease_from (worker, first, &place);
         while (lease && lease->first_tag <= last) {
+            if (request->visits > BACK_VISITS_MAX) {
+                return -1;
+            }
             uint64_t behind = lease->first_tag + lease->count;
             s_each_of_lease (request, lease, first, last, each, arg, stale);
             lease_reap (request->core, lease);
@@ -110,12 +115,26 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
     return counts;
 }
 
-/* Looks only: would an ACK of this tag count? */
+/* Looks only: would an ACK of this tag count? A tag that is named twice counts once. */
 static bool
-s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
-    (void)request;
-    (void)arg;
-    return item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL;
+s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
+{
+    (void) request;
+    (void) arg;
+    bool is_repeated = item->flags & ENTRY_NAMED;
+    item->flags |= ENTRY_NAMED;
+    return !is_repeated && (item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL);
+}
+
+static bool
+s_unmark_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
+{
+    (void) request;
+    (void) lease;
+    (void) tag;
+    (void) arg;
+    item->flags &= (uint8_t) ~ENTRY_NAMED;
+    return true;
 }
 
 typedef struct {
@@ -219,7 +238,10 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
     uint64_t done = 0;
     ef_buf_t refused = {0};
     uint32_t refused_count = 0;
-    if (s_each (request, tags, s_probe_item, NULL, &stale)) {
+    stale_t ignored = {.count = 0};
+    int rc = s_each (request, tags, s_probe_item, NULL, &stale);
+    (void) s_each (request, tags, s_unmark_item, NULL, &ignored); /* as far as the first one went */
+    if (rc) {
         peer_error (core, request->number, EF_BAD_COMMAND,
                     "tags must be an array of tags and pairs", NULL);
         return;
@@ -238,7 +260,7 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
         } else if (result.refused_count) {
             refused_count = s_strip_refused (&result, &refused);
         } else {
-            int rc = s_each (request, tags, s_ack_item, &done, &stale);
+            rc = s_each (request, tags, s_ack_item, &done, &stale);
             ef_assert (rc == 0); /* read once already */
         }
         accept_result_free (&result);

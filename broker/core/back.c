@@ -32,6 +32,7 @@ s_ready_fail (ready_t *ready, ef_status_t status, const char *text) {
 static int
 s_read_topics (ef_core_t *core, ef_cursor_t *cursor, ready_t *ready) {
     uint32_t count;
+    ready->topic_count = 0; /* a key said twice counts once */
     if (ef_get_array (cursor, &count) || count == 0 || count > EF_WORKER_TOPICS_MAX) {
         return s_ready_fail (ready, EF_BAD_COMMAND, "topics must be 1 to 64 names");
     }
@@ -175,37 +176,47 @@ s_put_welcome (back_t *request, const worker_t *worker, const uint64_t *stale, u
     }
 }
 
-/* Is the tag among `tags`, an array of tags and pairs? */
-static bool
-s_names (ef_span_t tags, uint64_t tag) {
-    ef_cursor_t cursor = ef_cursor (tags.data, tags.size);
+/* Marks the items that `held` names. What lies past the budget isn't looked at any more: it goes back, and
+   an answer for it is stale. */
+static void
+s_mark_held (worker_t *worker, ef_span_t held)
+{
+    ef_cursor_t cursor = ef_cursor (held.data, held.size);
     uint32_t count;
-    if (tags.size == 0 || ef_get_array (&cursor, &count)) {
-        return false;
+    uint64_t first;
+    uint64_t last;
+    uint64_t budget = BACK_VISITS_MAX;
+    if (held.size == 0 || ef_get_array (&cursor, &count) || count > EF_TAGS_MAX) {
+        return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t first;
-        uint64_t last;
-        if (back_read_tag (&cursor, &first, &last)) {
-            return false;
-        }
-        if (tag >= first && tag <= last) {
-            return true;
+    for (uint32_t i = 0; i < count && back_read_tag (&cursor, &first, &last) == 0; i++) {
+        uint32_t place;
+        lease_t *lease = worker_lease_from (worker, first, &place);
+        for (; lease && lease->first_tag <= last; lease = worker_lease_next (worker, &place)) {
+            uint64_t from = first > lease->first_tag ? first - lease->first_tag : 0;
+            for (uint64_t k = from; k < lease->count && lease->first_tag + k <= last; k++) {
+                lease->items[k].flags |= ENTRY_NAMED;
+                if (--budget == 0) {
+                    return;
+                }
+            }
         }
     }
-    return false;
 }
 
 /* Of what the worker had, what it doesn't name as held goes back, uncounted. */
 static void
 s_return_unheld (ef_core_t *core, worker_t *worker, ef_span_t held) {
     uint32_t place;
+    s_mark_held (worker, held);
     for (lease_t *lease = worker_lease_from (worker, 0, &place); lease;) {
         lease_t *next = worker_lease_next (worker, &place);
         uint64_t next_tag = next ? next->first_tag : 0;
         for (uint32_t i = 0; i < lease->count; i++) {
             item_t *item = &lease->items[i];
-            if (item->state == ITEM_ANSWERED || s_names (held, lease->first_tag + i)) {
+            bool is_held = item->flags & ENTRY_NAMED;
+            item->flags &= (uint8_t) ~ENTRY_NAMED;
+            if (item->state == ITEM_ANSWERED || is_held) {
                 continue;
             }
             if (item->state == ITEM_OPEN) {
@@ -223,6 +234,7 @@ s_list_stale (worker_t *worker, ef_span_t held, uint64_t stale[EF_STALE_MAX]) {
     ef_cursor_t cursor = ef_cursor (held.data, held.size);
     uint32_t items;
     uint32_t count = 0;
+    uint64_t budget = BACK_VISITS_MAX;
     if (held.size == 0 || ef_get_array (&cursor, &items)) {
         return 0;
     }
@@ -232,7 +244,8 @@ s_list_stale (worker_t *worker, ef_span_t held, uint64_t stale[EF_STALE_MAX]) {
         if (back_read_tag (&cursor, &first, &last)) {
             break;
         }
-        for (uint64_t tag = first; tag <= last && count < EF_STALE_MAX; tag++) {
+        for (uint64_t tag = first; tag <= last && count < EF_STALE_MAX && budget > 0; tag++) {
+            budget--;
             lease_t *lease;
             if (worker_item (worker, tag, &lease) == NULL) {
                 stale[count++] = tag;

@@ -12,7 +12,11 @@ typedef struct {
     uint32_t count;
     const ef_frame_t *body;
     uint32_t frames;
+    uint64_t visits; /* items looked at for the tags of this message */
 } back_t;
+
+/* Items that one message may make us look at: ranges may overlap, so their number says nothing. */
+#define BACK_VISITS_MAX (4u * EF_CREDIT_MAX)
 
 void back_ready (back_t *request);
 const void *back_worker_key (const void *item, size_t *size);

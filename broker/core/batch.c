@@ -76,6 +76,9 @@ batch_submit (ef_core_t *self) {
 void
 batch_after (ef_core_t *self, after_t after) {
     after.lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
+    if (after.kind == AFTER_CONFIRM || after.kind == AFTER_ACKED) {
+        after.n = self->peers[after.peer].generation;
+    }
     if (self->after_count == self->after_capacity) {
         uint32_t capacity = self->after_capacity ? 2 * self->after_capacity : 256;
         after_t *ring = malloc (capacity * sizeof *ring);
@@ -97,7 +100,8 @@ s_send_prepared (ef_core_t *self, after_t *after) {
     ef_buf_t *prepared = after->pointer;
     ef_buf_t scratch = self->header;
     self->header = *prepared;
-    if (after->peer < self->peer_count && self->peers[after->peer].role != PEER_UNKNOWN) {
+    if (after->peer < self->peer_count && self->peers[after->peer].role != PEER_UNKNOWN &&
+        self->peers[after->peer].generation == after->n) {
         peer_t *peer = &self->peers[after->peer];
         peer->waiting -= after->kind == AFTER_CONFIRM && peer->waiting > 0;
         (void)peer_send (self, after->peer, NULL); /* a peer that can't take it asks again */

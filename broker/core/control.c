@@ -100,8 +100,10 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n) {
         topic_move (topic, (ef_state_t)entry->state, EF_STATE_PURGED, 1);
         bytes += entry->bytes;
         purged++;
+        uint32_t capacity = topic->entries.capacity;
         entry_free (self, &entry);
-        at = 0; /* the table has changed */
+        /* Others may have moved into its place; a table that shrank is in a new order. */
+        at = topic->entries.capacity == capacity ? at - 1 : 0;
     }
     topic_shrink (topic, bytes);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;

@@ -35,7 +35,8 @@ enum {
     ENTRY_COPY = 1,      /* place names a COPIES record */
     ENTRY_INSERTING = 2, /* waits for room in its topic */
     ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
-    ENTRY_META = 16      /* has a ttl */
+    ENTRY_META = 16,     /* has a ttl */
+    ENTRY_NAMED = 32     /* an item that a message under way has named */
 };
 
 /* An event that needs more than its extent says: failed, scheduled, given back, dead on its way. */
@@ -147,6 +148,7 @@ struct session_s {
     uint32_t capacity;
     uint64_t queued_lsn; /* it stands in the queue for this lsn already */
     uint64_t left_ms;    /* when its connection went */
+    uint64_t repeated_ms; /* when an answer was last said again */
     uint32_t window_told;
     uint32_t queued; /* places in the queue that point here */
     bool is_forgotten;
@@ -163,6 +165,7 @@ typedef struct {
     worker_t *worker;
     uint64_t heard_ms;
     uint64_t sent_ms;
+    uint32_t generation; /* of the number: answers for another one's bearer are dropped */
     uint32_t waiting; /* answers that wait, without a session */
 } peer_t;
 

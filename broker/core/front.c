@@ -4,6 +4,9 @@
 
 #include <stdio.h>
 
+/* A first answer is said again at most so often, so that a small message can't ask for many large ones. */
+#define REPEAT_MS 10
+
 typedef struct {
     ef_core_t *core;
     uint32_t number;
@@ -49,6 +52,11 @@ s_attach (request_t *request, session_t *session, uint64_t heard) {
         session_jump (session, heard);
     }
     session->confirmed = heard < session->decided ? heard : session->decided;
+    /* Of what nobody can be waiting for any more nothing is told. */
+    uint64_t oldest = session->last - session->count;
+    if (oldest > session->confirmed + core->config.window) {
+        session->confirmed = oldest - core->config.window;
+    }
     session->window_told = core->config.window;
     s_put_welcome (core, heard > session->decided ? heard : session->decided);
     (void)peer_send (core, request->number, NULL); /* a new pipe has room */
@@ -224,7 +232,10 @@ static void
 s_out_of_order (request_t *request, session_t *session, uint64_t seq) {
     ef_core_t *core = request->core;
     if (seq <= session->last) {
-        if (seq <= session->confirmed && seq > session->last - session->count) {
+        bool is_asked_too_often = core->now - session->repeated_ms < REPEAT_MS;
+        if (seq <= session->confirmed && seq > session->last - session->count &&
+            !is_asked_too_often) {
+            session->repeated_ms = core->now;
             uint64_t confirmed = session->confirmed;
             uint64_t decided = session->decided;
             session->confirmed = seq - 1;
@@ -326,6 +337,11 @@ s_publish (request_t *request) {
 
 static void
 s_ping (request_t *request) {
+    if (request->peer->session == NULL && !request->peer->is_req) {
+        /* A connection that ZeroMQ made anew, unseen by its client: it must greet again. */
+        peer_error (request->core, request->number, EF_UNKNOWN_PEER, "say HELLO first", NULL);
+        return;
+    }
     ef_core_t *core = request->core;
     ef_buf_t *header = &core->header;
     ef_buf_clear (header);

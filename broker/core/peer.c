@@ -57,7 +57,9 @@ peer_forget (ef_core_t *self, uint32_t number) {
     if (peer->worker) {
         worker_free (self, &peer->worker);
     }
+    uint32_t generation = peer->generation + 1;
     memset (peer, 0, sizeof *peer);
+    peer->generation = generation;
     self->effects.forget (self->effects.arg, number);
 }
 

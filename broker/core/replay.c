@@ -200,8 +200,9 @@ s_purge_entries (ef_core_t *self, topic_t *topic, uint64_t up_to, const uint8_t 
             is_exempt = ef_le64 (exempt + 8 * i) == entry->n;
         }
         if (!is_exempt) {
+            uint32_t capacity = topic->entries.capacity;
             entry_free (self, &entry);
-            position = 0; /* the table has changed */
+            position = topic->entries.capacity == capacity ? position - 1 : 0;
         }
     }
 }
