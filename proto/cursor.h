@@ -39,7 +39,8 @@ typedef struct {
 
 static inline ef_cursor_t
 ef_cursor (const void *data, size_t size) {
-    ef_cursor_t self = {(const uint8_t *)data, (const uint8_t *)data + size};
+    const uint8_t *at = data;
+    ef_cursor_t self = {at, size ? at + size : at}; /* no bytes may have no address */
     return self;
 }
 

@@ -121,10 +121,17 @@ s_wait (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
                                                                                : 0;
 }
 
-static void
+/* Returns an exit status. */
+static int
 s_run (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
     uint64_t end_ms = 0; /* set once told to stop */
     while (eventflow_worker_step (worker, 0)) {
+        const char *code;
+        const char *text;
+        if (eventflow_worker_refused (worker, &code, &text)) {
+            fprintf (stderr, "eventflow-worker: %s: %s\n", code, text);
+            return 3;
+        }
         exec_step (exec);
         uint64_t now = ef_mono_ms ();
         if (end_ms && (now >= end_ms)) {
@@ -143,6 +150,7 @@ s_run (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
             eventflow_worker_drain (worker);
         }
     }
+    return 0;
 }
 
 int
@@ -187,9 +195,9 @@ main (int argc, char **argv) {
         return s_usage ("expected --topic, or EVENTFLOW_TOPIC", "");
     }
     exec_set_worker (exec, worker);
-    s_run (&options, worker, exec);
+    rc = s_run (&options, worker, exec);
     eventflow_worker_destroy (&worker); /* says BYE: what didn't finish goes back uncounted */
     exec_terminate (exec, SIGTERM);
     exec_destroy (&exec);
-    return 0;
+    return rc;
 }

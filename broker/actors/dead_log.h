@@ -25,10 +25,10 @@ typedef struct {
     uint32_t segment;
     uint32_t offset;
     uint32_t attempts;
-    uint32_t bytes;    /* of event and history */
+    uint32_t bytes; /* of event and history */
     uint8_t reason; /* ef_reason_t */
     bool is_leaving;
-    bool is_gone;      /* for a moment, while its b is dropped */
+    bool is_gone; /* for a moment, while its b is dropped */
 } ef_letter_t;
 
 /* A letter with its bytes. */

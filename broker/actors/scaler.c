@@ -12,6 +12,7 @@
 
 #define WATCH_MS      250 /* how often processes are looked at */
 #define PROCESSES_MAX 1000
+#define LEAVE_MS      10000 /* for DRAIN to be heeded; then TERM, and as long again KILL */
 
 typedef struct {
     pid_t pid;      /* and process group */
@@ -20,6 +21,7 @@ typedef struct {
     char token[40];
     uint64_t started_ms;
     bool is_leaving;  /* told to; its end is no crash */
+    uint64_t term_ms; /* then it is told TERM; 0: never */
     uint64_t kill_ms; /* then it is killed; 0: never */
 } process_t;
 
@@ -151,6 +153,8 @@ s_drain_one (ef_scaler_t *self, uint32_t index, const char *why) {
         if (process->topic == index && !process->is_leaving) {
             char text[160];
             process->is_leaving = true;
+            process->term_ms = ef_mono_ms () + LEAVE_MS;
+            process->kill_ms = process->term_ms + LEAVE_MS;
             snprintf (text, sizeof text, "pid %d leaves, %u remain: %s", (int)process->pid,
                       self->pools[index].pool.alive, why);
             s_say (self, EF_SCALER_DRAIN, self->pools[index].topic, process->token, "");
@@ -173,7 +177,14 @@ s_handle (ef_scaler_t *self, const ef_scaler_message_t *message) {
             return;
         }
         const char *why = "";
-        ef_pool_act_t act = self->process_count < PROCESSES_MAX
+        uint32_t there = 0;
+        for (uint32_t k = 0; k < self->process_count; k++) {
+            there += self->processes[k].topic == i;
+        }
+        /* Those that are still leaving take their places until they are gone. */
+        bool has_place = self->process_count < PROCESSES_MAX &&
+                         (there < pool->pool.config.max || there == pool->pool.alive);
+        ef_pool_act_t act = has_place
                                 ? ef_pool_decide (&pool->pool, &message->load, ef_mono_ms (), &why)
                                 : EF_POOL_KEEP;
         if (act == EF_POOL_START) {
@@ -191,6 +202,10 @@ s_watch (ef_scaler_t *self, uint64_t now) {
     for (uint32_t i = 0; i < self->process_count;) {
         process_t *process = &self->processes[i];
         siginfo_t info = {0};
+        if (process->term_ms && now >= process->term_ms) {
+            (void)kill (-process->pid, SIGTERM); /* it didn't heed DRAIN, or never said READY */
+            process->term_ms = 0;
+        }
         if (process->kill_ms && now >= process->kill_ms) {
             (void)kill (-process->pid, SIGKILL); /* gone already is as good */
             process->kill_ms = 0;

@@ -26,7 +26,7 @@ typedef struct {
     uint32_t run_last;
     char run_text[200];
     ef_status_t first_refusal;
-    unsigned searches;         /* for the nearest name */
+    unsigned searches; /* for the nearest name */
 } scanner_t;
 
 static void

@@ -117,23 +117,21 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
 
 /* Looks only: would an ACK of this tag count? A tag that is named twice counts once. */
 static bool
-s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
-{
-    (void) request;
-    (void) arg;
+s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
+    (void)request;
+    (void)arg;
     bool is_repeated = item->flags & ENTRY_NAMED;
     item->flags |= ENTRY_NAMED;
     return !is_repeated && (item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL);
 }
 
 static bool
-s_unmark_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg)
-{
-    (void) request;
-    (void) lease;
-    (void) tag;
-    (void) arg;
-    item->flags &= (uint8_t) ~ENTRY_NAMED;
+s_unmark_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
+    (void)request;
+    (void)lease;
+    (void)tag;
+    (void)arg;
+    item->flags &= (uint8_t)~ENTRY_NAMED;
     return true;
 }
 
@@ -240,7 +238,7 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
     uint32_t refused_count = 0;
     stale_t ignored = {.count = 0};
     int rc = s_each (request, tags, s_probe_item, NULL, &stale);
-    (void) s_each (request, tags, s_unmark_item, NULL, &ignored); /* as far as the first one went */
+    (void)s_each (request, tags, s_unmark_item, NULL, &ignored); /* as far as the first one went */
     if (rc) {
         peer_error (core, request->number, EF_BAD_COMMAND,
                     "tags must be an array of tags and pairs", NULL);

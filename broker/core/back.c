@@ -176,11 +176,10 @@ s_put_welcome (back_t *request, const worker_t *worker, const uint64_t *stale, u
     }
 }
 
-/* Marks the items that `held` names. What lies past the budget isn't looked at any more: it goes back, and
-   an answer for it is stale. */
+/* Marks the items that `held` names. What lies past the budget isn't looked at any more: it goes
+   back, and an answer for it is stale. */
 static void
-s_mark_held (worker_t *worker, ef_span_t held)
-{
+s_mark_held (worker_t *worker, ef_span_t held) {
     ef_cursor_t cursor = ef_cursor (held.data, held.size);
     uint32_t count;
     uint64_t first;
@@ -215,7 +214,7 @@ s_return_unheld (ef_core_t *core, worker_t *worker, ef_span_t held) {
         for (uint32_t i = 0; i < lease->count; i++) {
             item_t *item = &lease->items[i];
             bool is_held = item->flags & ENTRY_NAMED;
-            item->flags &= (uint8_t) ~ENTRY_NAMED;
+            item->flags &= (uint8_t)~ENTRY_NAMED;
             if (item->state == ITEM_ANSWERED || is_held) {
                 continue;
             }

@@ -146,8 +146,8 @@ struct session_s {
     uint32_t head;
     uint32_t count;
     uint32_t capacity;
-    uint64_t queued_lsn; /* it stands in the queue for this lsn already */
-    uint64_t left_ms;    /* when its connection went */
+    uint64_t queued_lsn;  /* it stands in the queue for this lsn already */
+    uint64_t left_ms;     /* when its connection went */
     uint64_t repeated_ms; /* when an answer was last said again */
     uint32_t window_told;
     uint32_t queued; /* places in the queue that point here */
@@ -166,7 +166,7 @@ typedef struct {
     uint64_t heard_ms;
     uint64_t sent_ms;
     uint32_t generation; /* of the number: answers for another one's bearer are dropped */
-    uint32_t waiting; /* answers that wait, without a session */
+    uint32_t waiting;    /* answers that wait, without a session */
 } peer_t;
 
 /* Not to this worker again before a time. */

@@ -101,13 +101,12 @@ s_tail (const stored_t *stored, uint8_t *fields, ef_span_t *topic) {
 #define UUID_STR 38 /* str8 head and 36 characters */
 
 size_t
-stored_event_size (const stored_t *stored)
-{
+stored_event_size (const stored_t *stored) {
     if (!(stored->flags & EF_INDEX_NO_ID)) {
         return stored->event.size;
     }
     /* The array's head is written in its short form, whatever form it came in. */
-    uint8_t head = (uint8_t) stored->event.data[0];
+    uint8_t head = (uint8_t)stored->event.data[0];
     unsigned head_bytes = head == 0xdd ? 5 : head == 0xdc ? 3 : 1;
     return stored->event.size - head_bytes + 1 + UUID_STR - 1;
 }

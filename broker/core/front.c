@@ -4,7 +4,8 @@
 
 #include <stdio.h>
 
-/* A first answer is said again at most so often, so that a small message can't ask for many large ones. */
+/* A first answer is said again at most so often, so that a small message can't ask for many large
+ * ones. */
 #define REPEAT_MS 10
 
 typedef struct {
@@ -221,8 +222,12 @@ s_note_outcome (request_t *request, session_t *session, const accept_result_t *r
         ef_assert (outcome.extra != NULL);
         ef_le32_put (outcome.extra, result->refused_count);
         ef_le32_put (outcome.extra + 4, result->id_count);
-        memcpy (outcome.extra + 8, result->refused.data, result->refused.size);
-        memcpy (outcome.extra + 8 + result->refused.size, result->ids.data, result->ids.size);
+        if (result->refused.size) {
+            memcpy (outcome.extra + 8, result->refused.data, result->refused.size);
+        }
+        if (result->ids.size) {
+            memcpy (outcome.extra + 8 + result->refused.size, result->ids.data, result->ids.size);
+        }
     }
     session_note (request->core, session, outcome);
 }

@@ -405,7 +405,7 @@ s_has_failed (ef_router_t *self) {
 
 static void
 s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load) {
-    if (now >= *next_load) {
+    if (now >= *next_load && !self->is_stopping) {
         *next_load = now + LOAD_MS;
         s_tell_scaler (self);
     }

@@ -65,3 +65,36 @@ ef_delivery_read (ef_cursor_t *cursor, eventflow_delivery_t *delivery) {
     delivery->meta = s_bytes (event.meta);
     return 0;
 }
+
+/* Why an ACK with events was refused: the first item of ACKED's `refused`, [index, code, text]. */
+bool
+ef_refused_read (ef_cursor_t *cursor, char code[32], char text[256]) {
+    uint32_t pairs;
+    if (ef_get_map (cursor, &pairs)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        ef_span_t word;
+        uint32_t count;
+        if (ef_get_str (cursor, &key)) {
+            return false;
+        }
+        if (!ef_span_is (key, "refused")) {
+            if (ef_skip (cursor)) {
+                return false;
+            }
+            continue;
+        }
+        if (ef_get_array (cursor, &count) || count == 0 || ef_get_array (cursor, &count) ||
+            ef_skip (cursor) || ef_get_str (cursor, &word)) {
+            return false;
+        }
+        ef_span_copy (word, code, 32);
+        if (ef_get_str (cursor, &word) == 0) {
+            ef_span_copy (word, text, 256);
+        }
+        return true;
+    }
+    return false;
+}

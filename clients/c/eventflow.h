@@ -158,6 +158,9 @@ void eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_
 
 int eventflow_worker_extend (eventflow_worker_t *self, uint64_t tag, uint32_t ms);
 void eventflow_worker_drain (eventflow_worker_t *self); /* takes nothing new */
+/* True where the broker refused READY (an unknown topic, …): why, borrowed. It is tried again. */
+bool eventflow_worker_refused (const eventflow_worker_t *self, const char **code,
+                               const char **text);
 uint32_t eventflow_worker_in_hand (const eventflow_worker_t *self);
 int eventflow_worker_fd (
     const eventflow_worker_t *self); /* readable: call step, also behind every call */

@@ -56,6 +56,7 @@ struct eventflow_publisher_s {
     uint64_t next_seq;
     uint64_t heard;
     uint32_t window;
+    _Atomic uint32_t max_event; /* as WELCOME says, the default until then */
     uint32_t heartbeat_ms;
     bool is_welcome;
     ef_buf_t header;
@@ -128,6 +129,12 @@ s_send_outbox (eventflow_publisher_t *self, uint64_t now) {
             break;
         }
     }
+}
+
+/* With the lock held: the message that is gathered takes no more events. */
+static bool
+s_is_closed (const eventflow_publisher_t *self) {
+    return self->options.batch_events && self->gathered >= self->options.batch_events;
 }
 
 /* Makes a parcel of what was gathered, where it is time. Returns when it will be, in us; 0:
@@ -228,6 +235,9 @@ static void
 s_welcome (eventflow_publisher_t *self, const ef_reply_t *reply) {
     self->is_welcome = true;
     self->window = (uint32_t)reply->window;
+    if (reply->max_event) {
+        self->max_event = (uint32_t)reply->max_event;
+    }
     self->heartbeat_ms = (uint32_t)(reply->heartbeat ? reply->heartbeat : EF_HEARTBEAT_MS);
     ef_link_is_good (&self->link);
     self->unconfirmed = 0;
@@ -332,7 +342,8 @@ s_run (void *arg) {
         pthread_mutex_lock (&self->lock);
         /* A parcel is made at once when nothing waits; anything larger wakes us. */
         bool has_more = self->is_welcome && self->gathered > 0 &&
-                        (self->outbox == NULL || self->gather.size >= self->options.batch_bytes);
+                        (self->outbox == NULL || s_is_closed (self) ||
+                         self->gather.size >= self->options.batch_bytes);
         self->is_awake = false;
         pthread_mutex_unlock (&self->lock);
         zmq_pollitem_t polls[2] = {{NULL, self->wake, ZMQ_POLLIN, 0},
@@ -358,6 +369,7 @@ eventflow_publisher_new (const eventflow_publisher_options_t *options) {
     uint64_t random[2] = {ef_random (), ef_random ()};
     memcpy (self->session, random, 16);
     self->next_seq = 1;
+    self->max_event = EF_EVENT_MAX;
     self->heartbeat_ms = EF_HEARTBEAT_MS;
     self->wake = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
     zmq_msg_init (&self->frames[0]);
@@ -423,8 +435,9 @@ static int
 s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms) {
     struct timespec deadline = {0, 0};
     bool is_alone = self->held_bytes == 0;
-    while (!is_alone && (self->held_bytes + bytes > self->options.outbox_bytes ||
-                         self->gather.size >= 4 * (size_t)self->options.batch_bytes)) {
+    while (!is_alone &&
+           (self->held_bytes + bytes > self->options.outbox_bytes || s_is_closed (self) ||
+            self->gather.size >= 4 * (size_t)self->options.batch_bytes)) {
         deadline = deadline.tv_sec ? deadline : s_deadline (timeout_ms);
         if (timeout_ms <= 0 || pthread_cond_timedwait (&self->changed, &self->lock, &deadline)) {
             return EVENTFLOW_FULL;
@@ -460,7 +473,8 @@ eventflow_publish (eventflow_publisher_t *self, const char *topic, const char *i
                    uint64_t *ticket) {
     size_t topic_size = topic ? strlen (topic) : 0;
     size_t id_size = id ? strlen (id) : 0;
-    if (topic_size > EF_TOPIC_MAX || id_size > EF_ID_MAX || payload.size == 0) {
+    if (topic_size > EF_TOPIC_MAX || id_size > EF_ID_MAX || payload.size == 0 ||
+        payload.size > self->max_event) {
         return EVENTFLOW_INVALID;
     }
     size_t most = 16 + topic_size + id_size + payload.size + (meta ? meta->size : 0);
@@ -492,7 +506,8 @@ int
 eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, int timeout_ms,
                          uint64_t *ticket) {
     ef_cursor_t cursor = ef_cursor (event.data, event.size);
-    if (event.size == 0 || ef_skip (&cursor) || ef_cursor_left (&cursor) > 0) {
+    if (event.size == 0 || event.size > self->max_event || ef_skip (&cursor) ||
+        ef_cursor_left (&cursor) > 0) {
         return EVENTFLOW_INVALID;
     }
     pthread_mutex_lock (&self->lock);

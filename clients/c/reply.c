@@ -43,6 +43,7 @@ ef_reply_read (ef_cursor_t *cursor, ef_reply_t *reply) {
                            : ef_span_is (key, "duplicates") ? &reply->duplicates
                            : ef_span_is (key, "last")       ? &reply->last
                            : ef_span_is (key, "window")     ? &reply->window
+                           : ef_span_is (key, "max_event")  ? &reply->max_event
                            : ef_span_is (key, "heartbeat")  ? &reply->heartbeat
                                                             : NULL;
         const uint8_t *start = cursor->at;

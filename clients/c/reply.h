@@ -21,6 +21,7 @@ typedef struct {
     uint64_t last;
     uint64_t window;
     uint64_t heartbeat;
+    uint64_t max_event;
     ef_span_t refused;
 } ef_reply_t;
 

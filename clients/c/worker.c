@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define DRAIN_MS 10000 /* for the last ACKEDs to come; then the answers' leases decide */
 /* An answer on its way: its frames, to be sent again after a reconnect. */
 typedef struct answer_s {
     struct answer_s *next;
@@ -37,7 +38,8 @@ struct eventflow_worker_s {
     ef_link_t link;
     bool is_welcome;
     bool is_draining;
-    uint64_t *hand; /* owned: tags put off by LATER */
+    uint64_t drain_ms; /* when it began to */
+    uint64_t *hand;    /* owned: tags put off by LATER */
     uint32_t hand_count;
     uint32_t hand_capacity;
     uint64_t run_first; /* tags done one after the other and not yet said: [first, last] */
@@ -53,6 +55,8 @@ struct eventflow_worker_s {
     char text[EF_TEXT_MAX + 1];
     char trace[EF_TRACE_MAX + 1];
     bool has_words;
+    char refused_code[32]; /* why READY was refused, or empty */
+    char refused_text[256];
     zmq_msg_t frames[2];
 };
 
@@ -355,12 +359,25 @@ s_take_from_hand (eventflow_worker_t *self, uint64_t tag) {
     return false;
 }
 
-/* Answers up to this seq are durable. */
+/* Answers up to this seq are durable. One whose events were refused did nothing: its event failed.
+ */
 static void
-s_acked (eventflow_worker_t *self, uint64_t seq) {
+s_acked (eventflow_worker_t *self, uint64_t seq, ef_cursor_t *cursor) {
+    char code[32] = "";
+    char text[256] = "";
+    bool is_refused = ef_refused_read (cursor, code, text);
     while (self->answers && self->answers->seq <= seq && self->answers != self->gathering) {
         answer_t *answer = self->answers;
+        uint64_t tag;
+        ef_cursor_t tags = ef_cursor (answer->tags.data, answer->tags.size);
         self->answers = answer->next;
+        if (is_refused && answer->seq == seq && answer->events.size > 0 &&
+            ef_get_uint (&tags, &tag) == 0) {
+            bool is_passing = strcmp (code, "NO_SPACE") == 0 || strcmp (code, "FULL") == 0;
+            eventflow_answer_t words = {.code = code, .text = text, .retry_ms = -1};
+            self->done--;
+            s_nack (self, tag, is_passing ? EVENTFLOW_RETRY : EVENTFLOW_DEAD, &words);
+        }
         s_free_answer (answer);
     }
 }
@@ -421,7 +438,7 @@ s_handle (eventflow_worker_t *self, uint64_t now) {
     if (ef_span_is (command, "EVENTS")) {
         s_events (self);
     } else if (ef_span_is (command, "ACKED") && ef_get_uint (&cursor, &number) == 0) {
-        s_acked (self, number);
+        s_acked (self, number, &cursor);
     } else if (ef_span_is (command, "WELCOME")) {
         s_welcome (self, &cursor);
     } else if (ef_span_is (command, "PING")) {
@@ -447,9 +464,15 @@ s_handle (eventflow_worker_t *self, uint64_t now) {
                 s_cancel (self, tags[i], text);
             }
         }
-    } else if (ef_span_is (command, "ERROR") && ef_get_str (&cursor, &reason) == 0 &&
-               ef_span_is (reason, "UNKNOWN_PEER")) {
-        s_ready (self, now); /* the broker was started anew */
+    } else if (ef_span_is (command, "ERROR") && ef_get_str (&cursor, &reason) == 0) {
+        if (ef_span_is (reason, "UNKNOWN_PEER")) {
+            s_ready (self, now); /* the broker was started anew */
+        } else if (!self->is_welcome) {
+            ef_span_copy (reason, self->refused_code, sizeof self->refused_code);
+            if (ef_get_str (&cursor, &reason) == 0) {
+                ef_span_copy (reason, self->refused_text, sizeof self->refused_text);
+            }
+        }
     }
 }
 
@@ -497,7 +520,11 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms) {
     }
     s_flush (self, now);
     s_keep_alive (self, now);
-    bool is_over = self->is_draining && self->hand_count == 0 && self->answers == NULL;
+    if (self->is_draining && self->drain_ms == 0) {
+        self->drain_ms = now;
+    }
+    bool is_over = self->is_draining && self->hand_count == 0 &&
+                   (self->answers == NULL || now - self->drain_ms > DRAIN_MS);
     return is_over ? 0 : 1;
 }
 
@@ -543,6 +570,13 @@ eventflow_worker_drain (eventflow_worker_t *self) {
         (void)ef_link_send (&self->link, &self->header, NULL,
                             ef_mono_ms ()); /* READY says it too */
     }
+}
+
+bool
+eventflow_worker_refused (const eventflow_worker_t *self, const char **code, const char **text) {
+    *code = self->refused_code;
+    *text = self->refused_text;
+    return self->refused_code[0] != 0 && !self->is_welcome;
 }
 
 uint32_t

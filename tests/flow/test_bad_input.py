@@ -107,6 +107,45 @@ def test_silent_connections_hurt_nobody(binaries):
             each.close()
 
 
+def test_hostile_but_well_formed(binaries):
+    topics = "\n".join(f"t{i}\n    lease = 30s" for i in range(130))
+    with Broker(binaries, topics).start() as broker:
+        back = broker.socket(zmq.DEALER, "back")  # one key twice, each with as many names as may be
+        names = [[f"t{i}" for i in range(start, start + 64)] for start in (0, 64)]
+        back.send(msgpack.packb(["READY", 1])[:-1].replace(b"\x92", b"\x93") + b"\x01\x83" +
+                  b"".join(msgpack.packb("topics") + msgpack.packb(n) for n in names) +
+                  msgpack.packb("credit") + b"\x01")
+        assert back.poll(5000)
+        assert msgpack.unpackb(back.recv())[0] == "WELCOME"
+        session = b"h" * 16  # a publisher that says it heard what never was
+        Publisher(broker, session, heard=1 << 62).close()
+        Publisher(broker, session, heard=0).close()
+        assert broker.admin(["STATUS"])[0] == "OK"
+        publisher = Publisher(broker)  # the long form of an array's head, with an id to be put in
+        body = b"\xdd\x00\x00\x00\x03\xa3api\xc0\x01" * 2 + b"\xdc\x00\x03\xa3api\xc0\x02"
+        publisher.send(["PUBLISH", 1], body)
+        assert publisher.confirm()[2]["accepted"] == 3
+        worker = Worker(broker, ["api"], credit=3)
+        got = worker.take(3)
+        assert [e[2] for _, _, e in got] == [1, 1, 2] and len({e[1] for _, _, e in got}) == 3
+        tag = got[0][0]  # a tag named twice in an ACK with events: nothing happens
+        worker.send(["ACK", [tag, tag], {"seq": 1}], msgpack.packb(["db", "e", 1]))
+        answer = worker.receive("ACKED")[2]
+        assert answer["done"] == 0 and answer["stale"] == [tag], answer
+        assert broker.topic("db")["accepted"] == 0
+        worker.send(["EXTEND", [[0, 1 << 60]] * 20000, 1000])  # ranges without end
+        worker.send(["ACK", [d[0] for d in got], {"seq": 2}])
+        assert worker.receive("ACKED")[2]["done"] == 3
+        broker.check_law()
+
+
+def test_publisher_without_hello_is_told_to_greet(binaries):
+    with Broker(binaries).start() as broker:
+        peer = broker.socket(zmq.DEALER, "front")
+        peer.send(msgpack.packb(["PING"]))
+        assert peer.poll(5000) and msgpack.unpackb(peer.recv())[1] == "UNKNOWN_PEER"
+
+
 def test_second_broker_on_the_same_data_is_refused(binaries):
     with Broker(binaries).start() as broker:
         done = subprocess.run([f"{broker.binaries}/eventflowd", "--data", broker.data],

@@ -42,8 +42,14 @@ static void
 s_submit (void *arg, ef_batch_t *batch) {
     (void)arg;
     ef_assert (s_count < 16);
-    batch->segment = 1;
-    batch->offset = 4096;
+    /* Places only grow, as in a journal whose segments have no end. */
+    static uint32_t offset = 4096;
+    static uint32_t segment = 1;
+    segment += offset > (1u << 30);
+    offset = offset > (1u << 30) ? 4096 : offset;
+    batch->segment = segment;
+    batch->offset = offset;
+    offset += (uint32_t)batch->buf.size + 48;
     s_batches[s_count++] = batch;
 }
 

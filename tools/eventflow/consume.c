@@ -17,7 +17,7 @@ static volatile int s_stop;
 static void
 s_on_signal (int number) {
     (void)number;
-    s_stop = 1;
+    s_stop++;
 }
 
 /* Runs a command with the line on its standard input. */
@@ -99,12 +99,19 @@ cli_consume (cli_t *cli) {
     (void)signal (SIGINT, s_on_signal); /* without them it ends at once, and leases run out */
     (void)signal (SIGTERM, s_on_signal);
     bool is_draining = false;
-    while (eventflow_worker_step (self.worker, 100)) {
+    while (s_stop < 2 && eventflow_worker_step (self.worker, 100)) {
+        const char *code;
+        const char *text;
+        if (eventflow_worker_refused (self.worker, &code, &text)) {
+            rc = cli_fail (strcmp (code, "UNKNOWN_TOPIC") == 0 ? CLI_NOT_FOUND : CLI_REFUSED,
+                           "%s: %s", code, text);
+            break;
+        }
         if ((s_stop || (self.limit && self.seen >= self.limit)) && !is_draining) {
             eventflow_worker_drain (self.worker);
             is_draining = true;
         }
     }
     eventflow_worker_destroy (&self.worker);
-    return CLI_OK;
+    return rc;
 }
