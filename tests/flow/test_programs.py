@@ -177,6 +177,10 @@ def test_tool_says_what_is_wrong(binaries):
         broker.cli("topic", "info", "nope", code=3)
         broker.cli("topic", "purge", "api", code=2)
         broker.cli("topic", "purge", "api", "--yes")
+        broker.cli("publish", "1", "--topic", "api", "--count", "many", code=2)
+        broker.cli("topic", "scale", "api", "two", code=2)
+        broker.cli("dlq", "purge", "api", "5x", "--yes", code=2)
+        broker.cli("consume", "--topic", "ipa", "--count", "1", code=3)
         broker.cli("frobnicate", code=2)
         broker.cli("status", "--admin", "tcp://127.0.0.1:1", "--timeout", "300ms", code=5)
         assert json.loads(broker.cli("status", "--json"))["broker"]["durability"] == "sync"

@@ -195,8 +195,12 @@ static int
 s_topic_number (cli_t *cli, const char *command, const char *topic, const char *number) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
+    uint64_t count;
+    if (cli_count (command, number, &count)) {
+        return CLI_USAGE;
+    }
     s_request (&request, command, topic, 1);
-    ef_put_uint (&request, strtoull (number, NULL, 10));
+    ef_put_uint (&request, count);
     int rc = cli_call (cli, &request, &value);
     if (rc == CLI_OK) {
         if (s_each_item (&value, s_json_item) == 0 && cli->json) {

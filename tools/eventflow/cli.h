@@ -48,6 +48,8 @@ int cli_fail (int code, const char *format, ...) EF_PRINTF (2, 3);
 /* Durations and sizes in the forms of the configuration; -1: wrong. */
 int64_t cli_duration_ms (const char *text);
 double cli_rate (const char *text);
+/* A whole number; CLI_USAGE with a message where it is none. */
+int cli_count (const char *what, const char *text, uint64_t *number);
 
 /* One request to the broker's admin. CLI_OK: `*value` is to be freed with free (). */
 int cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value);

@@ -83,7 +83,11 @@ cli_consume (cli_t *cli) {
     if (topic == NULL) {
         return cli_fail (CLI_USAGE, "consume needs --topic");
     }
-    self.limit = count ? strtoull (count, NULL, 10) : 0;
+    uint64_t wanted = 16;
+    if ((count && cli_count ("--count", count, &self.limit)) ||
+        (credit && cli_count ("--credit", credit, &wanted))) {
+        return CLI_USAGE;
+    }
     eventflow_worker_options_t options = {.endpoint = cli->back,
                                           .topics = &topic,
                                           .topic_count = 1,

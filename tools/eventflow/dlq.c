@@ -198,8 +198,20 @@ cli_dlq (cli_t *cli) {
     if (self.topic == NULL) {
         return cli_fail (CLI_USAGE, "dlq: expected ls, show, replay or purge, and a topic");
     }
-    if (self.rate && cli_rate (self.rate) < 0) {
-        return cli_fail (CLI_USAGE, "--rate %s: expected a rate such as 50/s", self.rate);
+    uint64_t number;
+    bool takes_numbers = strcmp (self.verb, "ls") != 0 && strcmp (self.verb, "list") != 0;
+    for (int i = 2; takes_numbers && i < cli->argc; i++) {
+        if (cli_count ("dlq", cli->argv[i], &number)) {
+            return CLI_USAGE;
+        }
+    }
+    if ((self.limit && cli_count ("--limit", self.limit, &number)) ||
+        (self.after && cli_count ("--after", self.after, &number))) {
+        return CLI_USAGE;
+    }
+    if (self.rate && cli_rate (self.rate) < 1) {
+        return cli_fail (CLI_USAGE, "--rate %s: expected a rate of 1/s or more, such as 50/s",
+                         self.rate);
     }
     if (strcmp (self.verb, "ls") == 0 || strcmp (self.verb, "list") == 0) {
         rc = s_call (&self, "DLQ.LIST", cli->argc, &value);

@@ -1,6 +1,7 @@
 /* eventflow: the tool for producers and operators. SPDX-License-Identifier: MIT */
 #include "cli.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -87,6 +88,15 @@ cli_rate (const char *text) {
     double number = strtod (text, &end);
     bool is_good = end != text && number > 0 && (*end == 0 || strcmp (end, "/s") == 0);
     return is_good ? number : -1;
+}
+
+int
+cli_count (const char *what, const char *text, uint64_t *number) {
+    char *end;
+    errno = 0;
+    *number = strtoull (text, &end, 10);
+    bool is_good = text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0;
+    return is_good ? CLI_OK : cli_fail (CLI_USAGE, "%s %s: expected a whole number", what, text);
 }
 
 static int

@@ -214,6 +214,15 @@ cli_publish (cli_t *cli) {
     if (self.delay && cli_duration_ms (self.delay) < 0) {
         return cli_fail (CLI_USAGE, "--delay %s: expected a duration such as 5s", self.delay);
     }
+    uint64_t count = 1;
+    if (self.count && cli_count ("--count", self.count, &count)) {
+        return CLI_USAGE;
+    }
+    if ((is_file || is_input) && (self.id || self.key || self.type || self.delay || self.count)) {
+        return cli_fail (CLI_USAGE,
+                         "--id, --key, --type, --delay and --count go with one payload; a "
+                         "line of a file says them itself");
+    }
     if (!is_file && !is_input && self.topic == NULL) {
         return cli_fail (CLI_USAGE, "a payload needs --topic");
     }
@@ -225,7 +234,7 @@ cli_publish (cli_t *cli) {
     if (rc == CLI_OK && (is_file || is_input)) {
         rc = s_send_lines (&self, file);
     } else if (rc == CLI_OK) {
-        rc = s_send_payload (&self, what, self.count ? strtoull (self.count, NULL, 10) : 1);
+        rc = s_send_payload (&self, what, count);
     }
     if (is_file) {
         fclose (file);
