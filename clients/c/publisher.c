@@ -39,6 +39,8 @@ struct eventflow_publisher_s {
     /* under the lock */
     ef_buf_t gather;
     uint32_t gathered;
+    parcel_t *ready; /* closed messages that the thread hasn't taken yet */
+    parcel_t *ready_last;
     uint64_t gather_since_us; /* when its first event came */
     uint64_t taken;
     uint64_t decided;  /* tickets up to here */
@@ -53,6 +55,7 @@ struct eventflow_publisher_s {
     ef_link_t link;
     parcel_t *outbox;
     parcel_t *outbox_last;
+    parcel_t *unsent; /* the first of the outbox that isn't sent */
     uint64_t next_seq;
     uint64_t heard;
     uint32_t window;
@@ -120,50 +123,63 @@ s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now) {
 /* Sends what the window allows, in order. With nothing unconfirmed one message may always go. */
 static void
 s_send_outbox (eventflow_publisher_t *self, uint64_t now) {
-    for (parcel_t *parcel = self->outbox; parcel; parcel = parcel->next) {
-        if (parcel->is_sent) {
-            continue;
-        }
+    while (self->unsent) {
+        parcel_t *parcel = self->unsent;
         bool fits = self->unconfirmed == 0 || self->unconfirmed + parcel->count <= self->window;
-        if (!fits || s_send_parcel (self, parcel, now)) {
+        if (!parcel->is_sent && (!fits || s_send_parcel (self, parcel, now))) {
             break;
         }
+        self->unsent = parcel->next;
     }
 }
 
-/* With the lock held: the message that is gathered takes no more events. */
+/* With the lock held: has the message that is gathered reached a bound? */
 static bool
-s_is_closed (const eventflow_publisher_t *self) {
-    return self->options.batch_events && self->gathered >= self->options.batch_events;
+s_is_full (const eventflow_publisher_t *self) {
+    return self->gather.size >= self->options.batch_bytes ||
+           (self->options.batch_events && self->gathered >= self->options.batch_events);
 }
 
-/* Makes a parcel of what was gathered, where it is time. Returns when it will be, in us; 0:
- * nothing. */
+/* With the lock held: makes a message of what was gathered. */
+static void
+s_close (eventflow_publisher_t *self) {
+    parcel_t *parcel = calloc (1, sizeof *parcel);
+    ef_assert (parcel != NULL);
+    parcel->count = self->gathered;
+    parcel->first = self->taken - self->gathered + 1;
+    parcel->body = self->gather;
+    memset (&self->gather, 0, sizeof self->gather);
+    self->gathered = 0;
+    *(self->ready ? &self->ready_last->next : &self->ready) = parcel;
+    self->ready_last = parcel;
+}
+
+/* Takes what is ready, and what was gathered where it is time. Returns when that will be, in us; 0:
+   there is nothing. */
 static uint64_t
 s_seal (eventflow_publisher_t *self) {
     uint64_t due = 0;
     pthread_mutex_lock (&self->lock);
-    bool is_first = self->outbox == NULL;
-    bool is_large = self->gather.size >= self->options.batch_bytes ||
-                    (self->options.batch_events && self->gathered >= self->options.batch_events);
     if (self->gathered > 0) {
         due = self->gather_since_us + self->options.linger_us;
-        if (is_first || is_large || s_now_us () >= due) {
-            parcel_t *parcel = calloc (1, sizeof *parcel);
-            ef_assert (parcel != NULL);
-            parcel->seq = self->next_seq++;
-            parcel->count = self->gathered;
-            parcel->first = self->taken - self->gathered + 1;
-            parcel->body = self->gather;
-            memset (&self->gather, 0, sizeof self->gather);
-            self->gathered = 0;
-            *(self->outbox ? &self->outbox_last->next : &self->outbox) = parcel;
-            self->outbox_last = parcel;
-            pthread_cond_broadcast (&self->changed);
+        bool is_alone = self->outbox == NULL && self->ready == NULL;
+        if (is_alone || s_now_us () >= due) {
+            s_close (self);
             due = 0;
         }
     }
+    parcel_t *parcel = self->ready;
+    self->ready = NULL;
     pthread_mutex_unlock (&self->lock);
+    while (parcel) {
+        parcel_t *next = parcel->next;
+        parcel->next = NULL;
+        parcel->seq = self->next_seq++;
+        *(self->outbox ? &self->outbox_last->next : &self->outbox) = parcel;
+        self->outbox_last = parcel;
+        self->unsent = self->unsent ? self->unsent : parcel;
+        parcel = next;
+    }
     return due;
 }
 
@@ -213,6 +229,7 @@ s_confirm (eventflow_publisher_t *self, uint64_t seq, ef_span_t refused, uint64_
     while (self->outbox && self->outbox->seq <= seq) {
         parcel_t *parcel = self->outbox;
         self->outbox = parcel->next;
+        self->unsent = self->unsent == parcel ? parcel->next : self->unsent;
         decided = parcel->first + parcel->count - 1;
         bytes += parcel->body.size;
         self->unconfirmed -= parcel->is_sent ? parcel->count : 0;
@@ -245,6 +262,7 @@ s_welcome (eventflow_publisher_t *self, const ef_reply_t *reply) {
         parcel->is_sent = parcel->seq <= reply->last; /* its CONFIRM comes right behind */
         self->unconfirmed += parcel->is_sent ? parcel->count : 0;
     }
+    self->unsent = self->outbox; /* those that are sent are passed over */
 }
 
 static void
@@ -340,10 +358,9 @@ s_run (void *arg) {
         }
         s_keep_alive (self, now);
         pthread_mutex_lock (&self->lock);
-        /* A parcel is made at once when nothing waits; anything larger wakes us. */
-        bool has_more = self->is_welcome && self->gathered > 0 &&
-                        (self->outbox == NULL || s_is_closed (self) ||
-                         self->gather.size >= self->options.batch_bytes);
+        /* What came in the meantime didn't wake us. */
+        bool has_more =
+            self->is_welcome && (self->ready || (self->gathered > 0 && self->outbox == NULL));
         self->is_awake = false;
         pthread_mutex_unlock (&self->lock);
         zmq_pollitem_t polls[2] = {{NULL, self->wake, ZMQ_POLLIN, 0},
@@ -400,11 +417,14 @@ eventflow_publisher_destroy (eventflow_publisher_t **self_p) {
     pthread_mutex_unlock (&self->lock);
     s_wake (self);
     (void)pthread_join (self->thread, NULL); /* a thread of our own */
-    if (self->is_welcome && self->outbox == NULL) {
+    if (self->is_welcome && self->outbox == NULL && self->ready == NULL) {
         ef_buf_clear (&self->header);
         ef_put_array (&self->header, 1);
         ef_put_str (&self->header, "BYE");
         (void)ef_link_send (&self->link, &self->header, NULL, ef_mono_ms ()); /* a courtesy */
+    }
+    if (self->ready) {
+        *(self->outbox ? &self->outbox_last->next : &self->outbox) = self->ready;
     }
     while (self->outbox) {
         parcel_t *parcel = self->outbox;
@@ -435,9 +455,7 @@ static int
 s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms) {
     struct timespec deadline = {0, 0};
     bool is_alone = self->held_bytes == 0;
-    while (!is_alone &&
-           (self->held_bytes + bytes > self->options.outbox_bytes || s_is_closed (self) ||
-            self->gather.size >= 4 * (size_t)self->options.batch_bytes)) {
+    while (!is_alone && self->held_bytes + bytes > self->options.outbox_bytes) {
         deadline = deadline.tv_sec ? deadline : s_deadline (timeout_ms);
         if (timeout_ms <= 0 || pthread_cond_timedwait (&self->changed, &self->lock, &deadline)) {
             return EVENTFLOW_FULL;
@@ -459,9 +477,12 @@ s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket) {
         *ticket = self->taken;
     }
     bool is_alone = self->held_bytes == bytes;
-    bool is_large = self->gather.size >= self->options.batch_bytes ||
-                    (self->options.batch_events && self->gathered >= self->options.batch_events);
-    if ((is_alone || is_large || self->gathered == 1) && !self->is_awake) {
+    bool is_first = self->gathered == 1;
+    bool is_full = s_is_full (self);
+    if (is_full) {
+        s_close (self);
+    }
+    if ((is_alone || is_full || is_first) && !self->is_awake) {
         self->is_awake = true;
         s_wake (self);
     }
