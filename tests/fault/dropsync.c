@@ -1,11 +1,9 @@
-/* Preloaded into eventflowd: remembers what was written and not yet synced, and takes it back when
-   the process is told to "lose power" (SIGUSR1 to a file descriptor isn't needed: the test kills it
-   with SIGKILL and runs the undo log). SPDX-License-Identifier: MIT
+/* Preloaded into eventflowd: remembers what was written and not yet synced, so that a test can take
+   it back after it has killed the process, as a power cut would. SPDX-License-Identifier: MIT
 
-   Every write to a file of the data directory is preceded by a record of the bytes that stood there
-   (offset, size, bytes) in FILE.undo; a sync of the file empties its undo log. After a SIGKILL the
-   test applies what is left in the undo logs backwards: the files are as they were at their last
-   sync. */
+   Before every write to a segment the bytes that stood there are appended to FILE.undo (offset,
+   size, bytes); a sync of the segment empties that. After SIGKILL the test applies what is left
+   backwards: the files are as they were at their last sync. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>

@@ -9,6 +9,10 @@ from support import Broker, wait_for
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
+class Skip(Exception):
+    pass
+
+
 def blocks():
     with open(os.path.join(ROOT, "README.md")) as file:
         text = file.read()
@@ -45,7 +49,7 @@ def test_python_programs_work_as_shown(binaries):
 
 def test_c_program_works_as_shown(binaries):
     if "asan" in binaries:
-        return  # the library there needs the sanitizer's runtime; the release build is the shown one
+        raise Skip("the release build's library is the one that README shows")
     build = os.path.join(os.path.abspath(binaries), "..")
     with Broker(binaries).start() as broker:
         source = os.path.join(broker.directory, "sample.c")
@@ -69,7 +73,7 @@ def test_c_program_works_as_shown(binaries):
 
 def test_installed_library_is_found_by_pkg_config(binaries):
     if "asan" in binaries:
-        return  # as above
+        raise Skip("the release build's library is the one that README shows")
     build = os.path.join(os.path.abspath(binaries), "..")
     with Broker(binaries) as broker:
         prefix = os.path.join(broker.directory, "prefix")

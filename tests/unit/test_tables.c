@@ -103,7 +103,7 @@ test_hash_keeps_what_is_in_it_through_growth_and_removal (void **state) {
 }
 
 static void
-test_siphash_known_value (void **state) {
+test_siphash_depends_on_key_and_length (void **state) {
     (void)state;
     /* Different keys and lengths give different hashes; the same give the same. */
     static const uint64_t one[2] = {1, 2};
@@ -264,7 +264,7 @@ main (void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_heap_gives_the_least_after_random_removals),
         cmocka_unit_test (test_hash_keeps_what_is_in_it_through_growth_and_removal),
-        cmocka_unit_test (test_siphash_known_value),
+        cmocka_unit_test (test_siphash_depends_on_key_and_length),
         cmocka_unit_test (test_crc32c_matches_rfc_3720_and_the_table),
         cmocka_unit_test (test_extents_agree_with_a_bitmap),
         cmocka_unit_test (test_retry_heap_gives_back_in_order_of_time),

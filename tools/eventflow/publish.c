@@ -174,8 +174,7 @@ s_finish (publish_t *self, int rc) {
             (unsigned long long)stats.refused,
             (unsigned long long)(stats.taken - stats.accepted - stats.duplicates - stats.refused));
     } else {
-        fprintf (stderr, "%llu events confirmed durable%s\n", (unsigned long long)stats.accepted,
-                 stats.refused ? "" : "");
+        fprintf (stderr, "%llu events confirmed durable\n", (unsigned long long)stats.accepted);
     }
     if (outcome == EVENTFLOW_REFUSED) {
         bool is_limit = strcmp (code, "FULL") == 0 || strcmp (code, "NO_SPACE") == 0;
