@@ -67,8 +67,9 @@ batch_submit (ef_core_t *self) {
     s_end_ends (self);
     self->batch = NULL;
     self->next_lsn++;
-    self->behind += batch->buf.size;
-    self->segment_fill += batch->buf.size;
+    batch->bytes = batch->buf.size; /* the journal adds its commit */
+    self->behind += batch->bytes;
+    self->segment_fill += batch->bytes + EF_RECORD_HEAD + EF_COMMIT_BODY;
     self->effects.submit (self->effects.arg, batch);
 }
 
@@ -181,9 +182,9 @@ after_run (ef_core_t *self) {
 void
 ef_core_durable (ef_core_t *self, ef_batch_t *batch) {
     ef_assert (batch->lsn == self->durable_lsn + 1);
-    ef_assert (self->behind >= batch->buf.size);
+    ef_assert (self->behind >= batch->bytes);
     self->durable_lsn = batch->lsn;
-    self->behind -= batch->buf.size;
+    self->behind -= batch->bytes;
     self->newest_segment = batch->segment;
     self->oldest_segment = self->oldest_segment ? self->oldest_segment : batch->segment;
     ef_stretch_t stretch = {batch->buf.data, batch->buf.size, batch->buf.capacity,

@@ -5,7 +5,8 @@
 
    Segment header, 64 bytes, at offset 0; what follows up to offset 4096 is zero:
       0  8  magic "EFSEG\r\n\0"
-      8  4  format version, 1
+      8  2  format version, 1 or 2
+     10  2  flags (EF_SEGMENT_FLAG_)
      12  4  CRC-32C of bytes 0 to 11 and 16 to 63
      16  8  segment id
      24 16  journal id (random, one for the life of the directory)
@@ -15,8 +16,8 @@
      56  8  ms since 1970
 
    Record, at a multiple of 8 from offset 4096, padded with zeros to the next one:
-      0  4  bytes of the record, head included, padding excluded; 0: nothing was written from here
-   on 4  4  CRC-32C over segment id (8), offset in the segment (8), bytes 0 to 3, bytes 8 to the end
+      0  4  bytes of the record, head included, padding excluded; 0: nothing was written from here on
+      4  4  CRC-32C over segment id (8), offset in the segment (8), bytes 0 to 3, bytes 8 to the end
       8  8  seq of its group
      16  4  epoch (grows by one with each start of the broker)
      20  1  type
@@ -30,25 +31,38 @@
       36  4  chain value: CRC-32C over the chain value before and the group's record CRCs in order
       40  8  seq of the last group known to be synced when this one was written (seq - 1)
    Groups don't cross segments; seq grows by one from group to group, across segments too. Group N+1
-   is written only after the sync of N returned, so at most the last group can be torn.
+   is written only after the sync of N returned, so at most the last group can be torn; with
+   EF_SEGMENT_FLAG_UNSYNCED (durability = os) that holds for whole segments only.
 
-   Verdicts at open:
-     clean       every group is whole; behind the last are zeros or the end of the file
-     torn tail   the newest segment ends in bytes that are no whole group, and no valid record of a
-   later group stands behind them: they were never confirmed. They are cut and reported. corruption
-   anything else. The journal isn't opened. A newest segment whose header isn't valid holds nothing
-   that was confirmed and is removed.
+   Beside the segments lie, none of them needed to read the journal:
+     *.spare      zeros, to become the next segments by their names being changed
+     hint         64 bytes: magic "EFHINT\r\n", journal id (16, at 8), seq (8, at 24): this group was
+                  synced; CRC-32C of all before it (4, at 36). Written when there is nothing to do
+     *.ckpt       checkpoints (checkpoint.h)
+
+   Verdicts at open, for what stands behind the last whole group of a segment (wal_open.c has the
+   table):
+     clean        zeros or the end of the file
+     torn tail    in the newest segment bytes that are no whole group, no valid record of a later
+                  group behind them, and no hint that the group was synced: they were never
+                  confirmed. They are cut and reported.
+     corruption   anything else. The journal isn't opened.
+   A newest segment whose header isn't valid and that holds nothing else was being made: it is
+   removed. The newest segment is synced before it is believed, since a killed process may have left
+   bytes that only the page cache has.
 
    To change the format: raise EF_RECORD_VERSION, keep reading the older one, add a golden file of
-   it to tests, say here what differs. A newer version than one's own is refused. */
+   it to tests/golden, say here what differs. A newer version than one's own is refused.
+   Version 2: segment flags; a repeat count in SESSION's items, the purge mark in TOPIC. */
 #ifndef EF_RECORD_H
 #define EF_RECORD_H
 
 #include "../../proto/buf.h"
 
-#define EF_RECORD_VERSION 1
+#define EF_RECORD_VERSION 2
 #define EF_SEGMENT_MAGIC  "EFSEG\r\n"
 #define EF_SEGMENT_HEADER 64
+#define EF_SEGMENT_FLAG_UNSYNCED 1 /* its groups were written, not synced each */
 #define EF_SEGMENT_START  4096 /* where records begin */
 #define EF_RECORD_HEAD    24
 #define EF_RECORD_COMMIT  1 /* type; all other types belong to the journal's user */

@@ -4,10 +4,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 typedef struct {
@@ -37,22 +39,30 @@ s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *ar
 }
 
 static int
+s_extend (ef_storage_t *self, int file, uint64_t bytes) {
+    (void)self;
+    int rc;
+    do {
+        rc = fallocate (file, 0, 0, (off_t)bytes);
+    } while (rc < 0 && errno == EINTR);
+    if (rc < 0 && errno == EOPNOTSUPP) {
+        rc = ftruncate (file, (off_t)bytes);
+    }
+    return rc ? -errno : 0;
+}
+
+static int
 s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
     disk_t *disk = (disk_t *)self;
     int file = openat (disk->directory, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) {
         return -errno;
     }
-    int rc = bytes ? fallocate (file, 0, 0, (off_t)bytes) : 0;
-    if (rc < 0 && errno == EOPNOTSUPP) {
-        rc = ftruncate (file, (off_t)bytes);
-    }
+    int rc = bytes ? s_extend (self, file, bytes) : 0;
     if (rc < 0) {
-        int error = errno;
         close (file);
-        (void)unlinkat (disk->directory, name,
-                        0); /* what is left of it is found at the next start */
-        return -error;
+        (void)unlinkat (disk->directory, name, 0); /* what is left is found at the next start */
+        return rc;
     }
     return file;
 }
@@ -79,27 +89,18 @@ s_size (ef_storage_t *self, int file) {
 static int
 s_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uint64_t offset) {
     (void)self;
-    struct iovec left[64];
-    ef_assert (count <= 64);
-    memcpy (left, parts, (size_t)count * sizeof *parts);
-    for (int i = 0; i < count;) {
-        ssize_t written = pwritev (file, left + i, count - i, (off_t)offset);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return written < 0 ? -errno : -EIO;
-        }
-        offset += (uint64_t)written;
-        while (i < count && (size_t)written >= left[i].iov_len) {
-            written -= (ssize_t)left[i++].iov_len;
-        }
-        if (i < count) {
-            left[i].iov_base = (char *)left[i].iov_base + written;
-            left[i].iov_len -= (size_t)written;
-        }
+    size_t bytes = 0;
+    ssize_t written;
+    for (int i = 0; i < count; i++) {
+        bytes += parts[i].iov_len;
     }
-    return 0;
+    do {
+        written = pwritev (file, parts, count, (off_t)offset);
+    } while (written < 0 && errno == EINTR);
+    if (written < 0) {
+        return -errno;
+    }
+    return (size_t)written == bytes ? 0 : -EIO;
 }
 
 static int64_t
@@ -142,6 +143,28 @@ s_sync_directory (ef_storage_t *self) {
 static int
 s_unlink (ef_storage_t *self, const char *name) {
     return unlinkat (((disk_t *)self)->directory, name, 0) ? -errno : 0;
+}
+
+static int
+s_rename (ef_storage_t *self, const char *from, const char *to) {
+    int directory = ((disk_t *)self)->directory;
+    return renameat (directory, from, directory, to) ? -errno : 0;
+}
+
+static int
+s_room (ef_storage_t *self, uint64_t *bytes) {
+    struct statvfs status;
+    if (fstatvfs (((disk_t *)self)->directory, &status)) {
+        return -errno;
+    }
+    *bytes = (uint64_t)status.f_bavail * status.f_frsize;
+    return 0;
+}
+
+static void
+s_uncache (ef_storage_t *self, int file) {
+    (void)self;
+    (void)posix_fadvise (file, 0, 0, POSIX_FADV_DONTNEED); /* advice: it may be declined */
 }
 
 static void
@@ -198,9 +221,28 @@ ef_storage_new (const char *path, int *error) {
     disk_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->directory = directory;
-    self->base = (ef_storage_t){s_list, s_create,   s_open, s_close,          s_size,   s_write,
-                                s_read, s_truncate, s_sync, s_sync_directory, s_unlink, s_destroy};
+    self->base = (ef_storage_t){.list = s_list,
+                                .create = s_create,
+                                .open = s_open,
+                                .close = s_close,
+                                .size = s_size,
+                                .write = s_write,
+                                .read = s_read,
+                                .truncate = s_truncate,
+                                .extend = s_extend,
+                                .sync = s_sync,
+                                .sync_directory = s_sync_directory,
+                                .unlink = s_unlink,
+                                .rename = s_rename,
+                                .room = s_room,
+                                .uncache = s_uncache,
+                                .destroy = s_destroy};
     return &self->base;
+}
+
+bool
+ef_storage_is_full (int rc) {
+    return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
 }
 
 int

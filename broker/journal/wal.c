@@ -1,9 +1,12 @@
 /* Segmented write-ahead log: appending. SPDX-License-Identifier: MIT */
+#include "segment.h"
 #include "wal_private.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define SEGMENT_LEAST 65536 /* bytes; a full disk may leave room for no more than that at a start */
 
 void
 ef_wal_segment_name (uint64_t segment, char name[24]) {
@@ -25,41 +28,91 @@ ef_wal_epoch (const ef_wal_t *self) {
     return self->epoch;
 }
 
+const uint8_t *
+ef_wal_journal_id (const ef_wal_t *self) {
+    return self->journal_id;
+}
+
+const uint64_t *
+ef_wal_sizes (const ef_wal_t *self, uint32_t *count) {
+    *count = self->size_count;
+    return self->sizes;
+}
+
+/* A file for the next segment: a spare, or a new one of at least `least` bytes. Returns a handle or
+   a negative errno; where that says that the disk is full nothing has changed. */
+static int
+s_new_file (ef_wal_t *self, const char *name, uint64_t least) {
+    ef_storage_t *storage = self->storage;
+    self->reserved = self->options.segment_bytes;
+    int rc = self->options.spares ? ef_spares_take (self->options.spares, name) : -ENOENT;
+    if (rc == 0) {
+        return storage->open (storage, name);
+    }
+    if (rc != -ENOENT) {
+        return rc;
+    }
+    int file = storage->create (storage, name, self->reserved);
+    while (self->file < 0 && ef_storage_is_full (file) && self->reserved / 2 >= SEGMENT_LEAST &&
+           self->reserved / 2 >= least) {
+        self->reserved /= 2; /* a start with a full disk: less will do, so that work can end */
+        file = storage->create (storage, name, self->reserved);
+    }
+    return file;
+}
+
+/* Gives back what the segment under way reserved and didn't use. */
+static int
+s_seal_segment (ef_wal_t *self) {
+    ef_storage_t *storage = self->storage;
+    if (self->file < 0) {
+        return 0;
+    }
+    int rc = storage->truncate (storage, self->file, self->offset);
+    if (rc == 0 && self->options.skips_sync) {
+        rc = storage->sync (storage, self->file); /* only the newest may be torn */
+    }
+    storage->close (storage, self->file);
+    self->file = -1;
+    return rc;
+}
+
 /* The header is durable, and the name too, before the segment is used. */
 static int
-s_begin_segment (ef_wal_t *self) {
-    if (self->file >= 0) {
-        self->storage->close (self->storage, self->file);
-        self->file = -1;
-    }
+s_begin_segment (ef_wal_t *self, uint64_t least) {
+    ef_storage_t *storage = self->storage;
     uint32_t segment = self->newest + 1;
     char name[24];
     ef_wal_segment_name (segment, name);
-    int file = self->storage->create (self->storage, name, self->options.segment_bytes);
+    uint64_t reserved = self->reserved;
+    int file = s_new_file (self, name, least + EF_SEGMENT_START);
     if (file < 0) {
+        self->reserved = reserved;
+        self->error = ef_storage_is_full (file) ? 0 : file;
         return file;
     }
+    int rc = s_seal_segment (self);
     self->file = file;
-    uint8_t page[EF_SEGMENT_START] = {0};
-    memcpy (page, EF_SEGMENT_MAGIC, 8);
-    ef_le32_put (page + 8, EF_RECORD_VERSION);
-    ef_le64_put (page + 16, segment);
-    memcpy (page + 24, self->journal_id, 16);
-    ef_le64_put (page + 40, self->next_seq);
-    ef_le32_put (page + 48, self->chain);
-    ef_le32_put (page + 52, self->epoch);
-    ef_le64_put (page + 56, self->options.wall_ms);
-    ef_le32_put (page + 12, ef_wal_header_checksum (page));
+    ef_segment_header_t header = {.version = EF_RECORD_VERSION,
+                                  .flags = self->options.skips_sync ? EF_SEGMENT_FLAG_UNSYNCED : 0,
+                                  .first_seq = self->next_seq,
+                                  .chain = self->chain,
+                                  .epoch = self->epoch,
+                                  .wall_ms = self->options.wall_ms};
+    memcpy (header.journal_id, self->journal_id, 16);
+    uint8_t page[EF_SEGMENT_START];
+    ef_segment_write_header (page, segment, &header);
     struct iovec part = {page, sizeof page};
-    int rc = self->storage->write (self->storage, file, &part, 1, 0);
-    rc = rc ? rc : self->storage->sync (self->storage, file);
-    rc = rc ? rc : self->storage->sync_directory (self->storage);
+    rc = rc ? rc : storage->write (storage, file, &part, 1, 0);
+    rc = rc ? rc : storage->sync (storage, file);
+    rc = rc ? rc : storage->sync_directory (storage);
     if (rc == 0) {
         self->newest = segment;
         self->oldest = self->oldest ? self->oldest : segment;
         self->offset = EF_SEGMENT_START;
         self->segment_used = false;
     }
+    self->error = rc;
     return rc;
 }
 
@@ -79,9 +132,37 @@ s_seal (ef_wal_t *self, ef_batch_t *batch, uint64_t offset, uint32_t chain, uint
     return chain;
 }
 
+/* Appends the commit to the last batch, so that what is kept of it in memory is what is on disk. */
+static void
+s_add_commit (ef_wal_t *self, ef_batch_t *last, uint64_t start, uint64_t offset, uint32_t chain,
+              uint32_t records) {
+    uint8_t *commit = ef_buf_add (&last->buf, EF_RECORD_HEAD + EF_COMMIT_BODY);
+    memset (commit, 0, EF_RECORD_HEAD + EF_COMMIT_BODY);
+    ef_le32_put (commit, EF_RECORD_HEAD + EF_COMMIT_BODY);
+    commit[20] = EF_RECORD_COMMIT;
+    ef_le16_put (commit + 22, EF_COMMIT_BODY);
+    ef_le64_put (commit + 24, start);
+    ef_le32_put (commit + 32, records);
+    ef_le32_put (commit + 36, chain);
+    ef_le64_put (commit + 40, self->next_seq - 1);
+    (void)ef_record_seal (commit, self->newest, offset, self->next_seq, self->epoch);
+}
+
+/* Past what was reserved blocks must be there before bytes are written. The writer begins new
+   segments early enough that this is rare. */
+static int
+s_reserve (ef_wal_t *self, uint64_t end) {
+    if (end <= self->reserved) {
+        return 0;
+    }
+    int rc = self->storage->extend (self->storage, self->file, end);
+    self->reserved = rc ? self->reserved : end;
+    return rc;
+}
+
 static int
 s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count) {
-    struct iovec parts[EF_WAL_GROUP_MAX + 1];
+    struct iovec parts[EF_WAL_GROUP_MAX];
     uint64_t start = self->offset;
     uint64_t offset = start;
     uint32_t chain = self->chain;
@@ -90,31 +171,26 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count) {
         batches[i]->segment = self->newest;
         batches[i]->offset = (uint32_t)offset;
         chain = s_seal (self, batches[i], offset, chain, &records);
+        offset += batches[i]->buf.size;
+        if (i + 1 == count) {
+            s_add_commit (self, batches[i], start, offset, chain, records);
+            offset += EF_RECORD_HEAD + EF_COMMIT_BODY;
+        }
         parts[i].iov_base = batches[i]->buf.data;
         parts[i].iov_len = batches[i]->buf.size;
-        offset += batches[i]->buf.size;
     }
-    ef_assert (offset < UINT32_MAX - EF_RECORD_HEAD - EF_COMMIT_BODY);
-    uint8_t commit[EF_RECORD_HEAD + EF_COMMIT_BODY] = {0};
-    ef_le32_put (commit, sizeof commit);
-    commit[20] = EF_RECORD_COMMIT;
-    ef_le16_put (commit + 22, EF_COMMIT_BODY);
-    ef_le64_put (commit + 24, start);
-    ef_le32_put (commit + 32, records);
-    ef_le32_put (commit + 36, chain);
-    ef_le64_put (commit + 40, self->next_seq - 1);
-    (void)ef_record_seal (commit, self->newest, offset, self->next_seq, self->epoch);
-    parts[count].iov_base = commit;
-    parts[count].iov_len = sizeof commit;
-    int rc = self->storage->write (self->storage, self->file, parts, count + 1, start);
+    ef_assert (offset < UINT32_MAX);
+    int rc = s_reserve (self, offset);
+    rc = rc ? rc : self->storage->write (self->storage, self->file, parts, count, start);
     if (rc == 0 && !self->options.skips_sync) {
         rc = self->storage->sync (self->storage, self->file);
     }
     if (rc == 0) {
-        self->offset = offset + sizeof commit;
+        self->offset = offset;
         self->chain = chain;
         self->next_seq++;
         self->segment_used = true;
+        batches[count - 1]->room = self->reserved - offset;
     }
     return rc;
 }
@@ -123,12 +199,45 @@ int
 ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int count) {
     ef_assert (count > 0 && count <= EF_WAL_GROUP_MAX);
     if (self->error == 0 && (self->file < 0 || (batches[0]->roll && self->segment_used))) {
-        self->error = s_begin_segment (self);
+        uint64_t bytes = EF_RECORD_HEAD + EF_COMMIT_BODY;
+        for (int i = 0; i < count; i++) {
+            bytes += batches[i]->buf.size;
+        }
+        int rc = s_begin_segment (self, bytes);
+        if (rc) {
+            return rc;
+        }
     }
     if (self->error == 0) {
         self->error = s_write_group (self, batches, count);
     }
     return self->error;
+}
+
+int
+ef_wal_hint (ef_wal_t *self) {
+    ef_storage_t *storage = self->storage;
+    uint8_t page[HINT_BYTES] = {0};
+    if (self->error || self->hinted_seq == self->next_seq - 1 || self->options.skips_sync) {
+        return self->error;
+    }
+    int file = storage->open (storage, HINT_NAME);
+    file = file == -ENOENT ? storage->create (storage, HINT_NAME, HINT_BYTES) : file;
+    if (file < 0) {
+        return ef_storage_is_full (file) ? 0 : file; /* a help, not a need */
+    }
+    memcpy (page, HINT_MAGIC, 8);
+    memcpy (page + 8, self->journal_id, 16);
+    ef_le64_put (page + 24, self->next_seq - 1);
+    ef_le32_put (page + HINT_CRC, ef_crc32c (0, page, HINT_CRC));
+    struct iovec part = {page, sizeof page};
+    int rc = storage->write (storage, file, &part, 1, 0);
+    rc = rc ? rc : storage->sync (storage, file);
+    storage->close (storage, file);
+    if (rc == 0) {
+        self->hinted_seq = self->next_seq - 1;
+    }
+    return rc;
 }
 
 int
@@ -151,6 +260,7 @@ ef_wal_destroy (ef_wal_t **self_p) {
         if (self->file >= 0) {
             self->storage->close (self->storage, self->file);
         }
+        free (self->sizes);
         free (self);
         *self_p = NULL;
     }

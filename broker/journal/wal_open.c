@@ -1,11 +1,14 @@
 /* Segmented write-ahead log: what is found at open (record.h, "Verdicts").
    SPDX-License-Identifier: MIT */
+#include "segment.h"
 #include "wal_private.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define PROGRESS_BYTES (16u << 20) /* read between two words of progress */
 
 typedef struct {
     uint32_t *ids; /* owned */
@@ -17,16 +20,11 @@ typedef struct {
     ef_wal_report_t *report;
     int (*each) (void *arg, const ef_record_t *record);
     void *arg;
+    ef_segment_t segment;
+    ef_segment_header_t header; /* of `segment` */
+    uint64_t total;             /* bytes to be read */
+    uint64_t told;              /* progress, when last told */
 } recovery_t;
-
-/* One segment in memory. */
-typedef struct {
-    uint8_t *bytes; /* owned */
-    size_t size;
-    uint32_t id;
-    int file;
-    bool is_last;
-} segment_t;
 
 static int s_fail (recovery_t *self, int error, const char *format, ...) EF_PRINTF (3, 4);
 
@@ -38,6 +36,33 @@ s_fail (recovery_t *self, int error, const char *format, ...) {
     va_end (arguments);
     self->report->error = error;
     return -1;
+}
+
+/* The verdict by what is known. A sealed segment ends where its last group ends, or something was
+   lost; so does the newest, unless what follows can only be a group that was never confirmed. */
+ef_end_t
+ef_wal_judge (const ef_end_facts_t *facts) {
+    enum { REST = 1, LATER = 2, HINTED = 4 };
+    static const ef_end_t newest[8] = {
+        [0] = EF_END_CLEAN,
+        [REST] = EF_END_TORN,
+        [LATER] = EF_END_CORRUPT, /* can't be without a rest */
+        [REST | LATER] = EF_END_CORRUPT,
+        [HINTED] = EF_END_CORRUPT,
+        [HINTED | REST] = EF_END_CORRUPT,
+        [HINTED | LATER] = EF_END_CORRUPT,
+        [HINTED | REST | LATER] = EF_END_CORRUPT,
+    };
+    unsigned row = (facts->has_rest ? REST : 0) | (facts->has_later ? LATER : 0) |
+                   (facts->is_hinted ? HINTED : 0);
+    if (!facts->is_newest) {
+        return facts->has_rest ? EF_END_CORRUPT : EF_END_CLEAN;
+    }
+    if (facts->is_unsynced) {
+        /* Written and not synced: any of its groups may be lost, in any order. */
+        return facts->has_rest ? EF_END_TORN : EF_END_CLEAN;
+    }
+    return newest[row];
 }
 
 static void
@@ -61,167 +86,168 @@ s_by_id (const void *a, const void *b) {
 }
 
 static int
-s_load (recovery_t *self, uint32_t id, segment_t *segment) {
-    ef_storage_t *storage = self->wal->storage;
-    char name[24];
-    ef_wal_segment_name (id, name);
-    segment->id = id;
-    segment->file = storage->open (storage, name);
-    int64_t size = segment->file < 0 ? segment->file : storage->size (storage, segment->file);
-    if (size < 0) {
-        return s_fail (self, (int)-size, "can't open segment %s", name);
+s_open_segment (recovery_t *self, uint32_t id, bool is_newest) {
+    int rc = ef_segment_open (&self->segment, self->wal->storage, id);
+    if (rc) {
+        return s_fail (self, -rc, "segment %u can't be opened: %s", id, strerror (-rc));
     }
-    segment->bytes = malloc ((size_t)size + 1);
-    ef_assert (segment->bytes != NULL);
-    int64_t got = storage->read (storage, segment->file, segment->bytes, (size_t)size, 0);
-    if (got != size) {
-        return s_fail (self, got < 0 ? (int)-got : EIO, "can't read segment %s", name);
+    if (is_newest) {
+        self->wal->storage->uncache (self->wal->storage, self->segment.file);
     }
-    segment->size = (size_t)size;
-    self->report->bytes += (uint64_t)size;
     return 0;
 }
 
-static void
-s_unload (recovery_t *self, segment_t *segment) {
-    if (segment->file >= 0) {
-        self->wal->storage->close (self->wal->storage, segment->file);
-    }
-    free (segment->bytes);
-    memset (segment, 0, sizeof *segment);
-    segment->file = -1;
+static int
+s_fail_read (recovery_t *self) {
+    return s_fail (self, -self->segment.error, "segment %u can't be read: %s", self->segment.id,
+                   strerror (-self->segment.error));
 }
 
-static bool
-s_header_is_valid (const segment_t *segment) {
-    const uint8_t *header = segment->bytes;
-    return segment->size >= EF_SEGMENT_START && memcmp (header, EF_SEGMENT_MAGIC, 8) == 0 &&
-           ef_le32 (header + 12) == ef_wal_header_checksum (header) &&
-           ef_le64 (header + 16) == segment->id;
+/* Where the reading begins: at the first segment, or where a checkpoint says. */
+static int
+s_check_start (recovery_t *self, const ef_segment_header_t *header) {
+    ef_wal_t *wal = self->wal;
+    const ef_wal_options_t *options = &wal->options;
+    memcpy (wal->journal_id, header->journal_id, 16);
+    wal->next_seq = header->first_seq;
+    wal->chain = header->chain;
+    if (options->from_segment &&
+        (options->from_seq != header->first_seq || options->from_chain != header->chain)) {
+        return s_fail (self, ESTALE, "segment %u isn't the one that the checkpoint knows",
+                       self->segment.id);
+    }
+    return 0;
 }
 
 /* Checks the header against what the segments before it say. */
 static int
-s_check_header (recovery_t *self, const segment_t *segment, bool is_first) {
+s_check_header (recovery_t *self, bool is_first) {
     ef_wal_t *wal = self->wal;
-    const uint8_t *header = segment->bytes;
-    if (!s_header_is_valid (segment)) {
-        return s_fail (self, EBADMSG, "segment %u: its header is damaged", segment->id);
+    ef_segment_header_t *header = &self->header;
+    uint32_t id = self->segment.id;
+    if (!ef_segment_read_header (&self->segment, header)) {
+        return self->segment.error ? s_fail_read (self)
+                                   : s_fail (self, EBADMSG,
+                                             "segment %u offset 0: its header is damaged; nothing "
+                                             "in it can be trusted; see eventflow journal verify",
+                                             id);
     }
-    if (ef_le32 (header + 8) > EF_RECORD_VERSION) {
+    if (header->version > EF_RECORD_VERSION) {
         return s_fail (self, EPROTO,
-                       "segment %u has format version %u; this program knows up to %u", segment->id,
-                       ef_le32 (header + 8), EF_RECORD_VERSION);
+                       "segment %u has format version %u; this program knows up to %u", id,
+                       header->version, EF_RECORD_VERSION);
     }
+    wal->epoch = header->epoch > wal->epoch ? header->epoch : wal->epoch;
     if (is_first) {
-        memcpy (wal->journal_id, header + 24, 16);
-        wal->next_seq = ef_le64 (header + 40);
-        wal->chain = ef_le32 (header + 48);
-    } else if (memcmp (wal->journal_id, header + 24, 16) != 0) {
-        return s_fail (self, EBADMSG, "segment %u belongs to another journal", segment->id);
-    } else if (wal->next_seq != ef_le64 (header + 40) || wal->chain != ef_le32 (header + 48)) {
-        return s_fail (self, EBADMSG, "groups are missing before segment %u", segment->id);
+        return s_check_start (self, header);
     }
-    uint32_t epoch = ef_le32 (header + 52);
-    wal->epoch = epoch > wal->epoch ? epoch : wal->epoch;
-    return 0;
-}
-
-/* Finds the end of the group at `offset` and checks it. Returns the offset behind its commit, or 0
-   where there is no whole group. */
-static uint64_t
-s_check_group (const ef_wal_t *wal, const segment_t *segment, uint64_t offset, uint32_t *chain) {
-    uint32_t records = 0;
-    for (uint64_t at = offset;
-         ef_record_is_valid (segment->bytes, segment->size, segment->id, at);) {
-        const uint8_t *head = segment->bytes + at;
-        uint32_t length = ef_le32 (head);
-        if (ef_le64 (head + 8) != wal->next_seq) {
-            return 0;
-        }
-        if (head[20] == EF_RECORD_COMMIT) {
-            bool is_right = length >= EF_RECORD_HEAD + EF_COMMIT_BODY &&
-                            ef_le64 (head + 24) == offset && ef_le32 (head + 32) == records &&
-                            ef_le32 (head + 36) == *chain;
-            return is_right ? at + ef_record_padded (length) : 0;
-        }
-        *chain = ef_crc32c (*chain, head + 4, 4);
-        records++;
-        at += ef_record_padded (length);
+    if (memcmp (wal->journal_id, header->journal_id, 16) != 0) {
+        return s_fail (self, EBADMSG, "segment %u belongs to another journal", id);
+    }
+    if (wal->next_seq != header->first_seq || wal->chain != header->chain) {
+        return s_fail (self, EBADMSG,
+                       "groups %llu to %llu are missing before segment %u; see eventflow journal "
+                       "verify",
+                       (unsigned long long)wal->next_seq,
+                       (unsigned long long)header->first_seq - 1, id);
     }
     return 0;
 }
 
 static int
-s_replay_group (recovery_t *self, const segment_t *segment, uint64_t offset, uint64_t end) {
-    while (offset < end) {
+s_replay_group (recovery_t *self, uint64_t offset, uint64_t end) {
+    const uint8_t *bytes = ef_segment_at (&self->segment, offset);
+    for (uint64_t at = 0; at < end - offset;) {
         ef_record_t record;
-        ef_record_view (segment->bytes, segment->id, offset, &record);
+        ef_record_view (bytes, self->segment.id, at, &record);
+        record.offset = (uint32_t)(offset + at);
         self->wal->epoch = record.epoch > self->wal->epoch ? record.epoch : self->wal->epoch;
         if (record.type != EF_RECORD_COMMIT) {
             self->report->records++;
             if (self->each (self->arg, &record)) {
                 return s_fail (self, EBADMSG,
                                "segment %u offset %u: a record of type %u that makes no sense",
-                               segment->id, record.offset, record.type);
+                               self->segment.id, record.offset, record.type);
             }
         }
-        offset += ef_record_padded (record.body_bytes + EF_RECORD_HEAD);
+        at += ef_record_padded (record.body_bytes + EF_RECORD_HEAD);
     }
     return 0;
 }
 
-static bool
-s_is_zero (const uint8_t *bytes, size_t size) {
-    return size == 0 || (bytes[0] == 0 && memcmp (bytes, bytes + 1, size - 1) == 0);
-}
-
-/* A valid record of a later group behind a bad one means that something confirmed was lost. */
-static bool
-s_later_group_follows (const ef_wal_t *wal, const segment_t *segment, uint64_t offset) {
-    for (uint64_t at = offset; at + EF_RECORD_HEAD <= segment->size; at += EF_RECORD_ALIGN) {
-        if (ef_le64 (segment->bytes + at + 8) > wal->next_seq &&
-            ef_record_is_valid (segment->bytes, segment->size, segment->id, at)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Behind the last whole group: zeros, a torn tail, or damage. */
+/* The newest segment as it shall stay: without what is torn or was only reserved, and on disk, not
+   just in the page cache, before anything in it is believed. */
 static int
-s_judge_end (recovery_t *self, segment_t *segment, uint64_t offset) {
+s_settle_newest (recovery_t *self, uint64_t offset) {
     ef_storage_t *storage = self->wal->storage;
-    if (s_is_zero (segment->bytes + offset, segment->size - offset)) {
-        return 0;
+    int rc = self->segment.size > offset ? storage->truncate (storage, self->segment.file, offset)
+                                         : 0;
+    rc = rc ? rc : storage->sync (storage, self->segment.file);
+    rc = rc ? rc : storage->sync_directory (storage);
+    self->segment.size = offset;
+    return rc ? s_fail (self, -rc, "segment %u can't be settled: %s", self->segment.id,
+                        strerror (-rc))
+              : 0;
+}
+
+/* Behind the last whole group: nothing, a torn tail, or damage. */
+static int
+s_judge_end (recovery_t *self, uint64_t offset, bool is_newest) {
+    ef_wal_t *wal = self->wal;
+    ef_segment_t *segment = &self->segment;
+    ef_end_facts_t facts = {.is_newest = is_newest,
+                            .has_rest = !ef_segment_ends_in_zeros (segment, offset),
+                            .is_hinted = wal->hinted_seq >= wal->next_seq,
+                            .is_unsynced = self->header.flags & EF_SEGMENT_FLAG_UNSYNCED};
+    facts.has_later = facts.has_rest && ef_segment_has_later (segment, offset, wal->next_seq);
+    if (segment->error) {
+        return s_fail_read (self);
     }
-    if (!segment->is_last || s_later_group_follows (self->wal, segment, offset)) {
-        return s_fail (self, EBADMSG, "segment %u is damaged at offset %llu; see eventflow journal",
-                       segment->id, (unsigned long long)offset);
+    switch (ef_wal_judge (&facts)) {
+    case EF_END_CORRUPT:
+        return s_fail (self, EBADMSG,
+                       "segment %u is damaged at offset %llu: group %llu, which was %s, can't be "
+                       "read; see eventflow journal verify",
+                       segment->id, (unsigned long long)offset, (unsigned long long)wal->next_seq,
+                       facts.is_hinted || facts.has_later || !is_newest ? "confirmed" : "written");
+    case EF_END_TORN:
+        self->report->torn_segment = segment->id;
+        self->report->torn_offset = (uint32_t)offset;
+        self->report->torn_bytes = segment->size - offset;
+        break;
+    case EF_END_CLEAN:
+    default: break;
     }
-    self->report->torn_segment = segment->id;
-    self->report->torn_offset = (uint32_t)offset;
-    self->report->torn_bytes = segment->size - offset;
-    int rc = storage->truncate (storage, segment->file, offset);
-    rc = rc ? rc : storage->sync (storage, segment->file);
-    return rc ? s_fail (self, -rc, "can't cut the torn tail of segment %u", segment->id) : 0;
+    return is_newest ? s_settle_newest (self, offset) : 0;
+}
+
+static void
+s_tell_progress (recovery_t *self, uint64_t done) {
+    const ef_wal_options_t *options = &self->wal->options;
+    if (options->progress && done - self->told >= PROGRESS_BYTES) {
+        self->told = done;
+        options->progress (options->progress_arg, done, self->total);
+    }
 }
 
 static int
-s_recover_segment (recovery_t *self, segment_t *segment) {
+s_recover_segment (recovery_t *self, bool is_newest) {
+    ef_wal_t *wal = self->wal;
     uint64_t offset = EF_SEGMENT_START;
     for (;;) {
-        uint32_t chain = self->wal->chain;
-        uint64_t end = s_check_group (self->wal, segment, offset, &chain);
+        uint32_t chain = wal->chain;
+        uint64_t end = ef_segment_group (&self->segment, offset, wal->next_seq, &chain);
         if (end == 0) {
-            return s_judge_end (self, segment, offset);
+            self->report->bytes += offset;
+            return s_judge_end (self, offset, is_newest);
         }
-        if (s_replay_group (self, segment, offset, end)) {
+        if (s_replay_group (self, offset, end)) {
             return -1;
         }
-        self->wal->chain = chain;
-        self->wal->next_seq++;
+        wal->chain = chain;
+        wal->next_seq++;
         offset = end;
+        s_tell_progress (self, self->report->bytes + offset);
     }
 }
 
@@ -229,25 +255,106 @@ s_recover_segment (recovery_t *self, segment_t *segment) {
 static int
 s_drop_unborn (recovery_t *self, listing_t *listing) {
     ef_storage_t *storage = self->wal->storage;
-    segment_t segment = {.file = -1};
+    ef_segment_header_t header;
     uint32_t id = listing->ids[listing->count - 1];
-    int rc = s_load (self, id, &segment);
-    bool is_unborn =
-        rc == 0 && !s_header_is_valid (&segment) &&
-        (segment.size < EF_SEGMENT_START ||
-         s_is_zero (segment.bytes + EF_SEGMENT_START, segment.size - EF_SEGMENT_START));
-    s_unload (self, &segment);
+    if (s_open_segment (self, id, true)) {
+        return -1;
+    }
+    bool is_unborn = !ef_segment_read_header (&self->segment, &header) &&
+                     ef_segment_ends_in_zeros (&self->segment, EF_SEGMENT_START);
+    if (self->segment.error) {
+        return s_fail_read (self);
+    }
     if (is_unborn) {
         char name[24];
         ef_wal_segment_name (id, name);
-        rc = storage->unlink (storage, name);
+        ef_segment_close (&self->segment);
+        int rc = storage->unlink (storage, name);
         rc = rc ? rc : storage->sync_directory (storage);
         if (rc) {
-            return s_fail (self, -rc, "can't remove the unfinished segment %u", id);
+            return s_fail (self, -rc, "the unfinished segment %u can't be removed: %s", id,
+                           strerror (-rc));
         }
         listing->count--;
     }
-    return rc;
+    return 0;
+}
+
+/* The last group that is known to have been synced. A hint that can't be read says nothing. */
+static void
+s_read_hint (ef_wal_t *wal, uint64_t *seq, uint8_t journal_id[16]) {
+    ef_storage_t *storage = wal->storage;
+    uint8_t page[HINT_BYTES];
+    int file = storage->open (storage, HINT_NAME);
+    *seq = 0;
+    if (file < 0) {
+        return;
+    }
+    int64_t got = storage->read (storage, file, page, sizeof page, 0);
+    storage->close (storage, file);
+    if (got == HINT_BYTES && memcmp (page, HINT_MAGIC, 8) == 0 &&
+        ef_le32 (page + HINT_CRC) == ef_crc32c (0, page, HINT_CRC)) {
+        memcpy (journal_id, page + 8, 16);
+        *seq = ef_le64 (page + 24);
+    }
+}
+
+/* How much there is to read, and what each segment takes on disk. */
+static int
+s_measure (recovery_t *self, const listing_t *listing) {
+    ef_wal_t *wal = self->wal;
+    wal->sizes = calloc (listing->count + 1, sizeof *wal->sizes);
+    ef_assert (wal->sizes != NULL);
+    wal->size_count = (uint32_t)listing->count;
+    for (size_t i = 0; i < listing->count; i++) {
+        if (i > 0 && listing->ids[i] != listing->ids[i - 1] + 1) {
+            return s_fail (self, EBADMSG, "segment %u is missing; see eventflow journal verify",
+                           listing->ids[i - 1] + 1);
+        }
+        if (s_open_segment (self, listing->ids[i], false)) {
+            return -1;
+        }
+        wal->sizes[i] = self->segment.size;
+        self->total += listing->ids[i] >= wal->options.from_segment ? self->segment.size : 0;
+    }
+    return 0;
+}
+
+static int
+s_read_segments (recovery_t *self, const listing_t *listing) {
+    ef_wal_t *wal = self->wal;
+    uint8_t hinted_id[16];
+    uint64_t hinted_seq;
+    bool is_first = true;
+    s_read_hint (wal, &hinted_seq, hinted_id);
+    if (hinted_seq && listing->count == 0) {
+        return s_fail (self, EBADMSG, "all segments are missing, up to group %llu",
+                       (unsigned long long)hinted_seq);
+    }
+    for (size_t i = 0; i < listing->count; i++) {
+        bool is_newest = i + 1 == listing->count;
+        wal->oldest = wal->oldest ? wal->oldest : listing->ids[i];
+        wal->newest = listing->ids[i];
+        if (listing->ids[i] < wal->options.from_segment) {
+            continue;
+        }
+        if (s_open_segment (self, listing->ids[i], is_newest) || s_check_header (self, is_first)) {
+            return -1;
+        }
+        if (is_first && hinted_seq && memcmp (hinted_id, wal->journal_id, 16) == 0) {
+            wal->hinted_seq = hinted_seq;
+        }
+        is_first = false;
+        if (s_recover_segment (self, is_newest)) {
+            return -1;
+        }
+        wal->sizes[i] = is_newest ? self->segment.size : wal->sizes[i];
+    }
+    if (wal->options.from_segment && is_first) {
+        return s_fail (self, ESTALE, "segment %u, which the checkpoint names, isn't there",
+                       wal->options.from_segment);
+    }
+    return 0;
 }
 
 static int
@@ -255,26 +362,15 @@ s_recover (recovery_t *self, listing_t *listing) {
     ef_wal_t *wal = self->wal;
     int rc = wal->storage->list (wal->storage, s_note_name, listing);
     if (rc) {
-        return s_fail (self, -rc, "can't list the journal's directory");
+        return s_fail (self, -rc, "the journal's directory can't be listed: %s", strerror (-rc));
     }
     self->report->is_new = listing->count == 0;
     if (listing->count > 0) {
         qsort (listing->ids, listing->count, sizeof *listing->ids, s_by_id);
         rc = s_drop_unborn (self, listing);
     }
-    for (size_t i = 0; rc == 0 && i < listing->count; i++) {
-        segment_t segment = {.file = -1};
-        if (i > 0 && listing->ids[i] != listing->ids[i - 1] + 1) {
-            return s_fail (self, EBADMSG, "segment %u is missing", listing->ids[i - 1] + 1);
-        }
-        rc = s_load (self, listing->ids[i], &segment);
-        segment.is_last = i + 1 == listing->count;
-        rc = rc ? rc : s_check_header (self, &segment, i == 0);
-        rc = rc ? rc : s_recover_segment (self, &segment);
-        s_unload (self, &segment);
-        wal->oldest = wal->oldest ? wal->oldest : listing->ids[i];
-        wal->newest = listing->ids[i];
-    }
+    rc = rc ? rc : s_measure (self, listing);
+    rc = rc ? rc : s_read_segments (self, listing);
     self->report->segments = (uint32_t)listing->count;
     return rc;
 }
@@ -291,9 +387,10 @@ ef_wal_open (ef_storage_t *storage, const ef_wal_options_t *options,
     self->next_seq = 1;
     memcpy (self->journal_id, options->random, 16);
     memset (report, 0, sizeof *report);
-    recovery_t recovery = {self, report, each, arg};
+    recovery_t recovery = {self, report, each, arg, .segment = {.file = -1}};
     listing_t listing = {0};
     int rc = s_recover (&recovery, &listing);
+    ef_segment_free (&recovery.segment);
     free (listing.ids);
     if (rc) {
         ef_wal_destroy (&self);

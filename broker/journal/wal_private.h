@@ -6,6 +6,11 @@
 #include "../base/crc32c.h"
 #include "wal.h"
 
+#define HINT_NAME  "hint"
+#define HINT_MAGIC "EFHINT\r\n"
+#define HINT_BYTES 64
+#define HINT_CRC   36 /* covers bytes 0 to 35 */
+
 struct ef_wal_s {
     ef_storage_t *storage; /* borrowed */
     ef_wal_options_t options;
@@ -14,16 +19,15 @@ struct ef_wal_s {
     uint32_t oldest; /* segment ids; 0: none */
     uint32_t newest;
     uint32_t epoch;
-    uint64_t offset; /* where the next group goes */
+    uint64_t offset;   /* where the next group goes */
+    uint64_t reserved; /* bytes that the open segment's file has */
     uint64_t next_seq;
+    uint64_t hinted_seq;
+    uint64_t *sizes; /* owned: found at open */
+    uint32_t size_count;
     uint32_t chain;    /* value behind the last group */
     bool segment_used; /* the open segment holds a group */
     int error;         /* negative errno; set once, for good */
 };
-
-static inline uint32_t
-ef_wal_header_checksum (const uint8_t *header) {
-    return ef_crc32c (ef_crc32c (0, header, 12), header + 16, EF_SEGMENT_HEADER - 16);
-}
 
 #endif

@@ -11,14 +11,15 @@
 typedef struct {
     char directory[64];
     char name[64];
+    char durable_name[64]; /* empty: its name was never synced */
     uint8_t *now;     /* as a reader sees it */
     uint8_t *durable; /* as it is after a crash at worst */
     uint64_t size;
     uint64_t durable_size;
     uint8_t *dirty; /* a byte a sector */
     uint64_t capacity;
-    bool is_named;   /* its name is durable */
-    bool is_removed; /* unlinked, the removal not yet durable */
+    bool is_removed;  /* unlinked, the removal not yet durable */
+    int replaced_by;  /* the file that took its name, the change not yet durable; -1: none */
 } file_t;
 
 struct sim_disk_s {
@@ -27,6 +28,8 @@ struct sim_disk_s {
     int count;
     uint32_t fail_after;
     bool has_failed;
+    uint64_t capacity; /* bytes; 0: no bound */
+    uint64_t used;     /* by files that aren't removed */
 };
 
 typedef struct {
@@ -107,6 +110,17 @@ s_reserve (file_t *file, uint64_t bytes) {
     file->capacity = capacity;
 }
 
+/* Takes or gives back space. False: the disk is full. */
+static bool
+s_resize (sim_disk_t *self, file_t *file, uint64_t size) {
+    if (size > file->size && self->capacity && self->used + (size - file->size) > self->capacity) {
+        return false;
+    }
+    self->used = self->used + size - file->size;
+    file->size = size;
+    return true;
+}
+
 static bool
 s_is_in (const view_t *view, const file_t *file) {
     return file && !file->is_removed && strcmp (file->directory, view->directory) == 0;
@@ -147,8 +161,12 @@ s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
     ef_assert (file != NULL);
     snprintf (file->directory, sizeof file->directory, "%s", view->directory);
     snprintf (file->name, sizeof file->name, "%s", name);
+    file->replaced_by = -1;
     s_reserve (file, bytes ? bytes : 1);
-    file->size = bytes;
+    if (!s_resize (disk, file, bytes)) {
+        s_free_file (file);
+        return -ENOSPC;
+    }
     disk->files = realloc (disk->files, (size_t)(disk->count + 1) * sizeof *disk->files);
     ef_assert (disk->files != NULL);
     disk->files[disk->count] = file;
@@ -170,6 +188,13 @@ static int
 s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, uint64_t offset) {
     sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
+    uint64_t end = offset;
+    for (int i = 0; i < count; i++) {
+        end += parts[i].iov_len;
+    }
+    if (end > file->size && !s_resize (disk, file, end)) {
+        return -ENOSPC;
+    }
     for (int i = 0; i < count; i++) {
         size_t bytes = parts[i].iov_len;
         if (s_fails (disk)) {
@@ -181,7 +206,6 @@ s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, u
             file->dirty[s] = 1;
         }
         offset += bytes;
-        file->size = offset > file->size ? offset : file->size;
     }
     return 0;
 }
@@ -207,8 +231,18 @@ s_truncate (ef_storage_t *self, int number, uint64_t bytes) {
     s_reserve (file, bytes);
     memset (file->now + bytes, 0, file->capacity - bytes);
     memset (file->dirty + bytes / SECTOR, 1, file->capacity / SECTOR - bytes / SECTOR);
-    file->size = bytes;
-    return 0;
+    return s_resize (disk, file, bytes) ? 0 : -ENOSPC;
+}
+
+static int
+s_extend (ef_storage_t *self, int number, uint64_t bytes) {
+    sim_disk_t *disk = ((view_t *)self)->disk;
+    file_t *file = disk->files[number];
+    if (s_fails (disk)) {
+        return -EIO;
+    }
+    s_reserve (file, bytes);
+    return bytes <= file->size || s_resize (disk, file, bytes) ? 0 : -ENOSPC;
 }
 
 static int
@@ -238,7 +272,7 @@ s_sync_directory (ef_storage_t *self) {
     for (int i = 0; i < disk->count; i++) {
         file_t *file = disk->files[i];
         if (file && strcmp (file->directory, view->directory) == 0) {
-            file->is_named = true;
+            strcpy (file->durable_name, file->name);
             if (file->is_removed) {
                 s_free_file (file);
                 disk->files[i] = NULL;
@@ -256,7 +290,40 @@ s_unlink (ef_storage_t *self, const char *name) {
         return file < 0 ? file : -EIO;
     }
     disk->files[file]->is_removed = true;
+    disk->used -= disk->files[file]->size;
     return 0;
+}
+
+static int
+s_rename (ef_storage_t *self, const char *from, const char *to) {
+    sim_disk_t *disk = ((view_t *)self)->disk;
+    int file = s_open (self, from);
+    int target = s_open (self, to);
+    if (file < 0 || s_fails (disk)) {
+        return file < 0 ? file : -EIO;
+    }
+    if (target >= 0) {
+        disk->files[target]->is_removed = true;
+        disk->files[target]->replaced_by = file;
+        disk->used -= disk->files[target]->size;
+    }
+    snprintf (disk->files[file]->name, sizeof disk->files[file]->name, "%s", to);
+    return 0;
+}
+
+static int
+s_room (ef_storage_t *self, uint64_t *bytes) {
+    const sim_disk_t *disk = ((view_t *)self)->disk;
+    *bytes = disk->capacity == 0                 ? UINT64_MAX
+             : disk->capacity > disk->used ? disk->capacity - disk->used
+                                                 : 0;
+    return 0;
+}
+
+static void
+s_uncache (ef_storage_t *self, int file) {
+    (void)self;
+    (void)file;
 }
 
 static void
@@ -271,8 +338,22 @@ sim_disk_open (sim_disk_t *self, const char *directory) {
     ef_assert (view != NULL);
     view->disk = self;
     snprintf (view->directory, sizeof view->directory, "%s", directory);
-    view->base = (ef_storage_t){s_list, s_create,   s_open, s_close,          s_size,   s_write,
-                                s_read, s_truncate, s_sync, s_sync_directory, s_unlink, s_destroy};
+    view->base = (ef_storage_t){.list = s_list,
+                                .create = s_create,
+                                .open = s_open,
+                                .close = s_close,
+                                .size = s_size,
+                                .write = s_write,
+                                .read = s_read,
+                                .truncate = s_truncate,
+                                .extend = s_extend,
+                                .sync = s_sync,
+                                .sync_directory = s_sync_directory,
+                                .unlink = s_unlink,
+                                .rename = s_rename,
+                                .room = s_room,
+                                .uncache = s_uncache,
+                                .destroy = s_destroy};
     return &view->base;
 }
 
@@ -307,23 +388,65 @@ s_crash_file (sim_disk_t *self, file_t *file) {
     memcpy (file->now, file->durable, file->capacity);
 }
 
+/* What a directory says after a crash: each change since its last sync was kept or lost. */
+static void
+s_crash_name (sim_disk_t *self, int number) {
+    file_t *file = self->files[number];
+    bool keeps = sim_one_in (self->random, 2);
+    if (file->is_removed) {
+        const file_t *other = file->replaced_by >= 0 ? self->files[file->replaced_by] : NULL;
+        bool is_gone = file->durable_name[0] == 0 || keeps;
+        if (other) { /* decided before, with the name of the one that replaces it */
+            is_gone = strcmp (other->durable_name, file->name) == 0;
+        }
+        if (is_gone) {
+            s_free_file (file);
+            self->files[number] = NULL;
+            return;
+        }
+    } else if (strcmp (file->name, file->durable_name) != 0) {
+        if (file->durable_name[0] == 0 && !keeps) {
+            s_free_file (file);
+            self->files[number] = NULL;
+            return;
+        }
+        strcpy (keeps ? file->durable_name : file->name,
+                keeps ? file->name : file->durable_name);
+    }
+    if (file->is_removed) {
+        file->is_removed = false;
+        strcpy (file->name, file->durable_name);
+    }
+    file->replaced_by = -1;
+}
+
 void
 sim_disk_crash (sim_disk_t *self) {
+    /* Names that took others' places first, then those others. */
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < self->count; i++) {
+            if (self->files[i] && self->files[i]->is_removed == (pass == 1)) {
+                s_crash_name (self, i);
+            }
+        }
+    }
+    self->used = 0;
     for (int i = 0; i < self->count; i++) {
-        file_t *file = self->files[i];
-        if (file == NULL) {
-            continue;
+        if (self->files[i]) {
+            s_crash_file (self, self->files[i]);
+            self->used += self->files[i]->size;
         }
-        bool vanishes = (!file->is_named || file->is_removed) && sim_one_in (self->random, 2);
-        if (vanishes) {
-            s_free_file (file);
-            self->files[i] = NULL;
-            continue;
-        }
-        file->is_named = true;
-        file->is_removed = false;
-        s_crash_file (self, file);
     }
     self->has_failed = false;
     self->fail_after = 0;
+}
+
+void
+sim_disk_limit (sim_disk_t *self, uint64_t bytes) {
+    self->capacity = bytes;
+}
+
+uint64_t
+sim_disk_used (const sim_disk_t *self) {
+    return self->used;
 }

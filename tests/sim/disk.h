@@ -31,6 +31,10 @@ ef_storage_t *sim_disk_open (sim_disk_t *self, const char *directory);
 void sim_disk_fail_after (sim_disk_t *self, uint32_t operations);
 bool sim_disk_has_failed (const sim_disk_t *self);
 
+/* Others leave room for no more than these bytes; 0: no bound. */
+void sim_disk_limit (sim_disk_t *self, uint64_t bytes);
+uint64_t sim_disk_used (const sim_disk_t *self);
+
 /* What wasn't synced is kept, lost or torn, sector by sector; then the disk works again. */
 void sim_disk_crash (sim_disk_t *self);
 

@@ -1,0 +1,123 @@
+/* Segments prepared ahead. SPDX-License-Identifier: MIT */
+#include "spares.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SUFFIX     ".spare"
+#define ZERO_BYTES (1u << 20)
+
+typedef struct {
+    ef_spares_t *spares;
+    char wrong[EF_SPARES_MAX][EF_SPARE_NAME]; /* to be removed */
+    uint32_t wrong_count;
+} listing_t;
+
+static void
+s_note (void *arg, const char *name) {
+    listing_t *listing = arg;
+    ef_spares_t *self = listing->spares;
+    size_t size = strlen (name);
+    if (size <= strlen (SUFFIX) || size >= EF_SPARE_NAME ||
+        strcmp (name + size - strlen (SUFFIX), SUFFIX) != 0) {
+        return;
+    }
+    uint64_t number = strtoull (name, NULL, 16);
+    self->next = number >= self->next ? number + 1 : self->next;
+    int file = self->storage->open (self->storage, name);
+    int64_t bytes = file < 0 ? file : self->storage->size (self->storage, file);
+    if (file >= 0) {
+        self->storage->close (self->storage, file);
+    }
+    if (bytes == (int64_t)self->bytes && self->count < EF_SPARES_MAX) {
+        strcpy (self->names[self->count++], name);
+    } else if (listing->wrong_count < EF_SPARES_MAX) {
+        strcpy (listing->wrong[listing->wrong_count++], name);
+    }
+}
+
+int
+ef_spares_init (ef_spares_t *self, ef_storage_t *storage, uint64_t bytes) {
+    memset (self, 0, sizeof *self);
+    self->storage = storage;
+    self->bytes = bytes;
+    self->next = 1;
+    pthread_mutex_init (&self->lock, NULL);
+    listing_t listing = {.spares = self};
+    int rc = storage->list (storage, s_note, &listing);
+    for (uint32_t i = 0; rc == 0 && i < listing.wrong_count; i++) {
+        rc = storage->unlink (storage, listing.wrong[i]);
+    }
+    return rc;
+}
+
+void
+ef_spares_free (ef_spares_t *self) {
+    if (self->storage) {
+        pthread_mutex_destroy (&self->lock);
+        memset (self, 0, sizeof *self);
+    }
+}
+
+static int
+s_fill (ef_spares_t *self, int file) {
+    uint8_t *zeros = calloc (1, ZERO_BYTES);
+    ef_assert (zeros != NULL);
+    int rc = 0;
+    for (uint64_t at = 0; rc == 0 && at < self->bytes; at += ZERO_BYTES) {
+        uint64_t left = self->bytes - at;
+        struct iovec part = {zeros, left < ZERO_BYTES ? (size_t)left : ZERO_BYTES};
+        rc = self->storage->write (self->storage, file, &part, 1, at);
+    }
+    free (zeros);
+    return rc;
+}
+
+int
+ef_spares_make (ef_spares_t *self, bool zeroed) {
+    ef_storage_t *storage = self->storage;
+    char name[EF_SPARE_NAME];
+    if (ef_spares_count (self) == EF_SPARES_MAX) {
+        return 0;
+    }
+    snprintf (name, sizeof name, "%016llx%s", (unsigned long long)self->next++, SUFFIX);
+    int file = storage->create (storage, name, self->bytes);
+    if (file < 0) {
+        return file;
+    }
+    int rc = zeroed ? s_fill (self, file) : 0;
+    rc = rc ? rc : storage->sync (storage, file);
+    storage->close (storage, file);
+    if (rc) {
+        (void)storage->unlink (storage, name); /* what is left is found at the next start */
+        return rc;
+    }
+    pthread_mutex_lock (&self->lock);
+    strcpy (self->names[self->count++], name);
+    pthread_mutex_unlock (&self->lock);
+    return 0;
+}
+
+uint32_t
+ef_spares_count (ef_spares_t *self) {
+    pthread_mutex_lock (&self->lock);
+    uint32_t count = self->count;
+    pthread_mutex_unlock (&self->lock);
+    return count;
+}
+
+int
+ef_spares_take (ef_spares_t *self, const char *name) {
+    char taken[EF_SPARE_NAME];
+    pthread_mutex_lock (&self->lock);
+    bool is_any = self->count > 0;
+    if (is_any) {
+        strcpy (taken, self->names[0]);
+        self->count--;
+        memmove (self->names, self->names + 1, self->count * sizeof self->names[0]);
+    }
+    pthread_mutex_unlock (&self->lock);
+    return is_any ? self->storage->rename (self->storage, taken, name) : -ENOENT;
+}
