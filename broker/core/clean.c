@@ -90,11 +90,8 @@ s_copy (round_t *self, const stored_t *stored, uint64_t n) {
 
 static const uint8_t *
 s_head (round_t *self, place_t *place) {
-    const uint8_t *head = place_find (self->core, place);
-    if (head == NULL) {
-        fetch_place (self->core, place);
-        self->is_blocked = true;
-    }
+    const uint8_t *head = place_find (self->core, place, true);
+    self->is_blocked = self->is_blocked || head == NULL;
     return head;
 }
 
@@ -108,13 +105,16 @@ s_copy_extents (round_t *self) {
             continue;
         }
         place_t place = {extent->segment, extent->offset, extent->rel, extent->index};
-        const uint8_t *head = s_head (self, &place);
-        for (uint32_t i = 0; head && i < extent->count; i++, place.index++) {
+        for (uint32_t i = 0; i < extent->count; i++) {
+            const uint8_t *head = s_head (self, &place);
             stored_t stored;
+            if (head == NULL) {
+                break;
+            }
             int rc = stored_read (head, place.rel, place.index, extent->is_copy, &stored);
             ef_assert (rc == 0 && stored.n == extent->n + i);
             s_copy (self, &stored, stored.n);
-            place.rel = stored_next (head, place.rel, place.index, extent->is_copy);
+            place_next (head, extent->is_copy, &place);
         }
     }
 }
@@ -138,7 +138,7 @@ s_copy_entry (round_t *self, entry_t *entry) {
     bool is_waiting = (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) &&
                       !(entry->flags & ENTRY_INSERTING);
     stored.history = span_of (history.data, history.size);
-    stored.attempts = entry->attempts;
+    stored.attempts = entry->flags & ENTRY_INSERTING ? 0 : entry->tries;
     stored.insertions = 0;
     stored.state = is_waiting ? entry->state : EF_STATE_READY;
     stored.due_ms = is_waiting ? entry->due_ms : 0;

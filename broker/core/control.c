@@ -47,7 +47,7 @@ s_begin_purge (ef_buf_t *buf, const topic_t *topic, uint8_t flags, uint64_t up_t
 /* A leased event of a purged topic came back: it is gone now. */
 void
 purge_one (ef_core_t *self, entry_t *entry) {
-    topic_t *topic = entry->topic;
+    topic_t *topic = entry_topic (self, entry);
     ef_buf_t *buf = batch_buf (self);
     size_t mark = s_begin_purge (buf, topic, EF_PURGE_FLAG_LIST, 0);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
@@ -306,12 +306,11 @@ static void
 s_put_peeked (ef_core_t *self, place_t place, bool is_copy, uint64_t n, ef_state_t state,
               ef_buf_t *out) {
     stored_t stored;
-    const uint8_t *head = place_find (self, &place);
+    const uint8_t *head = place_find (self, &place, true);
     ef_put_array (out, 3);
     ef_put_uint (out, n);
     ef_put_str (out, ef_state_name (state));
     if (head == NULL) {
-        fetch_place (self, &place);
         ef_put_nil (out);
     } else if (stored_read (head, place.rel, place.index, is_copy, &stored) == 0) {
         (void)stored_write_event (ef_buf_add (out, stored_event_size (&stored)), &stored);

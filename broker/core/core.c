@@ -47,6 +47,7 @@ ef_core_destroy (ef_core_t **self_p) {
     for (uint32_t at = 0; (session = ef_hash_next (&self->sessions, &at)) != NULL; at = 0) {
         session_forget (self, session);
     }
+    entries_free (self);
     for (uint32_t i = 0; i < self->topic_count; i++) {
         topic_free (&self->topics[i]);
     }

@@ -12,6 +12,10 @@
 #include "../journal/wal.h"
 #include "cache.h"
 
+/* An event in an extent is found by walking from the extent's first record; what is read for that
+   must fit one stretch (EF_READ_AHEAD). */
+#define EF_EXTENT_SPAN (32u << 10)
+
 #define EF_TOPIC_NAME_BYTES 56 /* EF_TOPIC_MAX and a NUL, rounded up */
 
 typedef struct ef_core_s ef_core_t;
@@ -46,6 +50,7 @@ typedef struct {
     uint32_t window; /* events */
     uint32_t heartbeat_ms;
     uint64_t segment_bytes;
+    uint32_t extent_span; /* bytes of the journal that one extent may run over */
     uint64_t cache_bytes;
     uint64_t behind_bytes; /* not yet durable; past it publishers aren't read */
     bool auto_create;      /* an unknown topic is made with `defaults` */

@@ -35,29 +35,41 @@ enum {
     ENTRY_COPY = 1,      /* place names a COPIES record */
     ENTRY_INSERTING = 2, /* waits for room in its topic */
     ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
-    ENTRY_META = 16,     /* has a ttl */
-    ENTRY_NAMED = 32     /* an item that a message under way has named */
+    ENTRY_META = 4,      /* has a ttl */
+    ENTRY_NAMED = 32     /* an item, not an entry: a message under way has named it */
 };
 
 /* An event that needs more than its extent says: failed, scheduled, given back, dead on its way. */
-typedef struct {
-    uint64_t n;
-    uint64_t tag;     /* of the last delivery, 0: none */
-    uint64_t due_ms;  /* wall clock; retrying and scheduled */
-    uint64_t m;       /* dead: its number on the way out */
-    uint64_t dead_ms; /* wall clock */
-    topic_t *topic;
-    history_t *history; /* owned, NULL: no failed attempt */
+typedef struct entry_s {
+    uint64_t n; /* 0: a free place */
+    union {
+        uint64_t tag; /* of the last delivery, 0: none */
+        uint64_t m;   /* dead: its number on the way out */
+    };
+    union {
+        uint64_t due_ms;  /* wall clock; retrying and scheduled */
+        uint64_t dead_ms; /* wall clock; dead */
+    };
+    union {
+        history_t *history;   /* owned, NULL: no failed attempt */
+        struct entry_s *next; /* of a free place */
+    };
     place_t place;
-    uint32_t bytes;      /* of the event */
     uint32_t heap_at;    /* in the topic's ready heap */
     uint32_t generation; /* answers that carry another one are late */
-    uint16_t attempts;   /* failed ones */
-    uint16_t insertions;
-    uint8_t state;  /* ef_state_t */
-    uint8_t flags;  /* ENTRY_ */
-    uint8_t reason; /* ef_reason_t */
+    uint32_t bytes : 24; /* of the event */
+    uint32_t flags : 5;  /* ENTRY_, those an entry may have */
+    uint32_t reason : 3; /* ef_reason_t */
+    uint32_t tries : 16; /* failed attempts; ENTRY_INSERTING: tries to insert it */
+    uint32_t topic : 12; /* index */
+    uint32_t state : 4;  /* ef_state_t */
 } entry_t;
+_Static_assert(sizeof (entry_t) == 64, "a cache line an event in hand");
+_Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 &&
+                   EF_STATE_COUNT <= 16 && EF_REASON_COUNT <= 8,
+               "what an entry says fits its bits");
+
+#define ENTRY_BLOCK 256 /* entries that are allocated at a time */
 
 typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
 
@@ -278,6 +290,9 @@ struct ef_core_s {
     ef_cache_t cache;
     uint32_t oldest_segment;
     uint32_t newest_segment;
+    entry_t **blocks; /* owned: of ENTRY_BLOCK entries each; kept for the next ones */
+    uint32_t block_count;
+    entry_t *free_entry; /* the first free place in them */
     uint64_t history_bytes;
     bool is_cleaning;   /* the oldest segment is being emptied */
     bool is_empty;      /* nothing in hand lies in it any more */
@@ -309,11 +324,19 @@ void topic_shrink (topic_t *topic, uint64_t bytes);
 bool topic_is_full (const topic_t *topic);
 bool topic_is_under_low_mark (const topic_t *topic);
 void topic_free (topic_t **self_p);
+
+/* entries.c: the events in hand */
+void entries_init (ef_core_t *self, topic_t *topic);
+void entries_free (ef_core_t *self);
 entry_t *entry_find (topic_t *topic, uint64_t n);
 entry_t *entry_new (ef_core_t *self, topic_t *topic, uint64_t n);
-void entry_ready (entry_t *entry);   /* puts it into the ready heap */
-void entry_unready (entry_t *entry); /* takes it out where it is in it */
+void entry_ready (ef_core_t *self, entry_t *entry);   /* puts it into the ready heap */
+void entry_unready (ef_core_t *self, entry_t *entry); /* takes it out where it is in it */
 void entry_free (ef_core_t *self, entry_t **entry_p);
+static inline topic_t *
+entry_topic (const ef_core_t *self, const entry_t *entry) {
+    return self->topics[entry->topic];
+}
 
 /* batch.c: the batch under way and what follows it */
 ef_buf_t *batch_buf (ef_core_t *self); /* ends an open ENDS record; starts a batch where needed */
@@ -341,7 +364,8 @@ int stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy
 uint32_t stored_first (const uint8_t *head, bool is_copy);
 /* `rel` of the next event. */
 uint32_t stored_next (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy);
-const uint8_t *place_find (const ef_core_t *self, place_t *place);
+const uint8_t *place_find (ef_core_t *self, place_t *place, bool is_wanted);
+void place_next (const uint8_t *head, bool is_copy, place_t *place);
 size_t stored_event_size (const stored_t *stored);
 uint8_t *stored_write_event (uint8_t *at, const stored_t *stored); /* id written out */
 void copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n);
@@ -418,7 +442,6 @@ bool worker_has_room (const worker_t *worker);
 
 /* dispatch.c */
 void dispatch_all (ef_core_t *self);
-void fetch_place (ef_core_t *self, const place_t *place);
 
 /* fail.c */
 typedef struct {

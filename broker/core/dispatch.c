@@ -22,23 +22,6 @@ typedef struct {
     bool has_run;
 } gather_t;
 
-/* Asks for a place that isn't in memory, once. */
-void
-fetch_place (ef_core_t *self, const place_t *place) {
-    uint32_t most = sizeof self->fetching / sizeof self->fetching[0];
-    for (uint32_t i = 0; i < self->fetching_count; i++) {
-        if (self->fetching[i].segment == place->segment &&
-            self->fetching[i].offset == place->offset) {
-            return;
-        }
-    }
-    if (self->fetching_count < most) {
-        self->fetching[self->fetching_count].segment = place->segment;
-        self->fetching[self->fetching_count++].offset = place->offset;
-        self->effects.fetch (self->effects.arg, place->segment, place->offset);
-    }
-}
-
 static bool
 s_is_avoided (const gather_t *self, const entry_t *entry) {
     const topic_t *topic = self->topic;
@@ -91,20 +74,21 @@ s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *pl
     self->bytes_left -= item->bytes < self->bytes_left ? item->bytes : self->bytes_left;
     uint64_t tag = self->core->next_tag + self->count - 1;
     self->body_bytes += 1 + ef_uint_size (tag) + stored_event_size (stored);
-    uint32_t attempt = 1u + (entry ? entry->attempts : 0);
+    uint32_t attempt = 1u + (entry ? entry->tries : 0);
     self->body_bytes += ef_uint_size (attempt);
 }
 
 /* The next of those given back or due. False: none fits now. */
 static bool
 s_gather_entry (gather_t *self, entry_t *entry) {
-    const uint8_t *head = place_find (self->core, &entry->place);
+    place_t place = entry->place;
+    const uint8_t *head = place_find (self->core, &place, true);
     bool is_copy = entry->flags & ENTRY_COPY;
     stored_t stored;
     if (head == NULL) {
-        fetch_place (self->core, &entry->place);
         return false;
     }
+    entry->place = place; /* found once */
     int rc = stored_read (head, entry->place.rel, entry->place.index, is_copy, &stored);
     ef_assert (rc == 0);
     if (s_is_expired (self, &stored)) {
@@ -114,7 +98,7 @@ s_gather_entry (gather_t *self, entry_t *entry) {
     if (!s_has_room (self, entry->bytes)) {
         return false;
     }
-    entry_unready (entry);
+    entry_unready (self->core, entry);
     if (s_is_avoided (self, entry) && self->avoided_count < 16) {
         self->avoided[self->avoided_count++] = entry;
         return true;
@@ -133,7 +117,7 @@ s_expire_extent_event (gather_t *self, const stored_t *stored, const place_t *pl
     entry_t *entry = entry_new (core, self->topic, stored->n);
     entry->place = *place;
     entry->bytes = (uint32_t)bytes;
-    entry->flags = (uint8_t)((self->run.is_copy ? ENTRY_COPY : 0) | ENTRY_META);
+    entry->flags = (self->run.is_copy ? ENTRY_COPY : 0) | ENTRY_META;
     entry->state = EF_STATE_READY;
     kill_event (core, entry, EF_REASON_EXPIRED);
     self->has_run = false;
@@ -143,10 +127,9 @@ static bool
 s_gather_extent (gather_t *self) {
     ef_extent_t *run = &self->run;
     place_t place = {run->segment, run->offset, run->rel, run->index};
-    const uint8_t *head = place_find (self->core, &place);
+    const uint8_t *head = place_find (self->core, &place, true);
     stored_t stored;
     if (head == NULL) {
-        fetch_place (self->core, &place);
         return false;
     }
     int rc = stored_read (head, place.rel, place.index, run->is_copy, &stored);
@@ -162,9 +145,11 @@ s_gather_extent (gather_t *self) {
         return false;
     }
     s_add (self, &stored, NULL, &place, run->is_copy);
+    place_next (head, run->is_copy, &place);
     run->n++;
-    run->index++;
-    run->rel = stored_next (head, place.rel, place.index, run->is_copy);
+    run->offset = place.offset;
+    run->index = place.index;
+    run->rel = place.rel;
     if (--run->count == 0) {
         const ef_extent_t *next = ef_extents_next (&self->topic->extents, &self->at);
         self->has_run = next != NULL;
@@ -194,7 +179,7 @@ s_gather (gather_t *self) {
         }
     }
     for (uint32_t i = 0; i < self->avoided_count; i++) {
-        entry_ready (self->avoided[i]);
+        entry_ready (self->core, self->avoided[i]);
     }
 }
 
@@ -203,7 +188,7 @@ s_encode (const gather_t *self, uint8_t *at, const ef_buf_t *infos) {
     ef_cursor_t info = ef_cursor (infos->data, infos->size);
     for (uint32_t i = 0; i < self->count; i++) {
         const entry_t *entry = self->items[i].entry;
-        uint32_t attempt = 1u + (entry ? entry->attempts : 0);
+        uint32_t attempt = 1u + (entry ? entry->tries : 0);
         bool has_info = entry && entry->history;
         *at++ = has_info ? 0x94 : 0x93;
         at = ef_write_uint (at, self->core->next_tag + i);
@@ -277,7 +262,10 @@ s_take (gather_t *self) {
         ef_extent_at_t at;
         ef_extent_t *front = ef_extents_first (&topic->extents, &at);
         if (front && self->has_run && front->n == self->run.n) {
-            front->rel = self->run.rel; /* known here, not to the cut */
+            /* Known here, not to the cut. */
+            front->offset = self->run.offset;
+            front->index = self->run.index;
+            front->rel = self->run.rel;
         }
     }
     worker->in_flight += self->count;
@@ -294,7 +282,7 @@ static void
 s_undo (gather_t *self) {
     for (uint32_t i = 0; i < self->count; i++) {
         if (self->items[i].entry) {
-            entry_ready (self->items[i].entry);
+            entry_ready (self->core, self->items[i].entry);
         }
     }
     self->worker->is_stuck = true;

@@ -68,20 +68,83 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
     return 0;
 }
 
-/* The record of a place where it is in memory; finds a `rel` that wasn't known. */
-const uint8_t *
-place_find (const ef_core_t *self, place_t *place) {
-    size_t size;
-    const uint8_t *head = ef_cache_find (&self->cache, place->segment, place->offset, &size);
-    ef_assert (head == NULL || size >= ef_le32 (head));
-    if (head && place->rel == 0) {
-        bool is_copy = head[20] == EF_LOG_COPIES;
-        place->rel = stored_first (head, is_copy);
-        for (uint32_t i = 0; i < place->index; i++) {
-            place->rel = stored_next (head, place->rel, i, is_copy);
+/* Asks for a place that isn't in memory, once. */
+static void
+s_fetch (ef_core_t *self, const place_t *place) {
+    uint32_t most = sizeof self->fetching / sizeof self->fetching[0];
+    for (uint32_t i = 0; i < self->fetching_count; i++) {
+        if (self->fetching[i].segment == place->segment &&
+            self->fetching[i].offset == place->offset) {
+            return;
+        }
+    }
+    if (self->fetching_count < most) {
+        self->fetching[self->fetching_count].segment = place->segment;
+        self->fetching[self->fetching_count++].offset = place->offset;
+        self->effects.fetch (self->effects.arg, place->segment, place->offset);
+    }
+}
+
+/* An extent may run over several records of its topic: moves on to the one that holds the event.
+   NULL: the bytes up to there aren't all in memory. */
+static const uint8_t *
+s_walk (const ef_core_t *self, const uint8_t *head, size_t size, place_t *place) {
+    uint32_t topic = ef_le32 (head + HEADER);
+    while (head[20] != EF_LOG_EVENTS || ef_le32 (head + HEADER) != topic ||
+           place->index >= s_count (head)) {
+        if (head[20] == EF_LOG_EVENTS && ef_le32 (head + HEADER) == topic) {
+            place->index -= s_count (head);
+        }
+        uint32_t bytes = ef_record_padded (ef_le32 (head));
+        place->offset += bytes;
+        if (size >= bytes + EF_RECORD_HEAD) {
+            head += bytes;
+            size -= bytes;
+        } else {
+            head = ef_cache_find (&self->cache, place->segment, place->offset, &size);
+        }
+        if (head == NULL) {
+            return NULL;
         }
     }
     return head;
+}
+
+/* The record of a place where it is in memory; finds what wasn't known of it. Else, where it is
+   wanted, it is asked for. */
+const uint8_t *
+place_find (ef_core_t *self, place_t *place, bool is_wanted) {
+    size_t size;
+    place_t found = *place;
+    const uint8_t *head = ef_cache_find (&self->cache, found.segment, found.offset, &size);
+    ef_assert (head == NULL || size >= ef_le32 (head));
+    if (head && found.rel == 0 && head[20] == EF_LOG_EVENTS) {
+        head = s_walk (self, head, size, &found);
+    }
+    if (head == NULL) {
+        if (is_wanted) {
+            s_fetch (self, place);
+        }
+        return NULL;
+    }
+    if (found.rel == 0) {
+        bool is_copy = head[20] == EF_LOG_COPIES;
+        found.rel = stored_first (head, is_copy);
+        for (uint32_t i = 0; i < found.index; i++) {
+            found.rel = stored_next (head, found.rel, i, is_copy);
+        }
+    }
+    *place = found;
+    return head;
+}
+
+/* The event behind a place that was found; past the record's last one it is to be looked for. */
+void
+place_next (const uint8_t *head, bool is_copy, place_t *place) {
+    place->rel = stored_next (head, place->rel, place->index, is_copy);
+    if (++place->index == s_count (head) && !is_copy) {
+        place->rel = 0;
+    }
 }
 
 static ef_span_t
@@ -212,23 +275,21 @@ s_new_entry (ef_core_t *self, topic_t *topic, const place_t *place, bool is_copy
              const stored_t *stored) {
     entry_t *entry = entry_new (self, topic, stored->n);
     entry->place = *place;
-    entry->bytes = stored->event.size;
-    entry->attempts = (uint16_t)stored->attempts;
-    entry->insertions = (uint16_t)stored->insertions;
+    entry->bytes = stored->event.size & 0xffffff;
+    entry->tries = (uint16_t)stored->attempts;
     entry->due_ms = stored->due_ms;
-    entry->flags =
-        (uint8_t)((is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
+    entry->flags = (is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0);
     history_set (self, entry, stored->history);
     return entry;
 }
 
 static void
 s_schedule (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) {
-    entry->state = (uint8_t)state;
+    entry->state = (unsigned)state & 15;
     entry->due_ms = due_ms;
     if (!self->is_replaying) {
         uint64_t wait = due_ms > self->wall ? due_ms - self->wall : 0;
-        self->effects.retry_at (self->effects.arg, entry->topic->index, entry->n, entry->generation,
+        self->effects.retry_at (self->effects.arg, entry_topic (self, entry)->index, entry->n, entry->generation,
                                 self->now + wait);
     }
 }
@@ -271,12 +332,12 @@ s_adopt_known (ef_core_t *self, topic_t *topic, const place_t *place, const stor
         entry->place = *place;
         entry->flags |= ENTRY_COPY;
         if (self->is_replaying) {
-            entry->attempts = (uint16_t)stored->attempts;
+            entry->tries = (uint16_t)stored->attempts;
             entry->due_ms = stored->due_ms;
-            entry_unready (entry);
+            entry_unready (self, entry);
             entry->state = stored->state;
             if (stored->state == EF_STATE_READY) {
-                entry_ready (entry);
+                entry_ready (self, entry);
             }
             history_set (self, entry, stored->history);
         }
@@ -328,7 +389,7 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
     entry_t *entry = s_new_entry (self, topic, place, true, stored);
     entry->state = stored->state;
     if (stored->state == EF_STATE_READY) {
-        entry_ready (entry);
+        entry_ready (self, entry);
     }
 }
 
@@ -364,7 +425,7 @@ adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t seg
                               .offset = offset,
                               .rel = place.rel,
                               .count = count};
-        ef_extents_insert (&topic->extents, &extent);
+        ef_extents_append (&topic->extents, &extent, self->config.extent_span);
         if (!self->is_replaying) {
             topic_accept (topic, EF_STATE_READY, count, extent.bytes);
         }

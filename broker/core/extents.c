@@ -121,6 +121,21 @@ ef_extents_insert (ef_extents_t *self, const ef_extent_t *extent) {
     self->extents++;
 }
 
+void
+ef_extents_append (ef_extents_t *self, const ef_extent_t *extent, uint32_t span) {
+    ef_extent_at_t at;
+    ef_extent_t *before = ef_extents_find (self, extent->n - 1, &at);
+    if (before && before->n + before->count == extent->n && !before->is_copy &&
+        before->segment == extent->segment && extent->offset > before->offset &&
+        extent->offset - before->offset <= span &&
+        before->count + (uint64_t)extent->count < UINT32_MAX) {
+        before->count += extent->count;
+        before->bytes += extent->bytes;
+    } else {
+        ef_extents_insert (self, extent);
+    }
+}
+
 ef_extent_t *
 ef_extents_first (ef_extents_t *self, ef_extent_at_t *at) {
     at->chunk = at->item = 0;

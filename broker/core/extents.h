@@ -15,7 +15,8 @@ typedef struct {
     uint32_t offset;
     uint32_t rel;   /* from the record's head to the first event (COPIES: to its copy head); 0: not
                        known, to be counted from the index once the record is at hand */
-    uint32_t index; /* of the first event in the record */
+    uint32_t index; /* of the first event, counted from the record's first one on over all records
+                       of its topic that follow in the segment */
     uint32_t count;
     bool is_copy; /* the record is of type COPIES */
 } ef_extent_t;
@@ -44,6 +45,9 @@ typedef struct {
 
 void ef_extents_free (ef_extents_t *self);
 void ef_extents_insert (ef_extents_t *self, const ef_extent_t *extent);
+/* Adds the events of a whole EVENTS record: to the extent that ends right before them where its
+   record begins no more than `span` bytes earlier in the same segment. */
+void ef_extents_append (ef_extents_t *self, const ef_extent_t *extent, uint32_t span);
 ef_extent_t *ef_extents_first (ef_extents_t *self, ef_extent_at_t *at);
 ef_extent_t *ef_extents_next (ef_extents_t *self, ef_extent_at_t *at);
 ef_extent_t *ef_extents_find (ef_extents_t *self, uint64_t n, ef_extent_at_t *at);

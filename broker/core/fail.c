@@ -11,7 +11,7 @@ item_entry (ef_core_t *self, topic_t *topic, item_t *item) {
         entry_t *entry = entry_new (self, topic, item->n);
         entry->place = item->place;
         entry->bytes = item->bytes;
-        entry->flags = item->flags;
+        entry->flags = item->flags & 31u;
         entry->state = EF_STATE_LEASED;
         item->entry = entry;
     }
@@ -125,8 +125,8 @@ s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error) {
     ef_buf_t *buf = batch_buf (self);
     size_t mark = ef_record_begin (buf, EF_LOG_ATTEMPT, 0, EF_ATTEMPT_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
-    ef_le32_put (header, entry->topic->index);
-    ef_le32_put (header + 4, entry->attempts);
+    ef_le32_put (header, entry_topic (self, entry)->index);
+    ef_le32_put (header + 4, entry->tries);
     ef_le64_put (header + 8, entry->n);
     ef_le64_put (header + 16, self->wall);
     ef_le64_put (header + 24, entry->due_ms);
@@ -136,7 +136,7 @@ s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error) {
 
 static bool
 s_is_past_ttl (ef_core_t *self, entry_t *entry) {
-    const uint8_t *head = entry->flags & ENTRY_META ? place_find (self, &entry->place) : NULL;
+    const uint8_t *head = entry->flags & ENTRY_META ? place_find (self, &entry->place, false) : NULL;
     stored_t stored;
     ef_event_t event;
     const char *why;
@@ -152,18 +152,18 @@ s_is_past_ttl (ef_core_t *self, entry_t *entry) {
 /* A counted failure of a leased event. */
 void
 fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
-    topic_t *topic = entry->topic;
+    topic_t *topic = entry_topic (self, entry);
     ef_buf_t error = {0};
     ef_assert (entry->state == EF_STATE_LEASED);
     (void)batch_buf (self); /* first, as in kill_event */
-    entry->attempts++;
+    entry->tries++;
     entry->generation = (uint32_t)++self->next_generation;
     topic->attempts_failed++;
     s_put_error (self, failure, &error);
     history_add (self, entry, error.data, error.size);
     uint64_t wait = failure->retry_ms >= 0
                         ? (uint64_t)failure->retry_ms
-                        : backoff_ms (self->effects.random (self->effects.arg), entry->attempts,
+                        : backoff_ms (self->effects.random (self->effects.arg), entry->tries,
                                       topic->config.retry_base_ms, topic->config.retry_factor,
                                       topic->config.retry_cap_ms);
     entry->due_ms = self->wall + wait;
@@ -173,7 +173,7 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
         purge_one (self, entry);
     } else if (failure->is_dead) {
         kill_event (self, entry, EF_REASON_PERMANENT);
-    } else if (entry->attempts >= topic->config.attempts) {
+    } else if (entry->tries >= topic->config.attempts) {
         kill_event (self, entry, EF_REASON_ATTEMPTS);
     } else if (s_is_past_ttl (self, entry)) {
         kill_event (self, entry, EF_REASON_EXPIRED);
@@ -187,20 +187,27 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     }
 }
 
+/* From here on its tries are attempts. */
+static void
+s_end_insertion (topic_t *topic, entry_t *entry) {
+    entry->flags &= ~(uint32_t)ENTRY_INSERTING & 31;
+    entry->tries = 0;
+    topic->inserting--;
+}
+
 /* Decides that an event is dead; it leaves for the dead letters once that is durable. */
 void
 kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason) {
-    topic_t *topic = entry->topic;
+    topic_t *topic = entry_topic (self, entry);
     ef_buf_t *buf = batch_buf (self); /* first: a new batch may begin with the counts as they are */
-    entry_unready (entry);
+    entry_unready (self, entry);
     if (entry->flags & ENTRY_INSERTING) {
-        entry->flags &= (uint8_t)~ENTRY_INSERTING;
-        topic->inserting--;
+        s_end_insertion (topic, entry);
     }
     topic_move (topic, (ef_state_t)entry->state, EF_STATE_DEAD, 1);
     topic_shrink (topic, entry->bytes);
     entry->state = EF_STATE_DEAD;
-    entry->reason = (uint8_t)reason;
+    entry->reason = (unsigned)reason & 7;
     entry->dead_ms = self->wall;
     entry->m = ++topic->m;
     entry->generation = (uint32_t)++self->next_generation;
@@ -228,7 +235,7 @@ give_back (ef_core_t *self, topic_t *topic, item_t *item) {
         return;
     }
     topic_move (topic, EF_STATE_LEASED, EF_STATE_READY, 1);
-    entry_ready (entry);
+    entry_ready (self, entry);
 }
 
 /* An event ended well. `entry` may be NULL. */
@@ -246,26 +253,25 @@ finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint6
 /* Another try to insert an event that found its topic full; the first one at acceptance too. */
 void
 insert_again (ef_core_t *self, entry_t *entry) {
-    topic_t *topic = entry->topic;
+    topic_t *topic = entry_topic (self, entry);
     const ef_topic_config_t *config = &topic->config;
-    if (entry->insertions > 0 && !topic_is_full (topic)) {
-        entry->flags &= (uint8_t)~ENTRY_INSERTING;
-        topic->inserting--;
+    if (entry->tries > 0 && !topic_is_full (topic)) {
+        s_end_insertion (topic, entry);
         topic_move (topic, EF_STATE_RETRYING, EF_STATE_READY, 1);
-        entry_ready (entry);
+        entry_ready (self, entry);
         return;
     }
-    entry->insertions++;
+    entry->tries++;
     topic->insert_failed++;
-    if (entry->insertions > config->insert_attempts || topic->inserting > config->insert_capacity) {
+    if (entry->tries > config->insert_attempts || topic->inserting > config->insert_capacity) {
         self->effects.notify (self->effects.arg, "overflow", config->name,
-                              entry->insertions > config->insert_attempts
+                              entry->tries > config->insert_attempts
                                   ? "insertion attempts used up"
                                   : "too many events wait for insertion");
         kill_event (self, entry, EF_REASON_OVERFLOW);
         return;
     }
-    uint64_t wait = backoff_ms (self->effects.random (self->effects.arg), entry->insertions,
+    uint64_t wait = backoff_ms (self->effects.random (self->effects.arg), entry->tries,
                                 config->insert_base_ms, 2.0, config->insert_cap_ms);
     entry->due_ms = self->wall + wait;
     self->effects.retry_at (self->effects.arg, topic->index, entry->n, entry->generation,
@@ -284,6 +290,6 @@ ef_core_due (ef_core_t *self, uint32_t index, uint64_t n, uint32_t generation) {
         insert_again (self, entry);
     } else if (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) {
         topic_move (topic, (ef_state_t)entry->state, EF_STATE_READY, 1);
-        entry_ready (entry);
+        entry_ready (self, entry);
     }
 }

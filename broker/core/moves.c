@@ -30,10 +30,9 @@ outbox_flush (ef_core_t *self, topic_t *topic) {
     while (topic->outbox_sent < topic->outbox_durable) {
         uint32_t at = (topic->outbox_head + topic->outbox_sent) & (topic->outbox_capacity - 1);
         entry_t *entry = topic->outbox[at];
-        const uint8_t *head = place_find (self, &entry->place);
+        const uint8_t *head = place_find (self, &entry->place, true);
         stored_t stored;
         if (head == NULL) {
-            fetch_place (self, &entry->place);
             return;
         }
         int rc = stored_read (head, entry->place.rel, entry->place.index, entry->flags & ENTRY_COPY,
@@ -49,7 +48,7 @@ outbox_flush (ef_core_t *self, topic_t *topic) {
                           .n = entry->n,
                           .accepted_ms = stored.accepted_ms,
                           .dead_ms = entry->dead_ms,
-                          .attempts = entry->attempts,
+                          .attempts = entry->tries,
                           .reason = (ef_reason_t)entry->reason,
                           .event = span_of (event, bytes),
                           .history = span_of (history.data, history.size)};

@@ -160,9 +160,9 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
     if (entry == NULL) {
         return 0;
     }
-    entry_unready (entry);
+    entry_unready (self, entry);
     entry->state = EF_STATE_RETRYING;
-    entry->attempts = (uint16_t)ef_le32 (header + 4);
+    entry->tries = (uint16_t)ef_le32 (header + 4);
     entry->due_ms = ef_le64 (header + 24);
     history_add (self, entry, header + record->header_bytes,
                  record->body_bytes - record->header_bytes);
@@ -180,7 +180,7 @@ s_replay_death (ef_core_t *self, const ef_record_t *record) {
     topic->m = ef_le64 (header + 16);
     entry_t *entry = s_entry (self, topic, ef_le64 (header + 8));
     if (entry) {
-        entry_unready (entry);
+        entry_unready (self, entry);
         entry->state = EF_STATE_DEAD;
         entry->reason = header[4];
         entry->m = topic->m;
@@ -235,7 +235,7 @@ s_replay_purge (ef_core_t *self, const ef_record_t *record) {
     /* Those listed were out with workers: they get entries, so that the rest can go as a whole. */
     for (uint32_t i = 0; i < listed; i++) {
         entry_t *entry = s_entry (self, topic, ef_le64 (list + 8 * i));
-        if (entry && entry->attempts == 0) {
+        if (entry && entry->tries == 0) {
             entry->due_ms = 0;
         }
     }

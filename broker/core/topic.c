@@ -97,22 +97,6 @@ s_topic_key (const void *item, size_t *size) {
     return topic->config.name;
 }
 
-static const void *
-s_entry_key (const void *item, size_t *size) {
-    *size = sizeof (uint64_t);
-    return &((const entry_t *)item)->n;
-}
-
-static bool
-s_entry_before (const void *a, const void *b) {
-    return ((const entry_t *)a)->n < ((const entry_t *)b)->n;
-}
-
-static void
-s_entry_placed (void *item, uint32_t position) {
-    ((entry_t *)item)->heap_at = position;
-}
-
 topic_t *
 topic_find (const ef_core_t *self, const char *name, size_t size) {
     return ef_hash_find (&self->topic_names, name, size);
@@ -135,8 +119,7 @@ topic_require (ef_core_t *self, const char *name, size_t size) {
     topic->index = self->topic_count;
     topic->is_new = true;
     topic->next_n = 1;
-    ef_hash_init (&topic->entries, self->key, s_entry_key);
-    ef_heap_init (&topic->ready, s_entry_before, s_entry_placed);
+    entries_init (self, topic);
     self->topics = realloc (self->topics, (self->topic_count + 1) * sizeof (void *));
     ef_assert (self->topics != NULL);
     self->topics[self->topic_count++] = topic;
@@ -147,12 +130,6 @@ topic_require (ef_core_t *self, const char *name, size_t size) {
 void
 topic_free (topic_t **self_p) {
     topic_t *self = *self_p;
-    uint32_t position = 0;
-    entry_t *entry;
-    while ((entry = ef_hash_next (&self->entries, &position)) != NULL) {
-        free (entry->history);
-        free (entry);
-    }
     ef_hash_free (&self->entries);
     ef_heap_free (&self->ready);
     ef_extents_free (&self->extents);
@@ -196,54 +173,6 @@ topic_nearest (const ef_core_t *self, const char *name, size_t size) {
         }
     }
     return nearest;
-}
-
-entry_t *
-entry_find (topic_t *topic, uint64_t n) {
-    return ef_hash_find (&topic->entries, &n, sizeof n);
-}
-
-entry_t *
-entry_new (ef_core_t *self, topic_t *topic, uint64_t n) {
-    entry_t *entry = calloc (1, sizeof *entry);
-    ef_assert (entry != NULL);
-    entry->n = n;
-    entry->topic = topic;
-    entry->heap_at = EF_HEAP_NONE;
-    entry->generation = (uint32_t)++self->next_generation;
-    ef_hash_insert (&topic->entries, entry);
-    return entry;
-}
-
-void
-entry_ready (entry_t *entry) {
-    ef_assert (entry->heap_at == EF_HEAP_NONE);
-    entry->state = EF_STATE_READY;
-    ef_heap_push (&entry->topic->ready, entry);
-}
-
-void
-entry_unready (entry_t *entry) {
-    if (entry->heap_at != EF_HEAP_NONE) {
-        ef_heap_remove (&entry->topic->ready, entry->heap_at);
-    }
-}
-
-void
-entry_free (ef_core_t *self, entry_t **entry_p) {
-    entry_t *entry = *entry_p;
-    topic_t *topic = entry->topic;
-    if (entry->flags & ENTRY_INSERTING) {
-        topic->inserting--;
-    }
-    entry_unready (entry);
-    if (entry->history) {
-        self->history_bytes -= entry->history->bytes;
-        free (entry->history);
-    }
-    ef_hash_remove (&topic->entries, entry);
-    free (entry);
-    *entry_p = NULL;
 }
 
 int

@@ -21,6 +21,7 @@ ef_router_new (const ef_router_parts_t *parts) {
                              .window = EF_WINDOW_EVENTS,
                              .heartbeat_ms = config->heartbeat_ms,
                              .segment_bytes = config->segment_bytes,
+                             .extent_span = EF_EXTENT_SPAN,
                              .cache_bytes = config->cache_bytes,
                              .behind_bytes = 16u << 20,
                              .auto_create = config->auto_create,

@@ -331,7 +331,8 @@ s_reader_step (world_t *self) {
         self->wanted[i] = self->wanted[--self->wanted_count];
         size_t size = 0;
         uint8_t *bytes = ef_read_stretch (self->storage, wanted.segment, wanted.offset,
-                                          256u << sim_below (&self->random, 5), &size);
+                                          self->config.extent_span + (256u << sim_below (&self->random, 5)),
+                                          &size);
         ef_stretch_t stretch = {bytes, size, size, wanted.segment, wanted.offset, 0};
         ef_core_fetched (self->core, wanted.segment, wanted.offset, stretch);
     }

@@ -74,6 +74,7 @@ s_world_new (uint64_t seed, bool has_trace) {
                                       .window = 200,
                                       .heartbeat_ms = 1000,
                                       .segment_bytes = 4096,
+                                      .extent_span = 256u << sim_below (&self->random, 5),
                                       .cache_bytes = 2048u << sim_below (&self->random, 6),
                                       .behind_bytes = 65536,
                                       .durability = "sync"};
