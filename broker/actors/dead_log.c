@@ -184,6 +184,9 @@ ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_
     ef_assert (self != NULL);
     ef_wal_options_t own = *options;
     own.segment_bytes = SEGMENT_BYTES;
+    own.spares = NULL; /* all that is the main journal's */
+    own.from_segment = 0;
+    own.progress = NULL;
     self->storage = storage;
     self->fill = SEGMENT_BYTES;
     self->wal = ef_wal_open (storage, &own, s_replay, self, report);

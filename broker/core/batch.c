@@ -15,6 +15,7 @@ s_begin (ef_core_t *self) {
         self->batch->roll = true;
         self->segment_fill = 0;
         snapshot_write (self, &self->batch->buf);
+        checkpoint_rolled (self, self->batch->lsn);
     }
 }
 
@@ -70,6 +71,7 @@ batch_submit (ef_core_t *self) {
     batch->bytes = batch->buf.size; /* the journal adds its commit */
     self->behind += batch->bytes;
     self->segment_fill += batch->bytes + EF_RECORD_HEAD + EF_COMMIT_BODY;
+    self->checkpoint.since += batch->bytes;
     self->effects.submit (self->effects.arg, batch);
 }
 
@@ -187,6 +189,8 @@ ef_core_durable (ef_core_t *self, ef_batch_t *batch) {
     self->behind -= batch->bytes;
     self->newest_segment = batch->segment;
     self->oldest_segment = self->oldest_segment ? self->oldest_segment : batch->segment;
+    sizes_add (self, batch->segment, batch->buf.size);
+    checkpoint_durable (self, batch);
     ef_stretch_t stretch = {batch->buf.data, batch->buf.size, batch->buf.capacity,
                             batch->segment,  batch->offset,   0};
     free (batch);

@@ -29,6 +29,7 @@ topic_write (const topic_t *topic, ef_buf_t *buf) {
         ef_le64_put (header + 32 + 8 * i, numbers[i]);
     }
     header[88] = (uint8_t)name;
+    ef_le64_put (header + 89, topic->purge_floor);
     ef_buf_put (buf, topic->config.name, name);
     ef_record_end (buf, mark);
 }
@@ -88,6 +89,17 @@ s_copy (round_t *self, const stored_t *stored, uint64_t n) {
     }
 }
 
+/* An event that stands in an extent, or went out from one, is ready for its first attempt, whatever
+   it was when it was written: scheduled, say, until a time that is over. */
+static void
+s_copy_plain (round_t *self, stored_t *stored) {
+    stored->state = EF_STATE_READY;
+    stored->attempts = 0;
+    stored->due_ms = 0;
+    stored->history.size = 0;
+    s_copy (self, stored, stored->n);
+}
+
 static const uint8_t *
 s_head (round_t *self, place_t *place) {
     const uint8_t *head = place_find (self->core, place, true);
@@ -113,7 +125,7 @@ s_copy_extents (round_t *self) {
             }
             int rc = stored_read (head, place.rel, place.index, extent->is_copy, &stored);
             ef_assert (rc == 0 && stored.n == extent->n + i);
-            s_copy (self, &stored, stored.n);
+            s_copy_plain (self, &stored);
             place_next (head, extent->is_copy, &place);
         }
     }
@@ -178,45 +190,81 @@ s_copy_leased (round_t *self) {
             int rc = stored_read (head, item->place.rel, item->place.index,
                                   item->flags & ENTRY_COPY, &stored);
             ef_assert (rc == 0 && stored.n == item->n);
-            s_copy (self, &stored, item->n);
+            s_copy_plain (self, &stored);
         }
     }
 }
 
-/* What the journal must keep, and half as much again for heads. */
-static uint64_t
-s_live_bytes (const ef_core_t *self) {
+/* What is in hand, as it would stand in the log once copied: an event and what goes with it. Counted
+   without that, a backlog of tiny events would be copied for ever. */
+#define COPY_BYTES 56
+
+uint64_t
+live_bytes (const ef_core_t *self) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < self->topic_count; i++) {
-        bytes += self->topics[i]->bytes;
+        const topic_t *topic = self->topics[i];
+        uint64_t count = topic->outbox_count;
+        for (unsigned state = EF_STATE_READY; state <= EF_STATE_PARKED; state++) {
+            count += topic->counts[state];
+        }
+        bytes += topic->bytes + count * COPY_BYTES;
     }
     return bytes;
 }
 
+/* Disk stays under twice the live bytes and four segments; cleaning begins earlier, so that it ends
+   before. With three fifths alive at most, a segment copied gives two fifths of one back. */
 static bool
 s_is_due (const ef_core_t *self) {
-    uint64_t segments = self->newest_segment - self->oldest_segment;
-    return segments >= 4 && (segments - 2) * self->config.segment_bytes > 2 * s_live_bytes (self);
+    uint64_t kept = live_bytes (self);
+    kept += kept / 8 * 5 + 2 * self->config.segment_bytes;
+    return self->size_count >= 3 && self->log_bytes > kept;
 }
 
-/* One round of copying, or, once nothing of the oldest segment matters any more, its end. */
 void
-clean_step (ef_core_t *self) {
+sizes_add (ef_core_t *self, uint32_t segment, uint64_t bytes) {
+    uint32_t at = segment - self->oldest_segment;
+    while (self->size_count <= at) {
+        if (self->size_count == self->size_capacity) {
+            self->size_capacity = self->size_capacity ? 2 * self->size_capacity : 64;
+            self->sizes = realloc (self->sizes, self->size_capacity * sizeof *self->sizes);
+            ef_assert (self->sizes != NULL);
+        }
+        self->sizes[self->size_count++] = EF_SEGMENT_START;
+        self->log_bytes += EF_SEGMENT_START;
+    }
+    self->sizes[at] += bytes;
+    self->log_bytes += bytes;
+}
+
+static void
+s_drop_oldest (ef_core_t *self) {
+    ef_assert (self->size_count > 1);
+    self->log_bytes -= self->sizes[0];
+    self->size_count--;
+    memmove (self->sizes, self->sizes + 1, self->size_count * sizeof *self->sizes);
+    self->effects.drop_segment (self->effects.arg, self->oldest_segment++);
+    self->cleaned++;
+}
+
+/* One round of copying. False: it must wait for what it has written, or there is nothing to do. */
+static bool
+s_round (ef_core_t *self) {
     if (!self->is_cleaning) {
-        if (self->oldest_segment == 0 || !s_is_due (self)) {
-            return;
+        if (!s_is_due (self)) {
+            return false;
         }
         self->is_cleaning = true;
         self->clean_lsn = 0;
     }
     if (self->durable_lsn < self->clean_lsn || ef_core_is_behind (self)) {
-        return;
+        return false;
     }
     if (self->is_empty) {
-        self->effects.drop_segment (self->effects.arg, self->oldest_segment++);
+        s_drop_oldest (self);
         self->is_cleaning = self->is_empty = false;
-        self->cleaned++;
-        return;
+        return true;
     }
     round_t round = {.core = self};
     for (uint32_t i = 0; i < self->topic_count && round.bytes < CLEAN_ROUND_BYTES; i++) {
@@ -228,9 +276,20 @@ clean_step (ef_core_t *self) {
     }
     if (round.bytes > 0) {
         self->clean_lsn = self->batch->lsn;
-    } else if (!round.is_blocked) {
-        /* What lay in it may have ended a moment ago: those ends must be durable before it goes. */
-        self->is_empty = true;
-        self->clean_lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
+        return false;
+    }
+    if (round.is_blocked) {
+        return false;
+    }
+    /* What lay in it may have ended a moment ago: those ends must be durable before it goes. */
+    self->is_empty = true;
+    self->clean_lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
+    return true;
+}
+
+/* Copies what still matters out of the oldest segment, and drops it once nothing in it does. */
+void
+clean_step (ef_core_t *self) {
+    while (s_round (self)) {
     }
 }

@@ -106,6 +106,7 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n) {
         at = topic->entries.capacity == capacity ? at - 1 : 0;
     }
     topic_shrink (topic, bytes);
+    topic->purge_floor = n > topic->purge_floor ? n : topic->purge_floor;
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le32_put (header + 4, listed);
     ef_le64_put (header + 16, purged);

@@ -63,6 +63,7 @@ ef_core_destroy (ef_core_t **self_p) {
     ef_buf_free (&self->header);
     free (self->topics);
     free (self->topic_ids);
+    free (self->sizes);
     free (self->peers);
     free (self->after);
     free (self->scan);
@@ -150,6 +151,7 @@ ef_core_turn (ef_core_t *self) {
     s_reserve_tags (self);
     dispatch_all (self);
     clean_step (self);
+    checkpoint_step (self);
     batch_submit (self);
     after_run (self);
 }

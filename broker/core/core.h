@@ -9,6 +9,7 @@
 #define EF_CORE_H
 
 #include "../../proto/event.h"
+#include "../journal/checkpoint.h"
 #include "../journal/wal.h"
 #include "cache.h"
 
@@ -51,6 +52,7 @@ typedef struct {
     uint32_t heartbeat_ms;
     uint64_t segment_bytes;
     uint32_t extent_span; /* bytes of the journal that one extent may run over */
+    uint64_t checkpoint_bytes; /* of the journal between two checkpoints; 0: none are taken */
     uint64_t cache_bytes;
     uint64_t behind_bytes; /* not yet durable; past it publishers aren't read */
     bool auto_create;      /* an unknown topic is made with `defaults` */
@@ -118,6 +120,19 @@ typedef struct {
     ef_span_t history;
 } ef_returned_t;
 
+/* How much room the journal has. */
+#define EF_SPACE_TABLE(X)                                                                          \
+    X (NORMAL, "normal") /* all is taken */                                                        \
+    X (LOW, "low")       /* publishers are refused, work goes on */                                \
+    X (FULL, "full")     /* ingress isn't read, a failed attempt keeps its code only */
+typedef enum {
+#define X(name, text) EF_SPACE_##name,
+    EF_SPACE_TABLE (X)
+#undef X
+        EF_SPACE_COUNT
+} ef_space_t;
+const char *ef_space_name (ef_space_t space);
+
 typedef struct {
     void *arg;
     /* Memory for a message's body of exactly `bytes`; `*message` is its handle. */
@@ -133,6 +148,8 @@ typedef struct {
     void (*fetch) (void *arg, uint32_t segment, uint32_t offset);
     /* The oldest segment is no longer needed. */
     void (*drop_segment) (void *arg, uint32_t segment);
+    /* Takes a part of a checkpoint, and its memory; comes back by ef_core_checkpointed. */
+    void (*checkpoint) (void *arg, ef_checkpoint_part_t *part);
     /* Wants ef_core_due at a time. */
     void (*retry_at) (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms);
     void (*dead) (void *arg, const char *topic, const ef_dead_t *dead);
@@ -152,13 +169,23 @@ void ef_core_destroy (ef_core_t **self_p);
    -1 past EF_TOPICS_MAX. */
 EF_MUST_USE int ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config);
 
+/* A checkpoint's records, before any replay. 0, or -1 for one that makes no sense: the core is to be
+   thrown away then. */
+EF_MUST_USE int ef_core_restore (ef_core_t *self, const ef_record_t *record);
 /* Replay: every record in order, then the end, once. 0, or -1 for a record that makes no sense. */
 EF_MUST_USE int ef_core_replay (ef_core_t *self, const ef_record_t *record);
 /* What the dead-letter journal of a topic has: the highest m taken, how many letters, and the
    highest b that it has noted as leaving. */
 void ef_core_replay_dead (ef_core_t *self, const char *topic, uint64_t m);
-void ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment,
-                    uint32_t newest_segment);
+/* What replay found of the journal itself. */
+typedef struct {
+    uint32_t epoch;
+    uint32_t oldest_segment;
+    const uint64_t *sizes; /* bytes of each segment from the oldest on; borrowed for the call */
+    uint32_t size_count;
+    uint64_t replayed_bytes; /* read just now: many are a reason for a checkpoint */
+} ef_core_log_t;
+void ef_core_start (ef_core_t *self, const ef_core_log_t *log);
 
 /* Sets both clocks; called before any other input of a turn. */
 void ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms);
@@ -178,6 +205,12 @@ void ef_core_dead_durable (ef_core_t *self, const char *topic, uint64_t m);
 /* Move b of a topic: `count` letters come back, or, with `purge`, go for good. */
 void ef_core_return (ef_core_t *self, const char *topic, uint64_t b, bool purge,
                      const ef_returned_t *letters, uint32_t count);
+
+/* The part that was handed over is written (rc 0) or the checkpoint was given up. */
+void ef_core_checkpointed (ef_core_t *self, uint32_t segment, bool is_last, int rc);
+/* At a clean end, once nothing is leased and all is durable: begins a last checkpoint. */
+void ef_core_finish (ef_core_t *self);
+bool ef_core_is_finished (const ef_core_t *self);
 
 /* Judges deadlines that have passed. */
 void ef_core_tick (ef_core_t *self);
@@ -230,6 +263,10 @@ typedef struct {
 void ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load);
 /* Tells the worker that was started with this token to finish and leave. False: it isn't here. */
 bool ef_core_drain_worker (ef_core_t *self, const char *token);
+
+/* A sum over all that must be the same after every recovery: which events are live and how, totals,
+   sessions. For tests; before ef_core_start. */
+uint64_t ef_core_digest (ef_core_t *self);
 
 /* Asserts the law and all that the tables say of each other. Costs a walk over everything. */
 void ef_core_check (ef_core_t *self);

@@ -206,7 +206,7 @@ struct topic_s {
     uint64_t insert_failed;
     uint64_t refused;
     uint64_t published_bytes;
-    uint64_t purge_floor; /* replay: what is left up to here when it ends is purged */
+    uint64_t purge_floor; /* the last purge went up to here: what it spared goes once it is back */
     ef_extents_t extents;
     ef_hash_t entries; /* by n */
     ef_heap_t ready;   /* entries that are ready, by n */
@@ -258,6 +258,7 @@ struct ef_core_s {
     uint64_t last_tick;
     uint32_t epoch;
     bool is_replaying;
+    bool is_partial; /* replay follows a checkpoint: its parts may know a record's effect already */
     bool is_draining;
 
     topic_t **topics; /* owned */
@@ -293,7 +294,24 @@ struct ef_core_s {
     entry_t **blocks; /* owned: of ENTRY_BLOCK entries each; kept for the next ones */
     uint32_t block_count;
     entry_t *free_entry; /* the first free place in them */
+    struct {
+        uint64_t lsn;     /* waited for */
+        uint64_t n;       /* the next event of the topic under way */
+        uint64_t since;   /* bytes journaled since the last one began */
+        uint32_t segment; /* whose start it belongs to */
+        uint32_t done_segment;
+        uint32_t topic;
+        uint32_t entry; /* place in the blocks */
+        uint8_t phase;
+        bool is_away; /* a part is being written */
+        bool is_finishing;
+    } checkpoint;
+    ef_space_t space;
     uint64_t history_bytes;
+    uint64_t *sizes; /* owned: bytes of the segments from the oldest one on */
+    uint32_t size_count;
+    uint32_t size_capacity;
+    uint64_t log_bytes; /* their sum */
     bool is_cleaning;   /* the oldest segment is being emptied */
     bool is_empty;      /* nothing in hand lies in it any more */
     uint64_t clean_lsn; /* what it waits for: its copies, then the ends of what lay in it */
@@ -473,10 +491,20 @@ uint64_t purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n);
 void outbox_push (topic_t *topic, entry_t *entry);
 void outbox_flush (ef_core_t *self, topic_t *topic);
 
+/* checkpoint.c */
+void checkpoint_rolled (ef_core_t *self, uint64_t lsn);
+void checkpoint_durable (ef_core_t *self, const ef_batch_t *batch);
+void checkpoint_step (ef_core_t *self);
+
+/* replay.c */
+topic_t *replay_topic (const ef_core_t *self, uint32_t id);
+topic_t *replay_name (ef_core_t *self, uint32_t id, const char *name, uint32_t bytes);
+
 /* clean.c */
 void snapshot_write (ef_core_t *self, ef_buf_t *buf);
 void topic_write (const topic_t *topic, ef_buf_t *buf);
 void clean_step (ef_core_t *self);
+void sizes_add (ef_core_t *self, uint32_t segment, uint64_t bytes);
 
 static inline ef_span_t
 span_of (const void *data, size_t size) {

@@ -222,13 +222,24 @@ copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n) {
 
 /* The run of ready events that is being gathered. */
 typedef struct {
+    ef_core_t *core;
     topic_t *topic;
     ef_extent_t extent;
 } run_t;
 
+/* After a checkpoint an event may be known from its parts: it is taken as the log has it. */
+static void
+s_cut_known (ef_core_t *self, topic_t *topic, uint64_t n, uint32_t count) {
+    uint64_t bytes;
+    if (self->is_partial) {
+        (void)ef_extents_cut (&topic->extents, n, n + count - 1, &bytes);
+    }
+}
+
 static void
 s_run_end (run_t *run) {
     if (run->extent.count > 0) {
+        s_cut_known (run->core, run->topic, run->extent.n, run->extent.count);
         ef_extents_insert (&run->topic->extents, &run->extent);
         run->extent.count = 0;
     }
@@ -299,6 +310,9 @@ s_schedule (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) 
 static bool
 s_adopt_away (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored) {
     uint64_t due = s_not_before (stored);
+    if (self->is_partial && entry_find (topic, stored->n)) {
+        return true; /* the checkpoint knew it, and what became of it since */
+    }
     if (due > self->wall) {
         entry_t *entry = s_new_entry (self, topic, place, false, stored);
         s_schedule (self, entry, EF_STATE_SCHEDULED, due);
@@ -382,6 +396,9 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
         topic->returning--;
         topic_move (topic, EF_STATE_DEAD, EF_STATE_READY, 1);
     }
+    if (self->is_partial && entry_find (topic, stored->n)) {
+        return;
+    }
     if (is_plain) {
         s_run_add (run, place, true, stored);
         return;
@@ -396,13 +413,15 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
 /* What was refused at ingress is accepted and dead at once. */
 static void
 s_adopt_invalid (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored) {
-    entry_t *entry = s_new_entry (self, topic, place, true, stored);
+    entry_t *entry = self->is_partial ? entry_find (topic, stored->n) : NULL;
+    entry = entry ? entry : s_new_entry (self, topic, place, true, stored);
+    entry->place = *place;
     entry->state = EF_STATE_DEAD;
     entry->reason = EF_REASON_INVALID;
     entry->dead_ms = stored->accepted_ms;
     entry->m = ++topic->m;
-    outbox_push (topic, entry);
     if (!self->is_replaying) {
+        outbox_push (topic, entry);
         topic_accept (topic, EF_STATE_DEAD, 1, 0);
         topic->pending_dead--;
         topic->outbox_durable++;
@@ -415,7 +434,7 @@ adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t seg
               uint32_t offset, bool is_copy) {
     uint32_t count = s_count (head);
     place_t place = {segment, offset, stored_first (head, is_copy), 0};
-    run_t run = {.topic = topic};
+    run_t run = {.core = self, .topic = topic};
     bool is_return = is_copy && ef_le64 (head + HEADER + 8) != 0;
     bool has_away = !is_copy && (head[21] & EF_EVENTS_FLAG_AWAY);
     if (!is_copy && !has_away) {
@@ -425,6 +444,7 @@ adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t seg
                               .offset = offset,
                               .rel = place.rel,
                               .count = count};
+        s_cut_known (self, topic, extent.n, count);
         ef_extents_append (&topic->extents, &extent, self->config.extent_span);
         if (!self->is_replaying) {
             topic_accept (topic, EF_STATE_READY, count, extent.bytes);

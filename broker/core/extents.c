@@ -203,9 +203,8 @@ ef_extents_remove (ef_extents_t *self, ef_extent_at_t at) {
     }
 }
 
-/* The first extent that ends at or behind n. */
-static ef_extent_t *
-s_from (ef_extents_t *self, uint64_t n, ef_extent_at_t *at) {
+ef_extent_t *
+ef_extents_from (ef_extents_t *self, uint64_t n, ef_extent_at_t *at) {
     ef_extent_t *extent = ef_extents_find (self, n, at);
     if (extent || self->count == 0) {
         return extent;
@@ -257,7 +256,7 @@ ef_extents_cut (ef_extents_t *self, uint64_t first, uint64_t last, uint64_t *byt
     uint64_t taken = 0;
     *bytes = 0;
     ef_extent_at_t at;
-    for (ef_extent_t *extent; (extent = s_from (self, first, &at)) != NULL;) {
+    for (ef_extent_t *extent; (extent = ef_extents_from (self, first, &at)) != NULL;) {
         uint64_t from = extent->n > first ? extent->n : first;
         uint64_t end = extent->n + extent->count - 1;
         if (from > last) {

@@ -50,6 +50,8 @@ void ef_extents_insert (ef_extents_t *self, const ef_extent_t *extent);
 void ef_extents_append (ef_extents_t *self, const ef_extent_t *extent, uint32_t span);
 ef_extent_t *ef_extents_first (ef_extents_t *self, ef_extent_at_t *at);
 ef_extent_t *ef_extents_next (ef_extents_t *self, ef_extent_at_t *at);
+/* The first extent that ends at or behind n. */
+ef_extent_t *ef_extents_from (ef_extents_t *self, uint64_t n, ef_extent_at_t *at);
 ef_extent_t *ef_extents_find (ef_extents_t *self, uint64_t n, ef_extent_at_t *at);
 void ef_extents_remove (ef_extents_t *self, ef_extent_at_t at);
 

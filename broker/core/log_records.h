@@ -35,12 +35,16 @@
       0  4  topic          4  4  flags (EF_TOPIC_FLAG_)    8  8  next n
      16  8  m: last decided                     24  8  b: last taken
      32     accepted, done, dead, archived, purged, failed attempts, deliveries: 8 each
-     88  1  bytes of the name                    89     name
+     88  1  bytes of the name                    89  8  purged up to n (from version 2 on)
+     97     name
    TAGS: 0  8  no tag at or above this was given out
    SESSION: absolute
-      0 16  session       16  8  seq of the last PUBLISH taken      24  4  outcomes    28  4
-   reserved 32     per outcome: events (4; bit 31: nothing of it is known), accepted (4), duplicates
-   (4), bytes of extra (4), extra SESSION_END: 0 16 session */
+      0 16  session       16  8  seq of the last PUBLISH taken      24  4  outcomes
+     28  4  bytes of an item (0, in version 1: 16)
+     32     per item: events (4; bit 31: nothing of it is known), accepted (4), duplicates (4), bytes
+            of extra (4), from version 2 on how many outcomes in a row are like it (4) and zeros (4),
+            then extra
+   SESSION_END: 0 16 session */
 #ifndef EF_LOG_RECORDS_H
 #define EF_LOG_RECORDS_H
 
@@ -67,10 +71,12 @@ enum {
 #define EF_DEAD_HEADER    32
 #define EF_PURGE_HEADER   24
 #define EF_RETURN_HEADER  24
-#define EF_TOPIC_HEADER   89
+#define EF_TOPIC_HEADER   97
+#define EF_TOPIC_HEADER_1 89 /* of version 1 */
 #define EF_TAGS_HEADER    8
 #define EF_SESSION_HEADER 32
-#define EF_OUTCOME_ITEM   16
+#define EF_OUTCOME_ITEM   24
+#define EF_OUTCOME_ITEM_1 16 /* of version 1 */
 
 #define EF_INDEX_LENGTH   0x00ffffffu
 #define EF_INDEX_NO_ID    0x01000000u /* the id is base + k */

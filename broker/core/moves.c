@@ -82,11 +82,25 @@ ef_core_dead_durable (ef_core_t *self, const char *name, uint64_t m) {
     s_outbox_pop (self, topic, m);
 }
 
+/* Before the outbox is filled: what is safe over there needn't be sent. */
+static void
+s_forget_dead (ef_core_t *self, topic_t *topic, uint64_t m) {
+    entry_t *entry;
+    for (uint32_t at = 0; (entry = ef_hash_next (&topic->entries, &at)) != NULL;) {
+        if (entry->state == EF_STATE_DEAD && entry->m <= m) {
+            uint32_t capacity = topic->entries.capacity;
+            entry_free (self, &entry);
+            /* Others may have moved into its place; a table that shrank is in a new order. */
+            at = topic->entries.capacity == capacity ? at - 1 : 0;
+        }
+    }
+}
+
 void
 ef_core_replay_dead (ef_core_t *self, const char *name, uint64_t m) {
     topic_t *topic = topic_require (self, name, strlen (name));
     if (topic) {
-        s_outbox_pop (self, topic, m);
+        s_forget_dead (self, topic, m);
         topic->m = m > topic->m ? m : topic->m;
     }
 }

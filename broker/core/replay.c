@@ -4,33 +4,45 @@
    counted from the tables when the replay ends. */
 #include "core_private.h"
 
-static topic_t *
-s_topic (const ef_core_t *self, uint32_t id) {
+topic_t *
+replay_topic (const ef_core_t *self, uint32_t id) {
     if (self->topic_ids == NULL || id >= EF_TOPICS_MAX || self->topic_ids[id] == UINT32_MAX) {
         return NULL;
     }
     return self->topics[self->topic_ids[id]];
 }
 
-static int
-s_replay_topic (ef_core_t *self, const ef_record_t *record) {
-    const uint8_t *header = record->body;
-    uint32_t id = ef_le32 (header);
-    uint32_t name = header[88];
-    if (record->header_bytes < EF_TOPIC_HEADER ||
-        record->body_bytes < record->header_bytes + name || name == 0 || id >= EF_TOPICS_MAX) {
-        return -1;
+/* From here on `id` means the topic of that name. NULL: it makes no sense. */
+topic_t *
+replay_name (ef_core_t *self, uint32_t id, const char *name, uint32_t bytes) {
+    if (bytes == 0 || id >= EF_TOPICS_MAX) {
+        return NULL;
     }
     if (self->topic_ids == NULL) {
         self->topic_ids = malloc (EF_TOPICS_MAX * sizeof *self->topic_ids);
         ef_assert (self->topic_ids != NULL);
         memset (self->topic_ids, 0xff, EF_TOPICS_MAX * sizeof *self->topic_ids);
     }
-    topic_t *topic = topic_require (self, (const char *)header + record->header_bytes, name);
+    topic_t *topic = topic_require (self, name, bytes);
+    if (topic) {
+        self->topic_ids[id] = topic->index;
+    }
+    return topic;
+}
+
+static int
+s_replay_topic (ef_core_t *self, const ef_record_t *record) {
+    const uint8_t *header = record->body;
+    if (record->header_bytes < EF_TOPIC_HEADER_1 ||
+        record->body_bytes < record->header_bytes + (uint32_t)header[88]) {
+        return -1;
+    }
+    topic_t *topic = replay_name (self, ef_le32 (header),
+                                  (const char *)header + record->header_bytes, header[88]);
     if (topic == NULL) {
         return -1;
     }
-    self->topic_ids[id] = topic->index;
+    topic->purge_floor = record->header_bytes >= EF_TOPIC_HEADER ? ef_le64 (header + 89) : 0;
     uint32_t flags = ef_le32 (header + 4);
     topic->is_paused = flags & EF_TOPIC_FLAG_PAUSED;
     topic->is_draining = flags & EF_TOPIC_FLAG_DRAINING;
@@ -53,7 +65,7 @@ s_replay_events (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_EVENTS_HEADER) {
         return -1;
     }
-    topic_t *topic = s_topic (self, ef_le32 (header));
+    topic_t *topic = replay_topic (self, ef_le32 (header));
     uint32_t count = ef_le32 (header + 4);
     uint64_t first = ef_le64 (header + 8);
     uint32_t outcome = ef_le32 (header + 40);
@@ -77,12 +89,12 @@ s_replay_copies (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_COPIES_HEADER) {
         return -1;
     }
-    topic_t *topic = s_topic (self, ef_le32 (record->body));
+    topic_t *topic = replay_topic (self, ef_le32 (record->body));
     uint32_t count = ef_le32 (record->body + 4);
     if (topic == NULL) {
         return -1;
     }
-    uint64_t m = topic->m;
+    uint64_t dead = topic->m;
     if (adopt_record (self, topic, record->body - EF_RECORD_HEAD, record->segment, record->offset,
                       true)) {
         return -1;
@@ -95,7 +107,7 @@ s_replay_copies (ef_core_t *self, const ef_record_t *record) {
         topic->next_n = last >= topic->next_n ? last + 1 : topic->next_n;
     }
     if (is_invalid) {
-        ef_assert (topic->m == m + count);
+        ef_assert (topic->m == dead + count);
         topic->accepted += count;
         topic->counts[EF_STATE_DEAD] += count;
     }
@@ -107,9 +119,16 @@ static entry_t *
 s_entry (ef_core_t *self, topic_t *topic, uint64_t n) {
     entry_t *entry = entry_find (topic, n);
     ef_extent_at_t at;
-    ef_extent_t *extent = entry ? NULL : ef_extents_find (&topic->extents, n, &at);
-    if (extent == NULL) {
+    uint64_t bytes;
+    if (entry && self->is_partial) { /* its record may have come once more, after the checkpoint */
+        (void)ef_extents_cut (&topic->extents, n, n, &bytes);
+    }
+    if (entry) {
         return entry;
+    }
+    ef_extent_t *extent = ef_extents_find (&topic->extents, n, &at);
+    if (extent == NULL) {
+        return NULL;
     }
     entry = entry_new (self, topic, n);
     uint32_t skip = (uint32_t)(n - extent->n);
@@ -117,7 +136,6 @@ s_entry (ef_core_t *self, topic_t *topic, uint64_t n) {
         (place_t){extent->segment, extent->offset, skip ? 0 : extent->rel, extent->index + skip};
     entry->flags = extent->is_copy ? ENTRY_COPY : 0;
     entry->state = EF_STATE_RETRYING;
-    uint64_t bytes;
     (void)ef_extents_cut (&topic->extents, n, n, &bytes);
     entry->bytes = (uint32_t)bytes;
     return entry;
@@ -128,7 +146,7 @@ s_replay_ends (ef_core_t *self, const ef_record_t *record) {
     for (uint32_t at = record->header_bytes; at + EF_ENDS_ITEM <= record->body_bytes;
          at += EF_ENDS_ITEM) {
         const uint8_t *item = record->body + at;
-        topic_t *topic = s_topic (self, ef_le32 (item));
+        topic_t *topic = replay_topic (self, ef_le32 (item));
         uint32_t count = ef_le32 (item + 4);
         uint64_t first = ef_le64 (item + 8);
         if (topic == NULL || count == 0) {
@@ -151,7 +169,7 @@ static int
 s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     topic_t *topic =
-        record->body_bytes >= EF_ATTEMPT_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+        record->body_bytes >= EF_ATTEMPT_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
     if (topic == NULL) {
         return -1;
     }
@@ -159,6 +177,9 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
     entry_t *entry = s_entry (self, topic, ef_le64 (header + 8));
     if (entry == NULL) {
         return 0;
+    }
+    if (self->is_partial && entry->tries >= ef_le32 (header + 4)) {
+        return 0; /* the checkpoint knew it */
     }
     entry_unready (self, entry);
     entry->state = EF_STATE_RETRYING;
@@ -172,7 +193,7 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
 static int
 s_replay_death (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
-    topic_t *topic = record->body_bytes >= EF_DEAD_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+    topic_t *topic = record->body_bytes >= EF_DEAD_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
     if (topic == NULL) {
         return -1;
     }
@@ -182,10 +203,9 @@ s_replay_death (ef_core_t *self, const ef_record_t *record) {
     if (entry) {
         entry_unready (self, entry);
         entry->state = EF_STATE_DEAD;
-        entry->reason = header[4];
+        entry->reason = header[4] & 7;
         entry->m = topic->m;
         entry->dead_ms = ef_le64 (header + 24);
-        outbox_push (topic, entry);
     }
     return 0;
 }
@@ -211,7 +231,7 @@ static int
 s_replay_purge (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     topic_t *topic =
-        record->body_bytes >= EF_PURGE_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+        record->body_bytes >= EF_PURGE_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
     uint32_t listed = topic ? ef_le32 (header + 4) : 0;
     if (topic == NULL || record->body_bytes < EF_PURGE_HEADER + 8ull * listed) {
         return -1;
@@ -224,7 +244,7 @@ s_replay_purge (ef_core_t *self, const ef_record_t *record) {
             uint64_t n = ef_le64 (list + 8 * i);
             entry_t *entry = entry_find (topic, n);
             (void)ef_extents_cut (&topic->extents, n, n, &bytes);
-            if (entry) {
+            if (entry && entry->state != EF_STATE_DEAD) {
                 entry_free (self, &entry);
             }
         }
@@ -248,7 +268,7 @@ static int
 s_replay_return (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
     topic_t *topic =
-        record->body_bytes >= EF_RETURN_HEADER ? s_topic (self, ef_le32 (header)) : NULL;
+        record->body_bytes >= EF_RETURN_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
     if (topic == NULL) {
         return -1;
     }
@@ -311,22 +331,45 @@ ef_core_replay (ef_core_t *self, const ef_record_t *record) {
     return replays[record->type](self, record);
 }
 
+static int
+s_by_m (const void *a, const void *b) {
+    const entry_t *x = *(entry_t *const *)a;
+    const entry_t *y = *(entry_t *const *)b;
+    return x->m < y->m ? -1 : x->m > y->m;
+}
+
+/* What died and isn't known to be over there is on its way again, in order. */
+static void
+s_fill_outbox (topic_t *topic) {
+    uint32_t position = 0;
+    entry_t *entry;
+    while ((entry = ef_hash_next (&topic->entries, &position)) != NULL) {
+        if (entry->state == EF_STATE_DEAD) {
+            outbox_push (topic, entry);
+        }
+    }
+    ef_assert (topic->outbox_head == 0);
+    if (topic->outbox_count > 1) {
+        qsort (topic->outbox, topic->outbox_count, sizeof (entry_t *), s_by_m);
+    }
+    topic->outbox_durable = topic->outbox_count;
+}
+
 /* Counts what is live, puts what waits back to waiting. */
 static void
 s_settle_topic (ef_core_t *self, topic_t *topic) {
     ef_extent_at_t at;
+    uint64_t bytes;
+    uint32_t position = 0;
+    entry_t *entry;
     topic->bytes = 0;
     for (unsigned i = EF_STATE_READY; i <= EF_STATE_PARKED; i++) {
         topic->counts[i] = 0;
     }
-    for (ef_extent_t *extent = ef_extents_first (&topic->extents, &at); extent;
-         extent = ef_extents_next (&topic->extents, &at)) {
-        topic->counts[EF_STATE_READY] += extent->count;
-        topic->bytes += extent->bytes;
-    }
-    uint32_t position = 0;
-    entry_t *entry;
     while ((entry = ef_hash_next (&topic->entries, &position)) != NULL) {
+        if (self->is_partial) {
+            (void)ef_extents_cut (&topic->extents, entry->n, entry->n, &bytes);
+        }
         if (entry->state == EF_STATE_DEAD) {
             continue;
         }
@@ -338,27 +381,52 @@ s_settle_topic (ef_core_t *self, topic_t *topic) {
                                     self->now + wait);
         }
     }
-    topic->outbox_durable = topic->outbox_count;
+    for (ef_extent_t *extent = ef_extents_first (&topic->extents, &at); extent;
+         extent = ef_extents_next (&topic->extents, &at)) {
+        topic->counts[EF_STATE_READY] += extent->count;
+        topic->bytes += extent->bytes;
+    }
+    s_fill_outbox (topic);
+}
+
+/* What a purge spared because it was out with a worker is gone now. */
+static void
+s_purge_spared (ef_core_t *self, topic_t *topic) {
+    uint32_t position = 0;
+    ef_extent_at_t at;
+    const ef_extent_t *first = ef_extents_first (&topic->extents, &at);
+    bool is_any = first && first->n <= topic->purge_floor;
+    const entry_t *entry;
+    while (!is_any && (entry = ef_hash_next (&topic->entries, &position)) != NULL) {
+        is_any = entry->n <= topic->purge_floor && entry->state != EF_STATE_DEAD;
+    }
+    if (is_any) {
+        (void)purge_up_to (self, topic, topic->purge_floor);
+    }
 }
 
 void
-ef_core_start (ef_core_t *self, uint32_t epoch, uint32_t oldest_segment, uint32_t newest_segment) {
-    self->is_replaying = false;
-    self->epoch = epoch;
-    self->oldest_segment = oldest_segment;
-    self->newest_segment = newest_segment;
+ef_core_start (ef_core_t *self, const ef_core_log_t *log) {
+    self->epoch = log->epoch;
+    self->oldest_segment = log->oldest_segment;
+    self->newest_segment = log->oldest_segment + log->size_count - (log->size_count > 0);
+    for (uint32_t i = 0; i < log->size_count; i++) {
+        sizes_add (self, log->oldest_segment + i, log->sizes[i]);
+    }
     self->next_tag = self->tag_limit ? self->tag_limit : 1;
-    self->segment_fill = self->config.segment_bytes; /* the first batch begins a segment */
+    self->segment_fill = UINT64_MAX / 2; /* the first batch begins a segment */
+    self->checkpoint.since = log->replayed_bytes;
     for (uint32_t i = 0; i < self->topic_count; i++) {
         s_settle_topic (self, self->topics[i]);
     }
+    self->is_replaying = self->is_partial = false;
     free (self->topic_ids);
     self->topic_ids = NULL;
     (void)batch_buf (self); /* with all absolute values, under the numbers of this run */
     for (uint32_t i = 0; i < self->topic_count; i++) {
         topic_t *topic = self->topics[i];
         if (topic->purge_floor) {
-            (void)purge_up_to (self, topic, topic->purge_floor);
+            s_purge_spared (self, topic);
         }
         outbox_flush (self, topic);
     }

@@ -311,6 +311,18 @@ session_replay (ef_core_t *self, const uint8_t *outcome, uint32_t bytes, uint32_
     session->decided = session->confirmed = session->last;
 }
 
+static const outcome_t *
+s_held (const session_t *session, uint32_t i) {
+    return &session->outcomes[(session->head + i) & (session->capacity - 1)];
+}
+
+static bool
+s_is_like (const outcome_t *a, const outcome_t *b) {
+    return a->events == b->events && a->accepted == b->accepted &&
+           a->duplicates == b->duplicates && a->is_unknown == b->is_unknown &&
+           a->extra_bytes == 0 && b->extra_bytes == 0;
+}
+
 /* The absolute value: last seq and the outcomes that are kept. */
 void
 session_write (const session_t *session, ef_buf_t *buf) {
@@ -319,15 +331,23 @@ session_write (const session_t *session, ef_buf_t *buf) {
     memcpy (header, session->id, 16);
     ef_le64_put (header + 16, session->last);
     ef_le32_put (header + 24, session->count);
-    for (uint32_t i = 0; i < session->count; i++) {
-        const outcome_t *outcome =
-            &session->outcomes[(session->head + i) & (session->capacity - 1)];
+    ef_le32_put (header + 28, EF_OUTCOME_ITEM);
+    for (uint32_t i = 0; i < session->count;) {
+        const outcome_t *outcome = s_held (session, i);
+        uint32_t repeats = 1; /* a publisher of single events has many that are alike */
+        while (i + repeats < session->count &&
+               s_is_like (outcome, s_held (session, i + repeats))) {
+            repeats++;
+        }
         uint8_t *item = ef_buf_add (buf, EF_OUTCOME_ITEM);
         ef_le32_put (item, outcome->events | (outcome->is_unknown ? 1u << 31 : 0));
         ef_le32_put (item + 4, outcome->accepted);
         ef_le32_put (item + 8, outcome->duplicates);
         ef_le32_put (item + 12, outcome->extra_bytes);
+        ef_le32_put (item + 16, repeats);
+        ef_le32_put (item + 20, 0);
         ef_buf_put (buf, outcome->extra, outcome->extra_bytes);
+        i += repeats;
     }
     ef_record_end (buf, mark);
 }
@@ -346,13 +366,16 @@ session_replay_absolute (ef_core_t *self, const ef_record_t *record) {
     session->last = session->decided = session->confirmed = last - count;
     const uint8_t *at = record->body + record->header_bytes;
     const uint8_t *end = record->body + record->body_bytes;
-    for (uint32_t i = 0; i < count && end - at >= EF_OUTCOME_ITEM; i++) {
+    uint32_t item = ef_le32 (record->body + 28);
+    item = item ? item : EF_OUTCOME_ITEM_1;
+    while (item >= EF_OUTCOME_ITEM_1 && (size_t)(end - at) >= item && session->last < last) {
         outcome_t outcome = {.events = ef_le32 (at) & ~(1u << 31),
                              .is_unknown = ef_le32 (at) >> 31,
                              .accepted = ef_le32 (at + 4),
                              .duplicates = ef_le32 (at + 8),
                              .extra_bytes = ef_le32 (at + 12)};
-        at += EF_OUTCOME_ITEM;
+        uint32_t repeats = item >= EF_OUTCOME_ITEM ? ef_le32 (at + 16) : 1;
+        at += item;
         if (outcome.extra_bytes > (size_t)(end - at)) {
             break;
         }
@@ -361,8 +384,11 @@ session_replay_absolute (ef_core_t *self, const ef_record_t *record) {
             ef_assert (outcome.extra != NULL);
             memcpy (outcome.extra, at, outcome.extra_bytes);
             at += outcome.extra_bytes;
+            repeats = 1;
         }
-        s_push (session, outcome, self->config.window);
-        session->decided = session->confirmed = session->last;
+        for (; repeats > 0 && session->last < last; repeats--) {
+            s_push (session, outcome, self->config.window);
+            session->decided = session->confirmed = session->last;
+        }
     }
 }

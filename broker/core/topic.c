@@ -22,6 +22,17 @@ ef_state_name (ef_state_t state) {
 }
 
 const char *
+ef_space_name (ef_space_t space) {
+    static const char *const names[] = {
+#define X(name, text) text,
+        EF_SPACE_TABLE (X)
+#undef X
+    };
+    ef_assert (space < EF_SPACE_COUNT);
+    return names[space];
+}
+
+const char *
 ef_reason_name (ef_reason_t reason) {
     return reason < EF_REASON_COUNT ? s_reason_names[reason] : "unknown";
 }

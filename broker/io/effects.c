@@ -137,6 +137,11 @@ s_drop_segment (void *arg, uint32_t segment) {
 }
 
 static void
+s_checkpoint (void *arg, ef_checkpoint_part_t *part) {
+    outbox_add (&((ef_router_t *)arg)->to_upkeep, part);
+}
+
+static void
 s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms) {
     ef_router_t *self = arg;
     ef_wait_t wait = {due_ms, n, topic, generation};
@@ -203,7 +208,18 @@ s_random (void *arg) {
 
 void
 router_effects (ef_router_t *self, ef_effects_t *effects) {
-    *effects = (ef_effects_t){
-        self,       s_body_new, s_send,     s_forget,        s_submit, s_fetch, s_drop_segment,
-        s_retry_at, s_dead,     s_returned, s_want_overflow, s_notify, s_random};
+    *effects = (ef_effects_t){.arg = self,
+                              .body_new = s_body_new,
+                              .send = s_send,
+                              .forget = s_forget,
+                              .submit = s_submit,
+                              .fetch = s_fetch,
+                              .drop_segment = s_drop_segment,
+                              .checkpoint = s_checkpoint,
+                              .retry_at = s_retry_at,
+                              .dead = s_dead,
+                              .returned = s_returned,
+                              .want_overflow = s_want_overflow,
+                              .notify = s_notify,
+                              .random = s_random};
 }

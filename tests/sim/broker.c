@@ -3,6 +3,7 @@
 #include "../../proto/json.h"
 #include "../../broker/journal/reader.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -102,6 +103,13 @@ s_drop_segment (void *arg, uint32_t segment) {
 }
 
 static void
+s_checkpoint (void *arg, ef_checkpoint_part_t *part) {
+    world_t *self = arg;
+    ef_assert (self->part == NULL);
+    self->part = part;
+}
+
+static void
 s_retry_at (void *arg, uint32_t topic, uint64_t n, uint32_t generation, uint64_t due_ms) {
     world_t *self = arg;
     ef_wait_t wait = {due_ms, n, topic, generation};
@@ -187,18 +195,23 @@ s_random (void *arg) {
 /* Start and crash. */
 
 static int
+s_restore (void *arg, const ef_record_t *record) {
+    return ef_core_restore (arg, record);
+}
+
+static int
 s_replay (void *arg, const ef_record_t *record) {
     return ef_core_replay (arg, record);
 }
 
 static void
-s_configure (world_t *self) {
-    ef_topic_config_t config = self->config.defaults;
+s_configure (ef_core_t *core, const ef_core_config_t *defaults) {
+    ef_topic_config_t config = defaults->defaults;
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         snprintf (config.name, sizeof config.name, "%s", sim_topics[i]);
         config.capacity_events = i == 1 ? 40 : 0; /* beta fills up */
         config.refuse_when_full = false;
-        int rc = ef_core_configure_topic (self->core, &config);
+        int rc = ef_core_configure_topic (core, &config);
         ef_assert (rc == 0);
     }
 }
@@ -214,33 +227,96 @@ s_open_dead (world_t *self, const ef_wal_options_t *options) {
             sim_fail (self, "dead letters of %s: %s", sim_topics[i], report.text);
         }
         self->dead_told[i] = ef_dead_log_highest (self->dead[i]);
-        ef_core_replay_dead (self->core, sim_topics[i], self->dead_told[i]);
     }
+}
+
+/* A core that knows what the log says, from a checkpoint on or from the beginning. NULL: the
+   checkpoint doesn't fit. */
+static ef_core_t *
+s_recover (world_t *self, ef_wal_options_t *options, const ef_checkpoint_info_t *info,
+           ef_wal_report_t *report) {
+    ef_effects_t effects = {.arg = self,
+                            .body_new = s_body_new,
+                            .send = s_send,
+                            .forget = s_forget,
+                            .submit = s_submit,
+                            .fetch = s_fetch,
+                            .drop_segment = s_drop_segment,
+                            .checkpoint = s_checkpoint,
+                            .retry_at = s_retry_at,
+                            .dead = s_dead,
+                            .returned = s_returned,
+                            .want_overflow = s_want_overflow,
+                            .notify = s_notify,
+                            .random = s_random};
+    ef_core_t *core = ef_core_new (&self->config, &effects);
+    s_configure (core, &self->config);
+    ef_core_clock (core, self->now, self->wall);
+    options->from_segment = info ? info->segment : 0;
+    options->from_seq = info ? info->first_seq : 0;
+    options->from_chain = info ? info->chain : 0;
+    if (info && ef_checkpoint_read (self->storage, info, s_restore, core)) {
+        sim_fail (self, "a whole checkpoint of segment %u makes no sense", info->segment);
+    }
+    self->wal = ef_wal_open (self->storage, options, s_replay, core, report);
+    if (self->wal == NULL) {
+        if (info == NULL || report->error != ESTALE) {
+            sim_fail (self, "the journal doesn't open: %s", report->text);
+        }
+        ef_core_destroy (&core);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        ef_core_replay_dead (core, sim_topics[i], self->dead_told[i]);
+    }
+    return core;
+}
+
+/* Recovers from the log alone, and where there is a checkpoint from that too: they must agree. */
+static void
+s_open_log (world_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
+    ef_checkpoint_info_t info;
+    self->core = s_recover (self, options, NULL, report);
+    if (!ef_checkpoint_find (self->storage, 0, &info)) {
+        return;
+    }
+    ef_wal_t *wal = self->wal;
+    ef_core_t *core = s_recover (self, options, &info, report);
+    if (core == NULL) {
+        self->wal = wal;
+        return;
+    }
+    self->checkpoints_used++;
+    if (ef_core_digest (core) != ef_core_digest (self->core)) {
+        sim_fail (self, "recovery from the checkpoint of segment %u says something else than the log",
+                  info.segment);
+    }
+    /* Which of the two goes on is left to chance. */
+    bool takes_log = sim_one_in (&self->random, 2);
+    ef_wal_destroy (takes_log ? &self->wal : &wal);
+    ef_core_destroy (takes_log ? &core : &self->core);
+    self->wal = takes_log ? wal : self->wal;
+    self->core = takes_log ? self->core : core;
 }
 
 void
 broker_start (world_t *self) {
-    static const ef_effects_t effects = {
-        NULL,       s_body_new, s_send,     s_forget,        s_submit, s_fetch,  s_drop_segment,
-        s_retry_at, s_dead,     s_returned, s_want_overflow, s_notify, s_random,
-    };
-    ef_effects_t own = effects;
-    own.arg = self;
-    ef_wal_options_t options = {.segment_bytes = 4096, .wall_ms = self->wall};
+    ef_wal_options_t options = {.segment_bytes = self->config.segment_bytes + 4096,
+                                .wall_ms = self->wall,
+                                .spares = &self->spares};
     options.random[0] = sim_random (&self->random);
     options.random[1] = sim_random (&self->random);
     ef_wal_report_t report;
-    self->core = ef_core_new (&self->config, &own);
-    s_configure (self);
-    ef_core_clock (self->core, self->now, self->wall);
     self->storage = sim_disk_open (self->disk, "journal");
-    self->wal = ef_wal_open (self->storage, &options, s_replay, self->core, &report);
-    if (self->wal == NULL) {
-        sim_fail (self, "the journal doesn't open: %s", report.text);
-    }
     s_open_dead (self, &options);
-    ef_core_start (self->core, ef_wal_epoch (self->wal), ef_wal_oldest (self->wal),
-                   ef_wal_newest (self->wal));
+    s_open_log (self, &options, &report);
+    ef_core_log_t log = {.epoch = ef_wal_epoch (self->wal),
+                         .oldest_segment = ef_wal_oldest (self->wal),
+                         .replayed_bytes = report.bytes};
+    log.sizes = ef_wal_sizes (self->wal, &log.size_count);
+    int rc = ef_spares_init (&self->spares, self->storage, options.segment_bytes);
+    ef_assert (rc == 0);
+    ef_core_start (self->core, &log);
     sim_trace (self, "broker starts, epoch %u, %llu records, %llu bytes torn",
                ef_wal_epoch (self->wal), (unsigned long long)report.records,
                (unsigned long long)report.torn_bytes);
@@ -270,6 +346,13 @@ broker_stop (world_t *self) {
     }
     self->ring_count = self->written_count = self->wanted_count = self->drop_count = 0;
     self->returned_count = 0;
+    if (self->part) {
+        ef_buf_free (&self->part->buf);
+        free (self->part);
+        self->part = NULL;
+    }
+    ef_checkpoint_drop (&self->checkpoint);
+    ef_spares_free (&self->spares);
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         ef_dead_log_destroy (&self->dead[i]);
     }
@@ -338,6 +421,30 @@ s_reader_step (world_t *self) {
     }
 }
 
+/* The thread that does what can wait: spare segments, checkpoints, hints. */
+static void
+s_upkeep_step (world_t *self) {
+    if (sim_disk_has_failed (self->disk) || sim_one_in (&self->random, 2)) {
+        return;
+    }
+    if (ef_spares_count (&self->spares) < 2 && sim_one_in (&self->random, 4)) {
+        int rc = ef_spares_make (&self->spares, sim_one_in (&self->random, 2));
+        ef_assert (rc == 0 || sim_disk_has_failed (self->disk));
+    }
+    if (sim_one_in (&self->random, 20) && self->ring_count == 0) {
+        int rc = ef_wal_hint (self->wal);
+        ef_assert (rc == 0 || sim_disk_has_failed (self->disk));
+    }
+    ef_checkpoint_part_t *part = self->part;
+    if (part) {
+        self->part = NULL;
+        ef_checkpoint_take (&self->checkpoint, self->storage, part);
+        ef_core_checkpointed (self->core, part->segment, part->is_last, part->rc);
+        ef_buf_free (&part->buf);
+        free (part);
+    }
+}
+
 static void
 s_dead_letter_step (world_t *self) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
@@ -401,6 +508,7 @@ broker_step (world_t *self) {
     ef_core_turn (self->core);
     s_journal_step (self);
     s_dead_letter_step (self);
+    s_upkeep_step (self);
 }
 
 bool

@@ -66,6 +66,7 @@ s_world_new (uint64_t seed, bool has_trace) {
     self->now = 1000;
     self->wall = 1700000000000;
     self->disk = sim_disk_new (&self->random);
+    self->checkpoint.file = -1;
     self->events = calloc (SIM_EVENTS, sizeof *self->events);
     ef_assert (self->events != NULL);
     self->config = (ef_core_config_t){.broker = "sim",
@@ -74,6 +75,7 @@ s_world_new (uint64_t seed, bool has_trace) {
                                       .window = 200,
                                       .heartbeat_ms = 1000,
                                       .segment_bytes = 4096,
+                                      .checkpoint_bytes = 4096u << sim_below (&self->random, 4),
                                       .extent_span = 256u << sim_below (&self->random, 5),
                                       .cache_bytes = 2048u << sim_below (&self->random, 6),
                                       .behind_bytes = 65536,

@@ -115,6 +115,10 @@ struct world_s {
     ef_core_t *core;
     ef_storage_t *storage;
     ef_wal_t *wal;
+    ef_spares_t spares;
+    ef_checkpoint_writer_t checkpoint;
+    ef_checkpoint_part_t *part; /* owned: to be written */
+    uint64_t checkpoints_used;  /* recoveries that had one */
     ef_retry_heap_t waits;
     ef_dead_log_t *dead[SIM_TOPICS];
     uint64_t dead_told[SIM_TOPICS]; /* m that the core knows to be durable */
