@@ -44,12 +44,17 @@ typedef struct {
     ef_storage_t *storage;
     ef_journal_t journal;
     ef_reader_t reader;
+    ef_spares_t spares;
+    ef_upkeep_t upkeep;
+    int signals;          /* signalfd */
+    uint64_t progress_ms; /* when the replay was last logged */
     ef_retry_t retry;
     ef_dead_letters_t *dead;
     ef_monitor_t *monitor;
     ef_scaler_t *scaler;
     ef_router_t *router;
     pthread_t router_thread;
+    bool has_router; /* the thread runs */
     int router_status;
     uint32_t grace_ms; /* what workers get at the end */
 } broker_t;
@@ -113,6 +118,80 @@ s_replay_dead (void *arg, const char *topic, uint64_t m) {
 }
 
 static int
+s_restore (void *arg, const ef_record_t *record) {
+    return ef_core_restore (arg, record);
+}
+
+static void
+s_progress (void *arg, uint64_t done, uint64_t total) {
+    broker_t *self = arg;
+    ef_router_progress (self->router, done, total);
+    uint64_t now = ef_mono_ms ();
+    if (now >= self->progress_ms + 1000) {
+        self->progress_ms = now;
+        ef_log (EF_LOG_INFO, "journal.replay", "bytes=%llu of=%llu", (unsigned long long)done,
+                (unsigned long long)total);
+    }
+    struct signalfd_siginfo info;
+    struct pollfd item = {self->signals, POLLIN, 0};
+    if (poll (&item, 1, 0) == 1 && read (self->signals, &info, sizeof info) == sizeof info &&
+        (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)) {
+        ef_log (EF_LOG_INFO, "broker.end", "status=0 during=replay");
+        _exit (0); /* reading changes nothing that a next start wouldn't do again */
+    }
+}
+
+/* Reads the log into the core: from the newest checkpoint that fits, else from the beginning. */
+static int
+s_recover (broker_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
+    ef_checkpoint_info_t info;
+    for (uint32_t below = 0; ef_checkpoint_find (self->storage, below, &info);
+         below = info.segment) {
+        ef_core_t *core = ef_router_core (self->router);
+        options->from_segment = info.segment;
+        options->from_seq = info.first_seq;
+        options->from_chain = info.chain;
+        if (ef_checkpoint_read (self->storage, &info, s_restore, core) == 0) {
+            self->journal.wal = ef_wal_open (self->storage, options, s_replay, core, report);
+        }
+        if (self->journal.wal) {
+            ef_log (EF_LOG_INFO, "journal.checkpoint", "segment=%u bytes=%llu", info.segment,
+                    (unsigned long long)info.bytes);
+            return 0;
+        }
+        ef_log (EF_LOG_WARNING, "journal.checkpoint", "segment=%u unused=\"%s\"", info.segment,
+                report->text);
+        ef_router_renew_core (self->router);
+    }
+    options->from_segment = 0;
+    self->journal.wal =
+        ef_wal_open (self->storage, options, s_replay, ef_router_core (self->router), report);
+    return self->journal.wal ? 0 : -1;
+}
+
+/* What the core must know of the log, and the reserve for a full disk. */
+static int
+s_begin (broker_t *self, const ef_wal_report_t *report, char error[512]) {
+    ef_core_log_t log = {.epoch = ef_wal_epoch (self->journal.wal),
+                         .oldest_segment = ef_wal_oldest (self->journal.wal),
+                         .replayed_bytes = report->bytes};
+    log.sizes = ef_wal_sizes (self->journal.wal, &log.size_count);
+    self->upkeep.storage = self->storage;
+    self->upkeep.spares = &self->spares;
+    self->upkeep.wanted = EF_SPARES_WANTED;
+    int rc = ef_upkeep_reserve (&self->upkeep);
+    if (rc && (report->is_new || !ef_storage_is_full (rc))) {
+        snprintf (error, 512,
+                  "%.200s: can't reserve space for the journal: %s; it needs %llu MiB to begin",
+                  self->config.data, strerror (-rc),
+                  (unsigned long long)(EF_SPARES_WANTED + 1) * self->spares.bytes >> 20);
+        return EXIT_IO;
+    }
+    ef_core_start (ef_router_core (self->router), &log);
+    return 0;
+}
+
+static int
 s_open_journal (broker_t *self, char error[512]) {
     char path[1200];
     int rc;
@@ -122,16 +201,23 @@ s_open_journal (broker_t *self, char error[512]) {
         snprintf (error, 512, "%.300s: %s", path, strerror (rc));
         return EXIT_IO;
     }
-    ef_wal_options_t options = {.segment_bytes = self->config.segment_bytes,
+    ef_wal_options_t options = {.segment_bytes = self->config.segment_bytes +
+                                                 ef_router_segment_slack (&self->config),
                                 .wall_ms = ef_wall_ms (),
                                 .random = {ef_random (), ef_random ()},
-                                .skips_sync = strcmp (self->config.durability, "os") == 0};
+                                .skips_sync = strcmp (self->config.durability, "os") == 0,
+                                .spares = &self->spares,
+                                .progress = s_progress,
+                                .progress_arg = self};
     ef_wal_report_t report;
-    ef_core_t *core = ef_router_core (self->router);
     uint64_t start = ef_mono_ms ();
-    self->journal.wal = ef_wal_open (self->storage, &options, s_replay, core, &report);
-    if (self->journal.wal == NULL) {
-        snprintf (error, 512, "%.200s: %.280s", path, report.text);
+    rc = ef_spares_init (&self->spares, self->storage, options.segment_bytes);
+    if (rc) {
+        snprintf (error, 512, "%.300s: %s", path, strerror (-rc));
+        return EXIT_IO;
+    }
+    if (s_recover (self, &options, &report)) {
+        snprintf (error, 512, "%.180s: %.320s", path, report.text);
         return EXIT_IO;
     }
     if (report.torn_bytes) {
@@ -139,16 +225,14 @@ s_open_journal (broker_t *self, char error[512]) {
                 report.torn_segment, report.torn_offset, (unsigned long long)report.torn_bytes);
     }
     snprintf (path, sizeof path, "%s/dead", self->config.data);
-    self->dead = ef_dead_letters_new (path, s_replay_dead, core, error);
+    self->dead = ef_dead_letters_new (path, s_replay_dead, ef_router_core (self->router), error);
     if (self->dead == NULL) {
         return EXIT_IO;
     }
-    ef_core_start (core, ef_wal_epoch (self->journal.wal), ef_wal_oldest (self->journal.wal),
-                   ef_wal_newest (self->journal.wal));
     ef_log (EF_LOG_INFO, "journal.replayed", "segments=%u records=%llu bytes=%llu ms=%llu epoch=%u",
             report.segments, (unsigned long long)report.records, (unsigned long long)report.bytes,
             (unsigned long long)(ef_mono_ms () - start), ef_wal_epoch (self->journal.wal));
-    return 0;
+    return s_begin (self, &report, error);
 }
 
 static void *
@@ -159,6 +243,19 @@ s_run_router (void *arg) {
     return NULL;
 }
 
+static int
+s_start_actors (broker_t *self) {
+    ef_router_set_dead (self->router, self->dead);
+    int rc = ef_journal_start (&self->journal, self->journal.wal, &self->waker);
+    rc = rc ? rc : ef_reader_start (&self->reader, self->storage, &self->waker);
+    rc = rc ? rc : ef_upkeep_start (&self->upkeep, self->storage, &self->spares, &self->waker);
+    rc = rc ? rc : ef_retry_start (&self->retry, &self->waker);
+    rc = rc ? rc : ef_dead_letters_start (self->dead, &self->waker);
+    rc = rc ? rc : ef_monitor_start (self->monitor, &self->waker);
+    return rc ? rc : ef_scaler_start (self->scaler, &self->waker);
+}
+
+/* Binds, then reads the journal while the router's thread says how far that is. */
 static int
 s_start (broker_t *self, char error[512]) {
     int rc = ef_waker_init (&self->waker);
@@ -178,39 +275,41 @@ s_start (broker_t *self, char error[512]) {
         return EXIT_IO;
     }
     self->scaler = ef_scaler_new (&self->config);
-    ef_router_parts_t parts = {&self->config, self->context, &self->journal,
-                               &self->reader, &self->retry,  NULL,
-                               self->monitor, self->scaler,  &self->waker};
+    ef_router_parts_t parts = {.config = &self->config,
+                               .context = self->context,
+                               .journal = &self->journal,
+                               .reader = &self->reader,
+                               .upkeep = &self->upkeep,
+                               .spares = &self->spares,
+                               .retry = &self->retry,
+                               .monitor = self->monitor,
+                               .scaler = self->scaler,
+                               .waker = &self->waker};
     self->router = ef_router_new (&parts);
-    rc = s_open_journal (self, error);
-    if (rc) {
-        return rc;
-    }
-    ef_router_set_dead (self->router, self->dead);
     if (ef_router_bind (self->router, error)) {
         return EXIT_IO;
     }
-    rc = ef_journal_start (&self->journal, self->journal.wal, &self->waker);
-    rc = rc ? rc : ef_reader_start (&self->reader, self->storage, &self->waker);
-    rc = rc ? rc : ef_retry_start (&self->retry, &self->waker);
-    rc = rc ? rc : ef_dead_letters_start (self->dead, &self->waker);
-    rc = rc ? rc : ef_monitor_start (self->monitor, &self->waker);
-    rc = rc ? rc : ef_scaler_start (self->scaler, &self->waker);
-    rc = rc ? rc : -pthread_create (&self->router_thread, NULL, s_run_router, self);
+    rc = -pthread_create (&self->router_thread, NULL, s_run_router, self);
+    self->has_router = rc == 0;
+    if (rc == 0 && (rc = s_open_journal (self, error)) != 0) {
+        return rc;
+    }
+    rc = rc ? rc : s_start_actors (self);
     if (rc) {
         snprintf (error, 512, "can't start a thread: %s", strerror (-rc));
         return EXIT_TEMPORARY;
     }
+    ef_router_ready (self->router);
     return 0;
 }
 
 /* Waits until the router has ended, passing signals on. */
 static void
-s_wait (broker_t *self, int signals) {
+s_wait (broker_t *self) {
     bool is_told = false;
     for (;;) {
         struct signalfd_siginfo info;
-        ssize_t got = read (signals, &info, sizeof info);
+        ssize_t got = read (self->signals, &info, sizeof info);
         if (got != (ssize_t)sizeof info) {
             continue;
         }
@@ -228,6 +327,10 @@ s_wait (broker_t *self, int signals) {
 /* The reverse of the start; each part tolerates never having been started. */
 static void
 s_end (broker_t *self) {
+    if (self->has_router) {
+        ef_router_stop (self->router, 0);               /* where it hasn't ended by itself */
+        (void)pthread_join (self->router_thread, NULL); /* a thread of our own */
+    }
     if (self->scaler) {
         ef_scaler_stop_workers (self->scaler, self->router_status ? 0 : self->grace_ms);
     }
@@ -235,9 +338,11 @@ s_end (broker_t *self) {
     ef_monitor_destroy (&self->monitor);
     ef_dead_letters_destroy (&self->dead);
     ef_retry_stop (&self->retry);
+    ef_upkeep_stop (&self->upkeep);
     ef_reader_stop (&self->reader);
     ef_journal_stop (&self->journal);
     ef_router_destroy (&self->router);
+    ef_spares_free (&self->spares);
     if (self->storage) {
         self->storage->destroy (&self->storage);
     }
@@ -269,7 +374,7 @@ main (int argc, char **argv) {
     sigset_t all;
     sigfillset (&all);
     (void)pthread_sigmask (SIG_BLOCK, &all, NULL); /* before the first thread; can't fail */
-    int signals = signalfd (-1, &all, SFD_CLOEXEC);
+    broker.signals = signalfd (-1, &all, SFD_CLOEXEC);
     int status = s_configure (&broker, argc, argv, error);
     if (status || broker.checks_only) {
         fprintf (status ? stderr : stdout, "%s\n", status ? error : "the configuration is good");
@@ -282,8 +387,9 @@ main (int argc, char **argv) {
         ef_log (EF_LOG_INFO, "broker.ready", "front=%s ingress=%s back=%s admin=%s stats=%s",
                 broker.config.front, broker.config.ingress, broker.config.back, broker.config.admin,
                 broker.config.stats);
-        s_wait (&broker, signals);
+        s_wait (&broker);
         (void)pthread_join (broker.router_thread, NULL); /* a thread of our own */
+        broker.has_router = false;
         status = broker.router_status;
         ef_log (EF_LOG_INFO, "broker.end", "status=%d", status);
     } else {

@@ -63,8 +63,10 @@
 #define EF_TOPICS_MAX         4096u
 #define EF_TAG_BLOCK          (1ull << 24)       /* tags reserved by one durable record */
 #define EF_TAG_MAX            ((1ull << 53) - 1) /* a double keeps it exact */
-#define EF_INVALID_EVENTS     10000u
-#define EF_INVALID_BYTES      (64ull << 20)
+#define EF_EMIT_SPARE_BYTES                                                                        \
+    4096u /* an ACK's events may be so much larger than what they end, also on a full disk */
+#define EF_INVALID_EVENTS 10000u
+#define EF_INVALID_BYTES  (64ull << 20)
 
 _Static_assert(EF_MESSAGE_MAX >= EF_EVENT_MAX, "an event fits a message");
 _Static_assert(EF_EVENT_CEILING <= EF_MESSAGE_CEILING, "an event fits a message");

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SUFFIX "_deadletter"
+#define SUFFIX   "_deadletter"
+#define STUCK_MS 250 /* between two looks at a full disk */
 
 ef_dead_message_t *
 ef_dead_message_new (ef_dead_kind_t kind, const char *topic) {
@@ -41,22 +42,27 @@ dead_topic_find (ef_dead_letters_t *self, const char *name, size_t size) {
     return NULL;
 }
 
-/* Opens or creates the journal of a topic. */
+/* Opens or creates the journal of a topic. NULL: `error` says why, errno too. */
 static dead_topic_t *
 s_open (ef_dead_letters_t *self, const char *name, char error[512]) {
     char path[1400];
     int rc;
     snprintf (path, sizeof path, "%s/%s" SUFFIX, self->path, name);
     ef_storage_t *storage = ef_storage_new (path, &rc);
+    while (storage == NULL && ef_storage_is_full (-rc) && dead_reserve_use (self)) {
+        storage = ef_storage_new (path, &rc);
+    }
     if (storage == NULL) {
         snprintf (error, 512, "%.300s: %s", path, strerror (rc));
+        errno = rc;
         return NULL;
     }
     ef_wal_report_t report;
     ef_wal_options_t options = {.wall_ms = ef_wall_ms (), .random = {ef_random (), ef_random ()}};
     ef_dead_log_t *log = ef_dead_log_new (storage, &options, &report);
     if (log == NULL) {
-        snprintf (error, 512, "%.200s: %.280s", path, report.text);
+        snprintf (error, 512, "%.180s: %.320s", path, report.text);
+        errno = report.error;
         return NULL;
     }
     if (report.torn_bytes) {
@@ -70,6 +76,9 @@ s_open (ef_dead_letters_t *self, const char *name, char error[512]) {
     snprintf (topic->topic, sizeof topic->topic, "%s", name);
     topic->log = log;
     topic->told_m = ef_dead_log_highest (log);
+    for (uint32_t k = 0; k < ef_dead_log_leaving_count (log); k++) {
+        topic->offered_b = ef_dead_log_leaving (log, k)->b; /* offered when the actor starts */
+    }
     return topic;
 }
 
@@ -79,6 +88,7 @@ ef_dead_letters_new (const char *path, void (*each) (void *arg, const char *topi
     ef_dead_letters_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     snprintf (self->path, sizeof self->path, "%s", path);
+    dead_reserve_open (self);
     DIR *listing = opendir (path);
     struct dirent *entry;
     bool is_good = true;
@@ -169,7 +179,36 @@ dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uin
         (dead_task_t){.m = m, .count = count, .purge = purge, .rate = rate};
 }
 
-/* Offers the next letters of a task. Returns how many. */
+/* Makes what was handed in durable and says so. A full disk is waited for. */
+static void
+s_commit (ef_dead_letters_t *self, dead_topic_t *topic) {
+    int rc = ef_dead_log_commit (topic->log);
+    while (ef_storage_is_full (rc) && dead_reserve_use (self)) {
+        rc = ef_dead_log_commit (topic->log);
+    }
+    if (rc) {
+        self->is_stuck = self->is_stuck || ef_storage_is_full (rc);
+        if (!ef_storage_is_full (rc)) {
+            s_fail (self, -rc, topic->topic);
+        }
+        return;
+    }
+    if (ef_dead_log_highest (topic->log) > topic->told_m) {
+        topic->told_m = ef_dead_log_highest (topic->log);
+        ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_DURABLE, topic->topic);
+        message->number = topic->told_m;
+        s_answer (self, message);
+    }
+    for (uint32_t i = 0; i < ef_dead_log_leaving_count (topic->log); i++) {
+        const ef_leaving_t *leaving = ef_dead_log_leaving (topic->log, i);
+        if (leaving->b > topic->offered_b && atomic_load (&self->failed) == 0) {
+            topic->offered_b = leaving->b;
+            s_offer (self, topic, leaving);
+        }
+    }
+}
+
+/* Notes that the next letters of a task leave, and offers them. Returns how many. */
 static uint32_t
 s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, uint64_t now) {
     uint64_t m[EF_RETURN_LETTERS];
@@ -181,7 +220,8 @@ s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, ui
         uint32_t at = ef_dead_log_seek (topic->log, task->m[task->next]);
         const ef_letter_t *letter =
             at < ef_dead_log_count (topic->log) ? ef_dead_log_at (topic->log, at) : NULL;
-        if (letter && letter->m == task->m[task->next] && !letter->is_leaving) {
+        if (letter && letter->m == task->m[task->next] && !letter->is_leaving &&
+            letter->segment != 0) {
             if (count > 0 && bytes + letter->bytes > EF_RETURN_BYTES) {
                 break; /* a move is one record */
             }
@@ -194,14 +234,8 @@ s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, ui
         return 0;
     }
     (void)ef_dead_log_leave (topic->log, m, count, task->purge);
-    int rc = ef_dead_log_commit (topic->log);
-    if (rc) {
-        s_fail (self, -rc, "can't note what leaves");
-        return 0;
-    }
     task->next_ms = task->rate ? now + 1000ull * count / task->rate : 0;
-    s_offer (self, topic,
-             ef_dead_log_leaving (topic->log, ef_dead_log_leaving_count (topic->log) - 1));
+    s_commit (self, topic);
     return count;
 }
 
@@ -217,8 +251,9 @@ s_run_tasks (ef_dead_letters_t *self, dead_topic_t *topic, uint64_t now) {
             memmove (topic->tasks, topic->tasks + 1, topic->task_count * sizeof *topic->tasks);
             continue;
         }
-        if (topic->offered >= EF_RETURNS_MAX) {
-            break; /* an answer wakes us */
+        if (topic->offered >= EF_RETURNS_MAX || self->is_stuck ||
+            (atomic_load (&self->is_held) && !task->purge)) {
+            break; /* an answer, or space, wakes us */
         }
         if (task->next_ms > now) {
             next = task->next_ms;
@@ -250,6 +285,15 @@ s_want_overflow (dead_topic_t *topic, uint32_t limit) {
     }
 }
 
+/* A first letter whose journal can't be made now: it waits, and so do those behind it. */
+static void
+s_defer (ef_dead_letters_t *self, ef_dead_message_t *message) {
+    message->next = NULL;
+    *(self->deferred ? &self->deferred_last->next : &self->deferred) = message;
+    self->deferred_last = message;
+    self->is_stuck = true;
+}
+
 static void
 s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
     char error[512] = "";
@@ -257,8 +301,12 @@ s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
     switch (message->kind) {
     case EF_DEAD_ADD:
         topic = topic ? topic : s_open (self, message->topic, error);
+        if (topic == NULL && ef_storage_is_full (-errno)) {
+            s_defer (self, message);
+            return;
+        }
         if (topic == NULL) {
-            s_fail (self, EIO, error);
+            s_fail (self, errno, error);
         } else {
             ef_dead_log_add (topic->log, &message->dead);
         }
@@ -295,24 +343,29 @@ s_step (void *arg) {
     ef_dead_message_t *message;
     uint64_t now = ef_mono_ms ();
     uint64_t next = UINT64_MAX;
+    bool was_stuck = self->is_stuck;
+    self->is_stuck = false;
+    message = self->deferred;
+    self->deferred = NULL;
+    while (message) { /* in order: each defers itself again where it must */
+        ef_dead_message_t *following = message->next;
+        s_handle (self, message);
+        message = following;
+    }
     while (atomic_load (&self->failed) == 0 && (message = ef_ring_pop (&self->actor.in)) != NULL) {
         s_handle (self, message);
     }
     for (uint32_t i = 0; i < self->topic_count && atomic_load (&self->failed) == 0; i++) {
         dead_topic_t *topic = &self->topics[i];
-        int rc = ef_dead_log_commit (topic->log);
-        if (rc) {
-            s_fail (self, -rc, topic->topic);
-            break;
-        }
-        if (ef_dead_log_highest (topic->log) > topic->told_m) {
-            topic->told_m = ef_dead_log_highest (topic->log);
-            message = ef_dead_message_new (EF_DEAD_DURABLE, topic->topic);
-            message->number = topic->told_m;
-            s_answer (self, message);
-        }
+        s_commit (self, topic);
         uint64_t task = s_run_tasks (self, topic, now);
         next = task < next ? task : next;
+    }
+    if (self->is_stuck || was_stuck || atomic_load (&self->is_held)) {
+        if (!self->is_stuck) {
+            dead_reserve_refill (self);
+        }
+        next = now + STUCK_MS < next ? now + STUCK_MS : next;
     }
     return s_send_unsent (self) ? next : now + 1;
 }
@@ -343,6 +396,11 @@ ef_dead_letters_destroy (ef_dead_letters_t **self_p) {
            (message = ef_ring_pop (&self->actor.out)) != NULL) {
         ef_dead_message_destroy (&message);
     }
+    while ((message = self->deferred) != NULL) {
+        self->deferred = message->next;
+        ef_dead_message_destroy (&message);
+    }
+    dead_reserve_close (self);
     while ((message = self->unsent) != NULL) {
         self->unsent = message->next;
         ef_dead_message_destroy (&message);
@@ -367,4 +425,10 @@ ef_dead_letters_actor (ef_dead_letters_t *self) {
 int
 ef_dead_letters_failed (ef_dead_letters_t *self) {
     return atomic_load (&self->failed);
+}
+
+void
+ef_dead_letters_hold (ef_dead_letters_t *self, bool is_held) {
+    atomic_store (&self->is_held, is_held);
+    ef_waker_wake (&self->actor.waker);
 }

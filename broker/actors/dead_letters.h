@@ -48,6 +48,9 @@ void ef_dead_letters_destroy (ef_dead_letters_t **self_p); /* stops it */
 ef_actor_t *ef_dead_letters_actor (ef_dead_letters_t *self);
 int ef_dead_letters_failed (ef_dead_letters_t *self); /* errno, 0: it works */
 
+/* From the router: while it holds, nothing is offered for return. */
+void ef_dead_letters_hold (ef_dead_letters_t *self, bool is_held);
+
 /* Answers one DLQ request: command behind the first array head is at `request`. */
 void ef_dead_admin (ef_dead_letters_t *self, ef_cursor_t request, ef_buf_t *answer);
 

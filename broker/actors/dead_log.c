@@ -259,14 +259,23 @@ s_place_later (ef_dead_log_t *self, uint64_t m, size_t at) {
     self->placed_at[self->placed_count++] = (uint32_t)at;
 }
 
+static void
+s_write_letter (ef_dead_log_t *self, const uint8_t *header, ef_span_t event, ef_span_t history) {
+    ef_buf_t *buf = s_buf (self);
+    size_t mark = ef_record_begin (buf, LETTER, 0, LETTER_HEADER);
+    memcpy (buf->data + mark + EF_RECORD_HEAD, header, LETTER_HEADER);
+    ef_buf_put (buf, event.data, event.size);
+    ef_buf_put (buf, history.data, history.size);
+    ef_record_end (buf, mark);
+    s_place_later (self, ef_le64 (header), mark);
+}
+
 void
 ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead) {
     if (dead->m <= self->highest_m) {
         return;
     }
-    ef_buf_t *buf = s_buf (self);
-    size_t mark = ef_record_begin (buf, LETTER, 0, LETTER_HEADER);
-    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    uint8_t header[LETTER_HEADER] = {0};
     ef_le64_put (header, dead->m);
     ef_le64_put (header + 8, dead->n);
     ef_le64_put (header + 16, dead->accepted_ms);
@@ -276,10 +285,7 @@ ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead) {
     ef_le32_put (header + 40, dead->history.size);
     header[44] = (uint8_t)dead->reason;
     s_read_header (s_insert (self, dead->m), header);
-    ef_buf_put (buf, dead->event.data, dead->event.size);
-    ef_buf_put (buf, dead->history.data, dead->history.size);
-    ef_record_end (buf, mark);
-    s_place_later (self, dead->m, mark);
+    s_write_letter (self, header, dead->event, dead->history);
     self->highest_m = dead->m;
 }
 
@@ -322,13 +328,14 @@ s_trim (ef_dead_log_t *self) {
     return rc;
 }
 
-int
-ef_dead_log_commit (ef_dead_log_t *self) {
+/* Appends the group under way and gives its letters their places. */
+static int
+s_append (ef_dead_log_t *self) {
     ef_batch_t *batch = &self->batch;
-    if (batch->buf.size == 0) {
-        return 0;
-    }
     int rc = ef_wal_append (self->wal, &batch, 1);
+    if (ef_storage_is_full (rc)) {
+        return rc;
+    }
     for (uint32_t i = 0; rc == 0 && i < self->placed_count; i++) {
         ef_letter_t *letter = s_find (self, self->placed[i]);
         if (letter) {
@@ -336,7 +343,6 @@ ef_dead_log_commit (ef_dead_log_t *self) {
             letter->offset = batch->offset + self->placed_at[i];
         }
     }
-    bool has_rolled = batch->roll;
     self->fill += batch->buf.size;
     self->placed_count = 0;
     batch->roll = false;
@@ -344,7 +350,45 @@ ef_dead_log_commit (ef_dead_log_t *self) {
         ef_buf_free (&batch->buf);
     }
     ef_buf_clear (&batch->buf);
-    return rc == 0 && has_rolled ? s_trim (self) : rc;
+    return rc;
+}
+
+/* One old letter mustn't keep all that came and went behind it: with more than twice the bytes of
+   the letters and four segments on disk, those of the oldest segment are written once more. */
+static int
+s_compact (ef_dead_log_t *self) {
+    uint32_t oldest = ef_wal_oldest (self->wal);
+    uint64_t kept = 4ull * SEGMENT_BYTES;
+    for (uint32_t i = 0; i < self->count; i++) {
+        kept += 2ull * (self->letters[i].bytes + EF_RECORD_HEAD + LETTER_HEADER);
+    }
+    if ((uint64_t)(ef_wal_newest (self->wal) - oldest + 1) * SEGMENT_BYTES <= kept) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < self->count; i++) {
+        ef_letter_body_t body;
+        if (self->letters[i].segment != oldest) {
+            continue;
+        }
+        if (ef_dead_log_read (self, &self->letters[i], &body)) {
+            return -EIO;
+        }
+        s_write_letter (self, body.bytes + EF_RECORD_HEAD, body.event, body.history);
+        free (body.bytes);
+    }
+    int rc = self->batch.buf.size ? s_append (self) : 0;
+    return rc ? rc : s_trim (self);
+}
+
+int
+ef_dead_log_commit (ef_dead_log_t *self) {
+    if (self->batch.buf.size == 0) {
+        return 0;
+    }
+    bool rolls = self->batch.roll;
+    int rc = s_append (self);
+    rc = rc || !rolls ? rc : s_trim (self);
+    return rc || !rolls ? rc : s_compact (self);
 }
 
 uint64_t

@@ -63,7 +63,8 @@ uint64_t ef_dead_log_leave (ef_dead_log_t *self, const uint64_t *m, uint32_t cou
 /* The main journal has taken b: its letters are dropped. */
 void ef_dead_log_left (ef_dead_log_t *self, uint64_t b);
 
-/* Makes the group under way durable. 0 or a negative errno. */
+/* Makes the group under way durable. 0 or a negative errno; with a full disk nothing has changed,
+   and it is to be called again. */
 EF_MUST_USE int ef_dead_log_commit (ef_dead_log_t *self);
 
 uint64_t ef_dead_log_highest (const ef_dead_log_t *self); /* m; durable behind a commit */

@@ -381,6 +381,18 @@ s_refuse_all (scanner_t *self) {
     self->result->refused_count++;
 }
 
+/* What is left is for finishing work: an emit may take the place of what ends with it. */
+static bool
+s_lacks_space (const ef_core_t *self, const accept_request_t *request, uint64_t bytes) {
+    if (self->space == EF_SPACE_NORMAL) {
+        return false;
+    }
+    if (request->is_emit) {
+        return bytes > request->ended_bytes + EF_EMIT_SPARE_BYTES;
+    }
+    return !request->is_ingress; /* nobody would hear it; with the disk full it isn't read */
+}
+
 void
 accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t *result) {
     scanner_t scanner = {.core = self, .request = request, .result = result};
@@ -393,6 +405,12 @@ accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t
         result->status = EF_TOO_LARGE;
         result->text = "a message past the limit";
         self->refused[EF_TOO_LARGE]++;
+        return;
+    }
+    if (s_lacks_space (self, request, bytes)) {
+        result->status = EF_NO_SPACE;
+        result->text = "the disk is nearly full; nothing was stored, send it again later";
+        self->refused[EF_NO_SPACE]++;
         return;
     }
     bool is_readable = s_scan (&scanner);

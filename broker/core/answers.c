@@ -119,9 +119,10 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
 static bool
 s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
     (void)request;
-    (void)arg;
+    uint64_t *ended_bytes = arg;
     bool is_repeated = item->flags & ENTRY_NAMED;
     item->flags |= ENTRY_NAMED;
+    *ended_bytes += is_repeated ? 0 : item->bytes;
     return !is_repeated && (item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL);
 }
 
@@ -132,6 +133,17 @@ s_unmark_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void
     (void)tag;
     (void)arg;
     item->flags &= (uint8_t)~ENTRY_NAMED;
+    return true;
+}
+
+/* Refused for want of space: its lease doesn't end before there is some. */
+static bool
+s_hold_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
+    (void)request;
+    (void)lease;
+    (void)tag;
+    (void)arg;
+    item->flags |= ENTRY_HELD;
     return true;
 }
 
@@ -237,7 +249,8 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
     ef_buf_t refused = {0};
     uint32_t refused_count = 0;
     stale_t ignored = {.count = 0};
-    int rc = s_each (request, tags, s_probe_item, NULL, &stale);
+    uint64_t ended_bytes = 0;
+    int rc = s_each (request, tags, s_probe_item, &ended_bytes, &stale);
     (void)s_each (request, tags, s_unmark_item, NULL, &ignored); /* as far as the first one went */
     if (rc) {
         peer_error (core, request->number, EF_BAD_COMMAND,
@@ -245,8 +258,11 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
         return;
     }
     if (stale.total == 0) {
-        accept_request_t accept = {
-            .frames = request->body, .count = request->frames, .is_atomic = true, .is_emit = true};
+        accept_request_t accept = {.frames = request->body,
+                                   .count = request->frames,
+                                   .is_atomic = true,
+                                   .is_emit = true,
+                                   .ended_bytes = ended_bytes};
         accept_result_t result;
         accept_events (core, &accept, &result);
         if (result.status != EF_OK) {
@@ -255,6 +271,9 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
             ef_put_str (&refused, ef_status_name (result.status));
             ef_put_str (&refused, result.text);
             refused_count = 1;
+            if (result.status == EF_NO_SPACE) {
+                (void)s_each (request, tags, s_hold_item, NULL, &ignored);
+            }
         } else if (result.refused_count) {
             refused_count = s_strip_refused (&result, &refused);
         } else {
@@ -504,6 +523,7 @@ ef_core_back (ef_core_t *self, uint32_t number, const ef_frame_t *frames, uint32
     for (size_t i = 0; i < sizeof s_commands / sizeof s_commands[0]; i++) {
         if (ef_span_is (command, s_commands[i].name)) {
             s_commands[i].run (&request);
+            batch_bound (self);
             if (request.peer && request.peer->worker) {
                 worker_queue (request.peer->worker);
             }

@@ -4,6 +4,8 @@
    its batch. */
 #include "core_private.h"
 
+#define BATCH_BYTES (1u << 20) /* not made larger by a further message */
+
 /* Begins a new segment with all absolute values, once the newest has its share. */
 static void
 s_begin (ef_core_t *self) {
@@ -11,10 +13,12 @@ s_begin (ef_core_t *self) {
     ef_assert (self->batch != NULL);
     self->batch->lsn = self->next_lsn;
     self->ends_mark = SIZE_MAX;
-    if (self->segment_fill >= self->config.segment_bytes) {
+    if (self->segment_fill >= self->segment_limit) {
         self->batch->roll = true;
         self->segment_fill = 0;
+        self->segment_limit = self->config.segment_bytes;
         snapshot_write (self, &self->batch->buf);
+        self->snapshot_bytes = self->batch->buf.size;
         checkpoint_rolled (self, self->batch->lsn);
     }
 }
@@ -73,6 +77,14 @@ batch_submit (ef_core_t *self) {
     self->segment_fill += batch->bytes + EF_RECORD_HEAD + EF_COMMIT_BODY;
     self->checkpoint.since += batch->bytes;
     self->effects.submit (self->effects.arg, batch);
+}
+
+/* What one turn gathers must fit what a segment's file has beyond its share. */
+void
+batch_bound (ef_core_t *self) {
+    if (self->batch && self->batch->buf.size >= BATCH_BYTES) {
+        batch_submit (self);
+    }
 }
 
 /* Queues behind the batch under way, or, where there is none, behind the last one submitted. */
@@ -181,14 +193,27 @@ after_run (ef_core_t *self) {
     }
 }
 
+/* A disk that was full at the start may have given a segment less than its due. */
+static void
+s_note_segment (ef_core_t *self, const ef_batch_t *batch) {
+    if (batch->segment != self->newest_segment && batch->room > 0) {
+        uint64_t reserved = batch->offset + batch->buf.size + batch->room;
+        uint64_t slack =
+            self->config.segment_slack < reserved / 2 ? self->config.segment_slack : reserved / 2;
+        uint64_t limit = reserved - slack;
+        self->segment_limit = limit < self->segment_limit ? limit : self->segment_limit;
+    }
+    self->newest_segment = batch->segment;
+}
+
 void
 ef_core_durable (ef_core_t *self, ef_batch_t *batch) {
     ef_assert (batch->lsn == self->durable_lsn + 1);
     ef_assert (self->behind >= batch->bytes);
     self->durable_lsn = batch->lsn;
     self->behind -= batch->bytes;
-    self->newest_segment = batch->segment;
     self->oldest_segment = self->oldest_segment ? self->oldest_segment : batch->segment;
+    s_note_segment (self, batch);
     sizes_add (self, batch->segment, batch->buf.size);
     checkpoint_durable (self, batch);
     ef_stretch_t stretch = {batch->buf.data, batch->buf.size, batch->buf.capacity,

@@ -23,7 +23,7 @@ enum { TOPIC = 2, EXTENTS, ENTRY };
 #define EXTENT_ITEM    40
 #define ENTRY_HEADER   56
 
-#define PART_BYTES (128u << 10) /* gathered in one step: well under a millisecond */
+#define PART_BYTES     (128u << 10) /* gathered in one step: well under a millisecond */
 
 enum { PHASE_IDLE, PHASE_WANTED, PHASE_EXTENTS, PHASE_LEASES, PHASE_ENTRIES, PHASE_END };
 
@@ -329,8 +329,7 @@ s_load_entry (ef_core_t *self, topic_t *topic, const ef_record_t *record) {
     entry->state = header[50] & 15;
     entry->flags = header[51] & 31;
     entry->reason = header[52] & 7;
-    history_set (self, entry,
-                 span_of (header + ENTRY_HEADER, record->body_bytes - ENTRY_HEADER));
+    history_set (self, entry, span_of (header + ENTRY_HEADER, record->body_bytes - ENTRY_HEADER));
     if (entry->state == EF_STATE_READY) {
         entry_ready (self, entry);
     }

@@ -195,8 +195,8 @@ s_copy_leased (round_t *self) {
     }
 }
 
-/* What is in hand, as it would stand in the log once copied: an event and what goes with it. Counted
-   without that, a backlog of tiny events would be copied for ever. */
+/* What is in hand, as it would stand in the log once copied: an event and what goes with it.
+   Counted without that, a backlog of tiny events would be copied for ever. */
 #define COPY_BYTES 56
 
 uint64_t
@@ -218,8 +218,13 @@ live_bytes (const ef_core_t *self) {
 static bool
 s_is_due (const ef_core_t *self) {
     uint64_t kept = live_bytes (self);
-    kept += kept / 8 * 5 + 2 * self->config.segment_bytes;
-    return self->size_count >= 3 && self->log_bytes > kept;
+    if (self->space != EF_SPACE_NORMAL) {
+        kept += kept / 16 + self->config.segment_bytes; /* every byte counts */
+    } else {
+        kept += kept / 8 * 5 + 2 * self->config.segment_bytes;
+    }
+    return self->size_count >= 3 && self->log_bytes > kept &&
+           space_for_copies (self, self->sizes[0]);
 }
 
 void

@@ -204,7 +204,7 @@ s_put_refused (const ef_core_t *self, ef_buf_t *out) {
 
 void
 ef_core_status (const ef_core_t *self, ef_buf_t *out) {
-    ef_put_map (out, 17);
+    ef_put_map (out, 21);
     ef_put_key_str (out, "broker", self->config.broker);
     ef_put_key_uint (out, "epoch", self->epoch);
     ef_put_key_str (out, "durability", self->config.durability);
@@ -215,6 +215,10 @@ ef_core_status (const ef_core_t *self, ef_buf_t *out) {
     ef_put_key_uint (out, "journal_oldest", self->oldest_segment);
     ef_put_key_uint (out, "journal_newest", self->newest_segment);
     ef_put_key_uint (out, "journal_cleaned", self->cleaned);
+    ef_put_key_uint (out, "journal_bytes", self->log_bytes);
+    ef_put_key_uint (out, "live_bytes", live_bytes (self));
+    ef_put_key_uint (out, "checkpoint_segment", self->checkpoint.done_segment);
+    ef_put_key_str (out, "space", ef_space_name (self->space));
     ef_put_key_uint (out, "unsynced_bytes", self->behind);
     ef_put_key_uint (out, "cache_bytes", self->cache.bytes);
     ef_put_key_uint (out, "history_bytes", self->history_bytes);

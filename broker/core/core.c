@@ -15,6 +15,7 @@ ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects) {
     self->next_lsn = 1;
     self->ends_mark = SIZE_MAX;
     self->cache.budget = config->cache_bytes;
+    self->segment_limit = config->segment_bytes;
     return self;
 }
 
@@ -119,7 +120,8 @@ s_call_back_overflow (ef_core_t *self) {
     for (uint32_t i = 0; i < self->topic_count; i++) {
         topic_t *topic = self->topics[i];
         if (topic->counts[EF_STATE_DEAD] > topic->outbox_count && !topic->config.overflow_manual &&
-            !topic->is_draining && topic->returning == 0 && topic_is_under_low_mark (topic)) {
+            !topic->is_draining && topic->returning == 0 && self->space == EF_SPACE_NORMAL &&
+            topic_is_under_low_mark (topic)) {
             uint32_t share = topic->config.overflow_rate * SWEEP_MS / 1000;
             self->effects.want_overflow (self->effects.arg, topic->config.name, share ? share : 1);
         }

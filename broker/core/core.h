@@ -15,7 +15,7 @@
 
 /* An event in an extent is found by walking from the extent's first record; what is read for that
    must fit one stretch (EF_READ_AHEAD). */
-#define EF_EXTENT_SPAN (32u << 10)
+#define EF_EXTENT_SPAN      (32u << 10)
 
 #define EF_TOPIC_NAME_BYTES 56 /* EF_TOPIC_MAX and a NUL, rounded up */
 
@@ -50,8 +50,10 @@ typedef struct {
     uint32_t max_message;
     uint32_t window; /* events */
     uint32_t heartbeat_ms;
-    uint64_t segment_bytes;
-    uint32_t extent_span; /* bytes of the journal that one extent may run over */
+    uint64_t segment_bytes;    /* a new segment begins once so much is written */
+    uint64_t segment_slack;    /* and so much more is reserved in its file, for the last batch */
+    uint32_t spares;           /* segments that are kept ready */
+    uint32_t extent_span;      /* bytes of the journal that one extent may run over */
     uint64_t checkpoint_bytes; /* of the journal between two checkpoints; 0: none are taken */
     uint64_t cache_bytes;
     uint64_t behind_bytes; /* not yet durable; past it publishers aren't read */
@@ -169,8 +171,8 @@ void ef_core_destroy (ef_core_t **self_p);
    -1 past EF_TOPICS_MAX. */
 EF_MUST_USE int ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config);
 
-/* A checkpoint's records, before any replay. 0, or -1 for one that makes no sense: the core is to be
-   thrown away then. */
+/* A checkpoint's records, before any replay. 0, or -1 for one that makes no sense: the core is to
+   be thrown away then. */
 EF_MUST_USE int ef_core_restore (ef_core_t *self, const ef_record_t *record);
 /* Replay: every record in order, then the end, once. 0, or -1 for a record that makes no sense. */
 EF_MUST_USE int ef_core_replay (ef_core_t *self, const ef_record_t *record);
@@ -211,6 +213,14 @@ void ef_core_checkpointed (ef_core_t *self, uint32_t segment, bool is_last, int 
 /* At a clean end, once nothing is leased and all is durable: begins a last checkpoint. */
 void ef_core_finish (ef_core_t *self);
 bool ef_core_is_finished (const ef_core_t *self);
+
+/* How many segments are ready, and whether no further one can be made for want of space. */
+void ef_core_space (ef_core_t *self, uint32_t ready, bool is_tight);
+ef_space_t ef_core_space_state (const ef_core_t *self);
+uint32_t ef_core_oldest_segment (const ef_core_t *self);
+uint32_t ef_core_newest_segment (const ef_core_t *self);
+uint64_t
+ef_core_room (const ef_core_t *self); /* bytes that can be journaled without a new segment */
 
 /* Judges deadlines that have passed. */
 void ef_core_tick (ef_core_t *self);

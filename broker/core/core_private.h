@@ -36,6 +36,7 @@ enum {
     ENTRY_INSERTING = 2, /* waits for room in its topic */
     ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
     ENTRY_META = 4,      /* has a ttl */
+    ENTRY_HELD = 64,     /* an item: an answer to it was refused for want of space */
     ENTRY_NAMED = 32     /* an item, not an entry: a message under way has named it */
 };
 
@@ -65,8 +66,8 @@ typedef struct entry_s {
     uint32_t state : 4;  /* ef_state_t */
 } entry_t;
 _Static_assert(sizeof (entry_t) == 64, "a cache line an event in hand");
-_Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 &&
-                   EF_STATE_COUNT <= 16 && EF_REASON_COUNT <= 8,
+_Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 && EF_STATE_COUNT <= 16 &&
+                   EF_REASON_COUNT <= 8,
                "what an entry says fits its bits");
 
 #define ENTRY_BLOCK 256 /* entries that are allocated at a time */
@@ -218,6 +219,7 @@ struct topic_s {
     uint32_t outbox_count;
     uint32_t outbox_capacity;
     uint32_t outbox_sent;    /* of them, handed to the dead-letter actor */
+    uint64_t outbox_bytes;   /* of those */
     uint32_t outbox_durable; /* of them, those whose DEAD record is durable: may be handed over */
     uint64_t pending_events; /* written, not yet durable: accepted once they are */
     uint64_t pending_dead;   /* of them, those that are dead from the start */
@@ -307,6 +309,9 @@ struct ef_core_s {
         bool is_finishing;
     } checkpoint;
     ef_space_t space;
+    uint32_t spares_ready;
+    uint64_t segment_limit;  /* bytes after which the newest segment ends */
+    uint64_t snapshot_bytes; /* of the last one */
     uint64_t history_bytes;
     uint64_t *sizes; /* owned: bytes of the segments from the oldest one on */
     uint32_t size_count;
@@ -360,6 +365,7 @@ entry_topic (const ef_core_t *self, const entry_t *entry) {
 ef_buf_t *batch_buf (ef_core_t *self); /* ends an open ENDS record; starts a batch where needed */
 void batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n);
 void batch_submit (ef_core_t *self);
+void batch_bound (ef_core_t *self);                /* submits a large one; between two messages */
 void batch_after (ef_core_t *self, after_t after); /* its lsn is filled in */
 void after_run (ef_core_t *self);
 
@@ -409,8 +415,9 @@ typedef struct {
     bool is_atomic;
     bool wants_ids;
     bool is_ingress;
-    bool is_emit;       /* never FULL */
-    session_t *session; /* NULL: without */
+    bool is_emit;         /* never FULL */
+    uint64_t ended_bytes; /* of the events that end with it */
+    session_t *session;   /* NULL: without */
     uint64_t seq;
     ef_span_t seq_text; /* raw MessagePack of the seq, without a session */
 } accept_request_t;
@@ -496,6 +503,10 @@ void checkpoint_rolled (ef_core_t *self, uint64_t lsn);
 void checkpoint_durable (ef_core_t *self, const ef_batch_t *batch);
 void checkpoint_step (ef_core_t *self);
 
+/* space.c */
+bool space_for_delivery (const ef_core_t *self);
+bool space_for_copies (const ef_core_t *self, uint64_t bytes);
+
 /* replay.c */
 topic_t *replay_topic (const ef_core_t *self, uint32_t id);
 topic_t *replay_name (ef_core_t *self, uint32_t id, const char *name, uint32_t bytes);
@@ -504,6 +515,7 @@ topic_t *replay_name (ef_core_t *self, uint32_t id, const char *name, uint32_t b
 void snapshot_write (ef_core_t *self, ef_buf_t *buf);
 void topic_write (const topic_t *topic, ef_buf_t *buf);
 void clean_step (ef_core_t *self);
+uint64_t live_bytes (const ef_core_t *self);
 void sizes_add (ef_core_t *self, uint32_t segment, uint64_t bytes);
 
 static inline ef_span_t

@@ -386,7 +386,7 @@ dispatch_all (ef_core_t *core) {
             s_avoids_expire (core, topic);
         }
         while (s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1])) {
-            if (!s_dispatch_one (core, topic)) {
+            if (!space_for_delivery (core) || !s_dispatch_one (core, topic)) {
                 break;
             }
         }

@@ -300,8 +300,8 @@ s_schedule (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) 
     entry->due_ms = due_ms;
     if (!self->is_replaying) {
         uint64_t wait = due_ms > self->wall ? due_ms - self->wall : 0;
-        self->effects.retry_at (self->effects.arg, entry_topic (self, entry)->index, entry->n, entry->generation,
-                                self->now + wait);
+        self->effects.retry_at (self->effects.arg, entry_topic (self, entry)->index, entry->n,
+                                entry->generation, self->now + wait);
     }
 }
 

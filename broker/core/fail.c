@@ -96,8 +96,8 @@ backoff_ms (uint64_t random, uint32_t attempt, uint32_t base_ms, double factor, 
 
 static void
 s_put_error (ef_core_t *self, const failure_t *failure, ef_buf_t *out) {
-    /* Past the budget of all histories an attempt keeps its code only. */
-    bool is_short = self->history_bytes > EF_HISTORY_BYTES;
+    /* Past the budget of all histories, or with a full disk, an attempt keeps its code only. */
+    bool is_short = self->history_bytes > EF_HISTORY_BYTES || self->space == EF_SPACE_FULL;
     ef_put_array (out, 5);
     if (failure->code.size) {
         ef_buf_put (out, failure->code.data, failure->code.size);
@@ -136,7 +136,8 @@ s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error) {
 
 static bool
 s_is_past_ttl (ef_core_t *self, entry_t *entry) {
-    const uint8_t *head = entry->flags & ENTRY_META ? place_find (self, &entry->place, false) : NULL;
+    const uint8_t *head =
+        entry->flags & ENTRY_META ? place_find (self, &entry->place, false) : NULL;
     stored_t stored;
     ef_event_t event;
     const char *why;
@@ -261,7 +262,7 @@ insert_again (ef_core_t *self, entry_t *entry) {
         entry_ready (self, entry);
         return;
     }
-    entry->tries++;
+    entry->tries += self->space != EF_SPACE_FULL; /* then nothing overflows: it waits */
     topic->insert_failed++;
     if (entry->tries > config->insert_attempts || topic->inserting > config->insert_capacity) {
         self->effects.notify (self->effects.arg, "overflow", config->name,

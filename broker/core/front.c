@@ -408,6 +408,7 @@ ef_core_front (ef_core_t *self, uint32_t number, bool is_req, const ef_frame_t *
     for (size_t i = 0; i < sizeof s_commands / sizeof s_commands[0]; i++) {
         if (ef_span_is (command, s_commands[i].name)) {
             s_commands[i].run (&request);
+            batch_bound (self);
             return;
         }
     }
@@ -436,5 +437,6 @@ ef_core_ingress (ef_core_t *self, const ef_frame_t *frames, uint32_t count) {
                             result.text);
         }
         accept_result_free (&result);
+        batch_bound (self);
     }
 }

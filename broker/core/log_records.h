@@ -41,8 +41,8 @@
    SESSION: absolute
       0 16  session       16  8  seq of the last PUBLISH taken      24  4  outcomes
      28  4  bytes of an item (0, in version 1: 16)
-     32     per item: events (4; bit 31: nothing of it is known), accepted (4), duplicates (4), bytes
-            of extra (4), from version 2 on how many outcomes in a row are like it (4) and zeros (4),
+     32     per item: events (4; bit 31: nothing of it is known), accepted (4), duplicates (4),
+   bytes of extra (4), from version 2 on how many outcomes in a row are like it (4) and zeros (4),
             then extra
    SESSION_END: 0 16 session */
 #ifndef EF_LOG_RECORDS_H

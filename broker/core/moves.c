@@ -6,6 +6,9 @@
    once. */
 #include "core_private.h"
 
+#define OUTBOX_LETTERS 256 /* under way to one topic's dead letters */
+#define OUTBOX_BYTES   (8u << 20)
+
 void
 outbox_push (topic_t *topic, entry_t *entry) {
     if (topic->outbox_count == topic->outbox_capacity) {
@@ -27,7 +30,9 @@ outbox_push (topic_t *topic, entry_t *entry) {
 /* Hands over what is decided and durable, in order of m. */
 void
 outbox_flush (ef_core_t *self, topic_t *topic) {
-    while (topic->outbox_sent < topic->outbox_durable) {
+    /* The rest waits here, where it is on disk, until there is news from over there. */
+    while (topic->outbox_sent < topic->outbox_durable && topic->outbox_sent < OUTBOX_LETTERS &&
+           topic->outbox_bytes < OUTBOX_BYTES) {
         uint32_t at = (topic->outbox_head + topic->outbox_sent) & (topic->outbox_capacity - 1);
         entry_t *entry = topic->outbox[at];
         const uint8_t *head = place_find (self, &entry->place, true);
@@ -54,6 +59,7 @@ outbox_flush (ef_core_t *self, topic_t *topic) {
                           .history = span_of (history.data, history.size)};
         self->effects.dead (self->effects.arg, topic->config.name, &dead);
         topic->outbox_sent++;
+        topic->outbox_bytes += entry->bytes;
         ef_buf_free (&history);
         free (event);
     }
@@ -69,7 +75,10 @@ s_outbox_pop (ef_core_t *self, topic_t *topic, uint64_t m) {
         }
         topic->outbox_head = (topic->outbox_head + 1) & (topic->outbox_capacity - 1);
         topic->outbox_count--;
-        topic->outbox_sent -= topic->outbox_sent > 0;
+        if (topic->outbox_sent > 0) {
+            topic->outbox_sent--;
+            topic->outbox_bytes -= entry->bytes;
+        }
         topic->outbox_durable -= topic->outbox_durable > 0;
         entry_free (self, &entry);
     }
@@ -80,6 +89,7 @@ ef_core_dead_durable (ef_core_t *self, const char *name, uint64_t m) {
     topic_t *topic = topic_find (self, name, strlen (name));
     ef_assert (topic != NULL);
     s_outbox_pop (self, topic, m);
+    outbox_flush (self, topic);
 }
 
 /* Before the outbox is filled: what is safe over there needn't be sent. */

@@ -193,7 +193,8 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
 static int
 s_replay_death (ef_core_t *self, const ef_record_t *record) {
     const uint8_t *header = record->body;
-    topic_t *topic = record->body_bytes >= EF_DEAD_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
+    topic_t *topic =
+        record->body_bytes >= EF_DEAD_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
     if (topic == NULL) {
         return -1;
     }

@@ -318,9 +318,8 @@ s_held (const session_t *session, uint32_t i) {
 
 static bool
 s_is_like (const outcome_t *a, const outcome_t *b) {
-    return a->events == b->events && a->accepted == b->accepted &&
-           a->duplicates == b->duplicates && a->is_unknown == b->is_unknown &&
-           a->extra_bytes == 0 && b->extra_bytes == 0;
+    return a->events == b->events && a->accepted == b->accepted && a->duplicates == b->duplicates &&
+           a->is_unknown == b->is_unknown && a->extra_bytes == 0 && b->extra_bytes == 0;
 }
 
 /* The absolute value: last seq and the outcomes that are kept. */
@@ -335,8 +334,7 @@ session_write (const session_t *session, ef_buf_t *buf) {
     for (uint32_t i = 0; i < session->count;) {
         const outcome_t *outcome = s_held (session, i);
         uint32_t repeats = 1; /* a publisher of single events has many that are alike */
-        while (i + repeats < session->count &&
-               s_is_like (outcome, s_held (session, i + repeats))) {
+        while (i + repeats < session->count && s_is_like (outcome, s_held (session, i + repeats))) {
             repeats++;
         }
         uint8_t *item = ef_buf_add (buf, EF_OUTCOME_ITEM);

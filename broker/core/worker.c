@@ -332,6 +332,11 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
         if (item->state != ITEM_OPEN) {
             continue;
         }
+        if (item->flags & ENTRY_HELD) {
+            item->deadline_ms = self->now + lease->topic->config.lease_ms;
+            item->flags =
+                (uint8_t)(self->space == EF_SPACE_NORMAL ? item->flags & ~ENTRY_HELD : item->flags);
+        }
         if (item->deadline_ms <= self->now) {
             failure_t failure = {.code = span_of (code, sizeof code),
                                  .text = span_of ("the lease ran out", 17),

@@ -46,11 +46,11 @@ s_rss_bytes (void) {
     return (uint64_t)pages * (uint64_t)sysconf (_SC_PAGESIZE);
 }
 
-static void
-s_put_process (ef_router_t *self, ef_buf_t *out) {
+void
+router_put_process (ef_router_t *self, ef_buf_t *out) {
     struct rusage usage = {0};
     (void)getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
-    ef_put_map (out, 10);
+    ef_put_map (out, 15);
     ef_put_key_str (out, "version", EF_PROGRAM_VERSION);
     ef_put_key_uint (out, "pid", (uint64_t)getpid ());
     ef_put_key_uint (out, "started", self->started_ms);
@@ -63,6 +63,11 @@ s_put_process (ef_router_t *self, ef_buf_t *out) {
     ef_put_key_uint (out, "groups", atomic_load (&self->parts.journal->groups));
     ef_put_key_uint (out, "sync_us", atomic_load (&self->parts.journal->sync_us));
     ef_put_key_uint (out, "waiting", atomic_load (&self->parts.retry->depth));
+    ef_put_key_uint (out, "spares", ef_spares_ready (self->parts.spares));
+    ef_put_key_uint (out, "scrub_good_ms", atomic_load (&self->parts.upkeep->scrub_good_ms));
+    ef_put_key_uint (out, "scrub_bytes", atomic_load (&self->parts.upkeep->scrub_bytes));
+    ef_put_key_uint (out, "scrub_damaged", atomic_load (&self->parts.upkeep->damaged));
+    ef_put_key_uint (out, "recovery_ms", self->recovery_ms);
 }
 
 static void
@@ -72,7 +77,7 @@ s_status (admin_t *self) {
     ef_put_str (&self->answer, "broker");
     ef_core_status (self->router->core, &self->answer);
     ef_put_str (&self->answer, "process");
-    s_put_process (self->router, &self->answer);
+    router_put_process (self->router, &self->answer);
 }
 
 static void
@@ -358,7 +363,7 @@ router_stats (ef_router_t *self) {
     ef_put_str (&map, "broker");
     ef_core_status (self->core, &map);
     ef_put_str (&map, "process");
-    s_put_process (self, &map);
+    router_put_process (self, &map);
     s_publish (self, "stats.broker", &map);
     for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
         char subject[128];

@@ -5,23 +5,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DRAIN_NS   1000000u /* spent on one socket in a turn */
-#define STATS_MS   1000
-#define LOAD_MS    500
-#define SOCKET_HWM 100000 /* messages; above what credit and windows allow any one peer */
+#define DRAIN_NS         1000000u /* spent on one socket in a turn */
+#define STATS_MS         1000
+#define LOAD_MS          500
+/* Of the journal between two checkpoints: with the segment under way and those that grow while
+   parts are gathered, recovery reads less than 512 MiB. */
+#define CHECKPOINT_BYTES (192ull << 20)
+#define SOCKET_HWM       100000 /* messages; above what credit and windows allow any one peer */
 
-ef_router_t *
-ef_router_new (const ef_router_parts_t *parts) {
-    ef_router_t *self = calloc (1, sizeof *self);
-    ef_assert (self != NULL);
-    self->parts = *parts;
-    const ef_config_t *config = parts->config;
+uint64_t
+ef_router_segment_slack (const ef_config_t *config) {
+    return (1u << 20) + 2ull * config->max_message;
+}
+
+static void
+s_new_core (ef_router_t *self) {
+    const ef_config_t *config = self->parts.config;
     ef_core_config_t core = {.max_event = config->max_event,
                              .max_message = config->max_message,
                              .window = EF_WINDOW_EVENTS,
                              .heartbeat_ms = config->heartbeat_ms,
                              .segment_bytes = config->segment_bytes,
+                             .segment_slack = ef_router_segment_slack (config),
+                             .spares = EF_SPARES_WANTED,
                              .extent_span = EF_EXTENT_SPAN,
+                             .checkpoint_bytes = CHECKPOINT_BYTES,
                              .cache_bytes = config->cache_bytes,
                              .behind_bytes = 16u << 20,
                              .auto_create = config->auto_create,
@@ -35,13 +43,27 @@ ef_router_new (const ef_router_parts_t *parts) {
         int rc = ef_core_configure_topic (self->core, &config->topics[i].topic);
         ef_assert (rc == 0); /* fewer than EF_TOPICS_MAX, checked with the configuration */
     }
+    ef_core_clock (self->core, ef_mono_ms (), ef_wall_ms ());
+}
+
+void
+ef_router_renew_core (ef_router_t *self) {
+    ef_core_destroy (&self->core);
+    s_new_core (self);
+}
+
+ef_router_t *
+ef_router_new (const ef_router_parts_t *parts) {
+    ef_router_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    self->parts = *parts;
     uint64_t key[2] = {ef_random (), ef_random ()};
     ef_peers_init (&self->peers, key);
     for (unsigned i = 0; i < EF_FRAMES_MAX; i++) {
         zmq_msg_init (&self->frames[i]);
     }
     self->started_ms = ef_wall_ms ();
-    ef_core_clock (self->core, ef_mono_ms (), ef_wall_ms ());
+    s_new_core (self);
     return self;
 }
 
@@ -85,7 +107,13 @@ ef_router_destroy (ef_router_t **self_p) {
     }
     outbox_free (&self->to_journal);
     outbox_free (&self->to_reader);
+    for (uint32_t i = 0; i < self->to_upkeep.count; i++) {
+        ef_checkpoint_part_t *part = self->to_upkeep.items[self->to_upkeep.head + i];
+        ef_buf_free (&part->buf);
+        free (part);
+    }
     outbox_free (&self->to_dead);
+    outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
     free (self->waits);
     ef_core_destroy (&self->core);
@@ -163,8 +191,8 @@ ef_router_bind (ef_router_t *self, char error[512]) {
 
 /* Receives one message into self->frames. Returns the number of frames, 0: there is none, or -1:
    one of too many frames was read and thrown away. */
-static int
-s_receive (ef_router_t *self, void *socket) {
+int
+router_receive (ef_router_t *self, void *socket) {
     int count = 0;
     bool is_too_long = false;
     for (;;) {
@@ -219,7 +247,7 @@ static bool
 s_drain (ef_router_t *self, unsigned socket) {
     uint64_t end = 0;
     for (unsigned i = 0;; i++) {
-        int count = s_receive (self, self->sockets[socket]);
+        int count = router_receive (self, self->sockets[socket]);
         if (count == 0) {
             return i > 0;
         }
@@ -307,6 +335,12 @@ s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
         free (fetch);
         is_any = true;
     }
+    ef_checkpoint_part_t *part;
+    while ((part = ef_ring_pop (&self->parts.upkeep->actor.out)) != NULL) {
+        ef_core_checkpointed (self->core, part->segment, part->is_last, part->rc);
+        free (part);
+        is_any = true;
+    }
     ef_waits_t *waits;
     while ((waits = ef_ring_pop (&self->parts.retry->actor.out)) != NULL) {
         for (uint32_t i = 0; i < waits->count; i++) {
@@ -338,6 +372,23 @@ s_tell_scaler (ef_router_t *self) {
     }
 }
 
+/* Tells the core how much room there is, where that has changed. */
+static void
+s_look_at_space (ef_router_t *self) {
+    uint32_t ready = ef_spares_ready (self->parts.spares);
+    bool is_tight = atomic_load (&self->parts.upkeep->is_tight);
+    if (ready == self->spares_told && is_tight == self->tight_told) {
+        return;
+    }
+    if (ready < self->spares_told) {
+        ef_waker_wake (&self->parts.upkeep->actor.waker); /* to make another one */
+    }
+    self->spares_told = ready;
+    self->tight_told = is_tight;
+    ef_core_space (self->core, ready, is_tight);
+    ef_dead_letters_hold (self->parts.dead, ef_core_space_state (self->core) != EF_SPACE_NORMAL);
+}
+
 /* Waits for a socket, an actor, or the next deadline. */
 static void
 s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
@@ -345,7 +396,8 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
     zmq_pollitem_t items[SOCKET_COUNT + 1];
     int count = 0;
     for (unsigned i = 0; i < SOCKET_COUNT; i++) {
-        if (reads_publishers || i == SOCKET_BACK || i == SOCKET_ADMIN) {
+        bool is_full = i == SOCKET_INGRESS && ef_core_space_state (self->core) == EF_SPACE_FULL;
+        if ((reads_publishers && !is_full) || i == SOCKET_BACK || i == SOCKET_ADMIN) {
             items[count++] = (zmq_pollitem_t){self->sockets[i], 0, ZMQ_POLLIN, 0};
         }
     }
@@ -353,11 +405,12 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
     ef_waker_prepare (self->parts.waker);
     bool is_quiet = ef_ring_is_empty (&self->parts.journal->actor.out) &&
                     ef_ring_is_empty (&self->parts.reader->actor.out) &&
+                    ef_ring_is_empty (&self->parts.upkeep->actor.out) &&
                     ef_ring_is_empty (&self->parts.retry->actor.out) &&
                     ef_ring_is_empty (&ef_dead_letters_actor (self->parts.dead)->out) &&
                     ef_ring_is_empty (&ef_scaler_actor (self->parts.scaler)->out);
-    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_dead.count ||
-                      self->to_monitor.count || self->waits;
+    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_upkeep.count ||
+                      self->to_dead.count || self->to_monitor.count || self->waits;
     if (is_quiet && !atomic_load (&self->stop_grace)) {
         long timeout = until > now ? (long)(until - now) : 0;
         timeout = has_unsent && timeout > 1 ? 1 : timeout;
@@ -390,18 +443,24 @@ s_stop_step (ef_router_t *self, uint64_t now) {
         self->stop_at_ms = now + grace - 1; /* a second word may shorten it */
     }
     bool is_done = ef_core_leased (self->core) == 0 && ef_core_is_settled (self->core);
-    return is_done || now >= self->stop_at_ms;
+    if (is_done && !self->is_finishing) {
+        self->is_finishing = true;
+        ef_core_finish (self->core);
+        return false;
+    }
+    return (is_done && ef_core_is_finished (self->core)) || now >= self->stop_at_ms;
 }
 
 static bool
 s_has_failed (ef_router_t *self) {
     int journal = atomic_load (&self->parts.journal->failed);
     int dead = ef_dead_letters_failed (self->parts.dead);
+    int reader = atomic_load (&self->parts.reader->failed);
     if (journal) {
         ef_log (EF_LOG_ERROR, "journal.failed", "error=\"%s\" confirmed_after=0",
                 strerror (journal));
     }
-    return journal || dead;
+    return journal || dead || reader;
 }
 
 static void
@@ -421,6 +480,9 @@ ef_router_run (ef_router_t *self) {
     ef_effects_t effects;
     uint64_t next_load = 0;
     router_effects (self, &effects);
+    if (!router_await_recovery (self)) {
+        return 0;
+    }
     for (;;) {
         uint64_t now = ef_mono_ms ();
         ef_core_clock (self->core, now, ef_wall_ms ());
@@ -428,12 +490,15 @@ ef_router_run (ef_router_t *self) {
             return 74;
         }
         bool is_busy = s_take_answers (self, &effects);
+        s_look_at_space (self);
         bool reads_publishers = !ef_core_is_behind (self->core);
         is_busy = s_drain (self, SOCKET_BACK) || is_busy;
         is_busy = s_drain (self, SOCKET_ADMIN) || is_busy;
         if (reads_publishers) {
             is_busy = s_drain (self, SOCKET_FRONT) || is_busy;
-            is_busy = s_drain (self, SOCKET_INGRESS) || is_busy;
+            is_busy = (ef_core_space_state (self->core) != EF_SPACE_FULL &&
+                       s_drain (self, SOCKET_INGRESS)) ||
+                      is_busy;
         }
         if (now >= ef_core_next_ms (self->core)) {
             ef_core_tick (self->core);
@@ -441,6 +506,8 @@ ef_router_run (ef_router_t *self) {
         ef_core_turn (self->core);
         s_periodic (self, now, &next_load);
         router_flush (self);
+        atomic_store (&self->parts.upkeep->oldest, ef_core_oldest_segment (self->core));
+        atomic_store (&self->parts.upkeep->newest, ef_core_newest_segment (self->core));
         if (s_stop_step (self, now)) {
             return 0;
         }

@@ -15,6 +15,7 @@
 #include "../actors/scaler.h"
 #include "../config.h"
 #include "../journal/journal.h"
+#include "../journal/upkeep.h"
 #include "peers.h"
 
 typedef struct ef_router_s ef_router_t;
@@ -25,6 +26,8 @@ typedef struct {
     void *context; /* libzmq's */
     ef_journal_t *journal;
     ef_reader_t *reader;
+    ef_upkeep_t *upkeep;
+    ef_spares_t *spares;
     ef_retry_t *retry;
     ef_dead_letters_t *dead;
     ef_monitor_t *monitor;
@@ -37,6 +40,14 @@ typedef struct {
 ef_router_t *ef_router_new (const ef_router_parts_t *parts);
 void ef_router_destroy (ef_router_t **self_p);
 ef_core_t *ef_router_core (ef_router_t *self);
+/* Throws the core away and makes a new one, for another try at recovery. */
+void ef_router_renew_core (ef_router_t *self);
+/* From another thread, while the router runs and waits for recovery: how far it is, and that it is
+   over and all actors run. */
+void ef_router_progress (ef_router_t *self, uint64_t done, uint64_t total);
+void ef_router_ready (ef_router_t *self);
+/* Bytes that a segment's file has beyond segment_bytes, for the last batch. */
+uint64_t ef_router_segment_slack (const ef_config_t *config);
 
 /* The dead letters are opened behind the replay. */
 void ef_router_set_dead (ef_router_t *self, ef_dead_letters_t *dead);
@@ -44,7 +55,8 @@ void ef_router_set_dead (ef_router_t *self, ef_dead_letters_t *dead);
 /* Binds the sockets. 0, or -1 and `error` names the endpoint. */
 EF_MUST_USE int ef_router_bind (ef_router_t *self, char error[512]);
 
-/* Runs until it was told to stop and has drained, or failed. Returns an exit code: 0, or 74. */
+/* Waits for ef_router_ready, answering STATUS alone; then runs until it was told to stop and has
+ * drained, or failed. Returns an exit code: 0, or 74. */
 int ef_router_run (ef_router_t *self);
 
 /* From another thread: finish what is in flight for up to `grace_ms`, then end. */

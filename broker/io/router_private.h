@@ -26,6 +26,7 @@ struct ef_router_s {
     outbox_t to_journal;             /* ef_batch_t */
     outbox_t to_reader;              /* ef_fetch_t */
     outbox_t to_dead;                /* ef_dead_message_t */
+    outbox_t to_upkeep;              /* ef_checkpoint_part_t */
     outbox_t to_monitor;             /* ef_monitor_message_t */
     ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
     uint32_t batches_out;            /* submitted and not back */
@@ -36,8 +37,18 @@ struct ef_router_s {
     _Atomic uint32_t stop_grace; /* 0: runs; else told to stop, ms + 1 */
     uint64_t stop_at_ms;
     bool is_stopping;
-    bool wants_stop; /* asked for over admin */
+    bool is_finishing;    /* the last checkpoint is asked for */
+    bool wants_stop;      /* asked for over admin */
+    uint32_t spares_told; /* what the core knows of them */
+    bool tight_told;
+    uint64_t recovery_ms;  /* how long it took */
+    _Atomic bool is_ready; /* recovery is over, the actors run */
+    _Atomic uint64_t recovered_bytes;
+    _Atomic uint64_t recovery_bytes; /* to be read in all */
 };
+
+/* router.c */
+int router_receive (ef_router_t *self, void *socket);
 
 /* effects.c */
 void router_effects (ef_router_t *self, ef_effects_t *effects);
@@ -47,7 +58,11 @@ void outbox_free (outbox_t *self);
 int router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t *header,
                         zmq_msg_t *body);
 
+/* recovery.c */
+bool router_await_recovery (ef_router_t *self);
+
 /* admin.c */
+void router_put_process (ef_router_t *self, ef_buf_t *out);
 void router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame);
 void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
 void router_stats (ef_router_t *self);

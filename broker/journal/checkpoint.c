@@ -208,8 +208,7 @@ s_walk (reader_t *self, int (*each) (void *arg, const ef_record_t *record), void
         const uint8_t *head = ef_segment_bytes (&self->file, at, EF_RECORD_HEAD, &got);
         uint32_t length = head && got == EF_RECORD_HEAD ? ef_le32 (head) : 0;
         head = length ? ef_segment_bytes (&self->file, at, length, &got) : NULL;
-        if (head == NULL || got < length ||
-            !ef_record_is_whole (head, got, self->file.id, at)) {
+        if (head == NULL || got < length || !ef_record_is_whole (head, got, self->file.id, at)) {
             return -1;
         }
         if (head[20] == EF_RECORD_COMMIT) {
@@ -239,8 +238,8 @@ ef_checkpoint_find (ef_storage_t *storage, uint32_t below, ef_checkpoint_info_t 
     for (uint32_t i = 0; i < listing.count && !is_found; i++) {
         reader_t reader;
         if (below == 0 || listing.segments[i] < below) {
-            is_found = s_open (&reader, storage, listing.segments[i]) &&
-                       s_walk (&reader, NULL, NULL) == 0;
+            is_found =
+                s_open (&reader, storage, listing.segments[i]) && s_walk (&reader, NULL, NULL) == 0;
             *info = reader.info;
             ef_segment_free (&reader.file);
         }

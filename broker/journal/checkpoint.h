@@ -2,7 +2,8 @@
    SPDX-License-Identifier: MIT
 
    A checkpoint is a help, never a source: it is used only where its own checksums are right and the
-   segment that it names is the very one that it was made for, and recovery without it says the same.
+   segment that it names is the very one that it was made for, and recovery without it says the
+   same.
 
    File: the segment's 16 hex digits and ".ckpt", beside the segments. Little-endian.
       0  8  magic "EFCKPT\r\n"
@@ -64,12 +65,13 @@ typedef struct {
     uint64_t bytes;
 } ef_checkpoint_info_t;
 
-/* Finds the newest whole checkpoint of a segment below `below` (0: of any). False: there is none. */
+/* Finds the newest whole checkpoint of a segment below `below` (0: of any). False: there is none.
+ */
 bool ef_checkpoint_find (ef_storage_t *storage, uint32_t below, ef_checkpoint_info_t *info);
 /* Hands out its records. 0; -1: one of them was refused or it can't be read any more. */
 EF_MUST_USE int ef_checkpoint_read (ef_storage_t *storage, const ef_checkpoint_info_t *info,
                                     int (*each) (void *arg, const ef_record_t *record), void *arg);
 /* Removes all of them, so that the next start reads the whole log. 0 or a negative errno. */
-EF_MUST_USE int ef_checkpoint_remove_all (ef_storage_t *storage);
+int ef_checkpoint_remove_all (ef_storage_t *storage);
 
 #endif

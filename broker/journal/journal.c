@@ -2,11 +2,14 @@
 #include "journal.h"
 #include "../../proto/event.h"
 #include "../base/log.h"
+#include "checkpoint.h"
 #include "reader.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define GROUP_BYTES (8u << 20) /* a group this large isn't made larger */
+#define HINT_MS     500        /* idle for so long: what was synced is written down */
 
 static void
 s_fail (ef_journal_t *self, int rc) {
@@ -35,6 +38,23 @@ s_gather (ef_journal_t *self, ef_batch_t *group[EF_WAL_GROUP_MAX], ef_batch_t **
     return count;
 }
 
+/* Returns when to be called for the hint, or that there is no need. */
+static uint64_t
+s_hint (ef_journal_t *self) {
+    if (self->idle_since_ms == 0 || atomic_load (&self->failed)) {
+        return UINT64_MAX;
+    }
+    if (ef_mono_ms () < self->idle_since_ms + HINT_MS) {
+        return self->idle_since_ms + HINT_MS;
+    }
+    self->idle_since_ms = 0;
+    int rc = ef_wal_hint (self->wal);
+    if (rc) {
+        s_fail (self, rc);
+    }
+    return UINT64_MAX;
+}
+
 static uint64_t
 s_step (void *arg) {
     ef_journal_t *self = arg;
@@ -50,6 +70,7 @@ s_step (void *arg) {
         }
         atomic_store (&self->sync_us, (ef_mono_ns () - start) / 1000);
         atomic_fetch_add (&self->groups, 1);
+        self->idle_since_ms = (start + 999999) / 1000000;
         for (int i = 0; i < count; i++) {
             bool is_taken = ef_actor_answer (&self->actor, group[i]);
             ef_assert (is_taken); /* no more are under way than the ring has places */
@@ -62,7 +83,7 @@ s_step (void *arg) {
             s_fail (self, rc);
         }
     }
-    return UINT64_MAX;
+    return s_hint (self);
 }
 
 int
@@ -83,10 +104,13 @@ s_reader_step (void *arg) {
     ef_fetch_t *fetch;
     while ((fetch = ef_ring_pop (&self->actor.in)) != NULL) {
         fetch->bytes = ef_read_stretch (self->storage, fetch->segment, fetch->offset, EF_READ_AHEAD,
-                                        &fetch->size);
-        if (fetch->bytes == NULL) {
-            ef_log (EF_LOG_WARNING, "journal.unread", "segment=%u offset=%u", fetch->segment,
-                    fetch->offset);
+                                        &fetch->size, &fetch->error);
+        if (fetch->bytes == NULL && fetch->error != -ENOENT) { /* dropped since it was asked for */
+            ef_log (EF_LOG_ERROR, "journal.unreadable",
+                    "segment=%u offset=%u error=\"%s\" hint=\"eventflow journal verify\"",
+                    fetch->segment, fetch->offset, strerror (-fetch->error));
+            (void)ef_checkpoint_remove_all (self->storage); /* the next start shall look there */
+            atomic_store (&self->failed, -fetch->error);
         }
         bool is_taken = ef_actor_answer (&self->actor, fetch);
         ef_assert (is_taken); /* the core has at most 64 under way */

@@ -17,6 +17,7 @@ typedef struct {
     _Atomic int failed;       /* errno of what stopped it, 0: it works */
     _Atomic uint64_t groups;  /* written */
     _Atomic uint64_t sync_us; /* of the last group, write and sync */
+    uint64_t idle_since_ms;   /* monotonic: nothing was written since; 0: the hint says so */
 } ef_journal_t;
 
 EF_MUST_USE int ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner);
@@ -28,11 +29,13 @@ typedef struct {
     uint32_t offset;
     uint8_t *bytes; /* the answer, owned; NULL: it couldn't be read */
     size_t size;
+    int error; /* then: a negative errno */
 } ef_fetch_t;
 
 typedef struct {
     ef_actor_t actor;      /* in and out: ef_fetch_t */
     ef_storage_t *storage; /* borrowed */
+    _Atomic int failed;    /* errno of a place that should be readable and isn't; 0: none */
 } ef_reader_t;
 
 EF_MUST_USE int ef_reader_start (ef_reader_t *self, ef_storage_t *storage, ef_waker_t *owner);

@@ -16,8 +16,8 @@
      56  8  ms since 1970
 
    Record, at a multiple of 8 from offset 4096, padded with zeros to the next one:
-      0  4  bytes of the record, head included, padding excluded; 0: nothing was written from here on
-      4  4  CRC-32C over segment id (8), offset in the segment (8), bytes 0 to 3, bytes 8 to the end
+      0  4  bytes of the record, head included, padding excluded; 0: nothing was written from here
+   on 4  4  CRC-32C over segment id (8), offset in the segment (8), bytes 0 to 3, bytes 8 to the end
       8  8  seq of its group
      16  4  epoch (grows by one with each start of the broker)
      20  1  type
@@ -36,8 +36,8 @@
 
    Beside the segments lie, none of them needed to read the journal:
      *.spare      zeros, to become the next segments by their names being changed
-     hint         64 bytes: magic "EFHINT\r\n", journal id (16, at 8), seq (8, at 24): this group was
-                  synced; CRC-32C of all before it (4, at 36). Written when there is nothing to do
+     hint         64 bytes: magic "EFHINT\r\n", journal id (16, at 8), seq (8, at 24): this group
+   was synced; CRC-32C of all before it (4, at 36). Written when there is nothing to do
      *.ckpt       checkpoints (checkpoint.h)
 
    Verdicts at open, for what stands behind the last whole group of a segment (wal_open.c has the
@@ -59,16 +59,16 @@
 
 #include "../../proto/buf.h"
 
-#define EF_RECORD_VERSION 2
-#define EF_SEGMENT_MAGIC  "EFSEG\r\n"
-#define EF_SEGMENT_HEADER 64
-#define EF_SEGMENT_FLAG_UNSYNCED 1 /* its groups were written, not synced each */
-#define EF_SEGMENT_START  4096 /* where records begin */
-#define EF_RECORD_HEAD    24
-#define EF_RECORD_COMMIT  1 /* type; all other types belong to the journal's user */
-#define EF_COMMIT_BODY    24
-#define EF_RECORD_ALIGN   8
-#define EF_RECORD_MAX     (128u << 20)
+#define EF_RECORD_VERSION        2
+#define EF_SEGMENT_MAGIC         "EFSEG\r\n"
+#define EF_SEGMENT_HEADER        64
+#define EF_SEGMENT_FLAG_UNSYNCED 1    /* its groups were written, not synced each */
+#define EF_SEGMENT_START         4096 /* where records begin */
+#define EF_RECORD_HEAD           24
+#define EF_RECORD_COMMIT         1 /* type; all other types belong to the journal's user */
+#define EF_COMMIT_BODY           24
+#define EF_RECORD_ALIGN          8
+#define EF_RECORD_MAX            (128u << 20)
 
 static inline void
 ef_le16_put (uint8_t *at, uint16_t value) {

@@ -1,8 +1,8 @@
 /* Reading one segment, group by group. SPDX-License-Identifier: MIT
 
-   Role: shows whole, checked groups of a segment through a window of its bytes. Owns: the window and
-   the open file. Talks to: a storage, borrowed. Invariant: memory is bounded by the largest group,
-   not by the segment. */
+   Role: shows whole, checked groups of a segment through a window of its bytes. Owns: the window
+   and the open file. Talks to: a storage, borrowed. Invariant: memory is bounded by the largest
+   group, not by the segment. */
 #ifndef EF_SEGMENT_H
 #define EF_SEGMENT_H
 
@@ -42,8 +42,8 @@ bool ef_segment_read_header (ef_segment_t *self, ef_segment_header_t *header);
 void ef_segment_write_header (uint8_t page[EF_SEGMENT_START], uint32_t id,
                               const ef_segment_header_t *header);
 
-/* A window over [offset, offset + bytes), cut at the end of the file; `*got` says how much there is.
-   Borrowed until the next call. NULL: it couldn't be read. */
+/* A window over [offset, offset + bytes), cut at the end of the file; `*got` says how much there
+   is. Borrowed until the next call. NULL: it couldn't be read. */
 const uint8_t *ef_segment_bytes (ef_segment_t *self, uint64_t offset, size_t bytes, size_t *got);
 
 /* Looks for a whole group at `offset` with this seq, following this chain value. Returns where it

@@ -50,7 +50,13 @@ ef_spares_init (ef_spares_t *self, ef_storage_t *storage, uint64_t bytes) {
     for (uint32_t i = 0; rc == 0 && i < listing.wrong_count; i++) {
         rc = storage->unlink (storage, listing.wrong[i]);
     }
+    atomic_store (&self->ready, self->count);
     return rc;
+}
+
+uint32_t
+ef_spares_ready (const ef_spares_t *self) {
+    return atomic_load (&self->ready);
 }
 
 void
@@ -96,6 +102,7 @@ ef_spares_make (ef_spares_t *self, bool zeroed) {
     }
     pthread_mutex_lock (&self->lock);
     strcpy (self->names[self->count++], name);
+    atomic_store (&self->ready, self->count);
     pthread_mutex_unlock (&self->lock);
     return 0;
 }
@@ -117,6 +124,7 @@ ef_spares_take (ef_spares_t *self, const char *name) {
         strcpy (taken, self->names[0]);
         self->count--;
         memmove (self->names, self->names + 1, self->count * sizeof self->names[0]);
+        atomic_store (&self->ready, self->count);
     }
     pthread_mutex_unlock (&self->lock);
     return is_any ? self->storage->rename (self->storage, taken, name) : -ENOENT;

@@ -11,9 +11,12 @@
 #include "storage.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
-#define EF_SPARES_MAX 8
-#define EF_SPARE_NAME 32
+#define EF_SPARES_MAX    8
+#define EF_SPARE_NAME    32
+/* One for the next segment, two for finishing work on a full disk. */
+#define EF_SPARES_WANTED 3
 
 typedef struct {
     ef_storage_t *storage; /* borrowed */
@@ -22,6 +25,7 @@ typedef struct {
     pthread_mutex_t lock;
     char names[EF_SPARES_MAX][EF_SPARE_NAME]; /* ready ones, under the lock */
     uint32_t count;
+    _Atomic uint32_t ready; /* count, for readers without the lock */
 } ef_spares_t;
 
 /* Takes over spares that an earlier run left, removes those of another size. 0 or a negative errno.
@@ -34,6 +38,8 @@ void ef_spares_free (ef_spares_t *self);
 EF_MUST_USE int ef_spares_make (ef_spares_t *self, bool zeroed);
 
 uint32_t ef_spares_count (ef_spares_t *self);
+/* The same without the lock: how many there were a moment ago. */
+uint32_t ef_spares_ready (const ef_spares_t *self);
 
 /* Gives the oldest spare a new name. 0: done, not yet durable; -ENOENT: none is ready; or another
    negative errno. */

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SEGMENT_LEAST 65536 /* bytes; a full disk may leave room for no more than that at a start */
+#define SEGMENT_LEAST 65536 /* bytes; a full disk may leave room for no more than that at a start  \
+                             */
 
 void
 ef_wal_segment_name (uint64_t segment, char name[24]) {
@@ -180,8 +181,7 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count) {
         parts[i].iov_len = batches[i]->buf.size;
     }
     ef_assert (offset < UINT32_MAX);
-    int rc = s_reserve (self, offset);
-    rc = rc ? rc : self->storage->write (self->storage, self->file, parts, count, start);
+    int rc = self->storage->write (self->storage, self->file, parts, count, start);
     if (rc == 0 && !self->options.skips_sync) {
         rc = self->storage->sync (self->storage, self->file);
     }
@@ -198,19 +198,22 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count) {
 int
 ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int count) {
     ef_assert (count > 0 && count <= EF_WAL_GROUP_MAX);
+    uint64_t bytes = EF_RECORD_HEAD + EF_COMMIT_BODY;
+    for (int i = 0; i < count; i++) {
+        bytes += batches[i]->buf.size;
+    }
     if (self->error == 0 && (self->file < 0 || (batches[0]->roll && self->segment_used))) {
-        uint64_t bytes = EF_RECORD_HEAD + EF_COMMIT_BODY;
-        for (int i = 0; i < count; i++) {
-            bytes += batches[i]->buf.size;
-        }
-        int rc = s_begin_segment (self, bytes);
-        if (rc) {
-            return rc;
+        int begun = s_begin_segment (self, bytes);
+        if (begun) {
+            return begun;
         }
     }
-    if (self->error == 0) {
-        self->error = s_write_group (self, batches, count);
+    int rc = self->error ? self->error : s_reserve (self, self->offset + bytes);
+    if (rc) {
+        self->error = ef_storage_is_full (rc) ? self->error : rc;
+        return rc; /* a full disk: nothing was written, it may be tried again */
     }
+    self->error = s_write_group (self, batches, count);
     return self->error;
 }
 

@@ -16,10 +16,10 @@ typedef struct ef_wal_s ef_wal_t;
 
 /* What goes to disk together, and where it came to lie. Filled by one thread, then handed over. */
 typedef struct {
-    ef_buf_t buf;     /* records, each begun and ended; append adds the group's commit to the last */
-    uint64_t lsn;     /* the writer's own number of the batch */
-    size_t bytes;     /* the writer's: how many it handed over */
-    bool roll;        /* a new segment begins with this batch */
+    ef_buf_t buf; /* records, each begun and ended; append adds the group's commit to the last */
+    uint64_t lsn; /* the writer's own number of the batch */
+    size_t bytes; /* the writer's: how many it handed over */
+    bool roll;    /* a new segment begins with this batch */
     uint32_t segment; /* set by append */
     uint32_t offset;  /* set by append: where buf begins in the segment */
     uint64_t room;    /* set by append: bytes left of what the segment has reserved */

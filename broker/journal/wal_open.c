@@ -148,8 +148,8 @@ s_check_header (recovery_t *self, bool is_first) {
         return s_fail (self, EBADMSG,
                        "groups %llu to %llu are missing before segment %u; see eventflow journal "
                        "verify",
-                       (unsigned long long)wal->next_seq,
-                       (unsigned long long)header->first_seq - 1, id);
+                       (unsigned long long)wal->next_seq, (unsigned long long)header->first_seq - 1,
+                       id);
     }
     return 0;
 }
@@ -180,8 +180,8 @@ s_replay_group (recovery_t *self, uint64_t offset, uint64_t end) {
 static int
 s_settle_newest (recovery_t *self, uint64_t offset) {
     ef_storage_t *storage = self->wal->storage;
-    int rc = self->segment.size > offset ? storage->truncate (storage, self->segment.file, offset)
-                                         : 0;
+    int rc =
+        self->segment.size > offset ? storage->truncate (storage, self->segment.file, offset) : 0;
     rc = rc ? rc : storage->sync (storage, self->segment.file);
     rc = rc ? rc : storage->sync_directory (storage);
     self->segment.size = offset;

@@ -288,7 +288,8 @@ s_open_log (world_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
     }
     self->checkpoints_used++;
     if (ef_core_digest (core) != ef_core_digest (self->core)) {
-        sim_fail (self, "recovery from the checkpoint of segment %u says something else than the log",
+        sim_fail (self,
+                  "recovery from the checkpoint of segment %u says something else than the log",
                   info.segment);
     }
     /* Which of the two goes on is left to chance. */
@@ -413,9 +414,14 @@ s_reader_step (world_t *self) {
         }
         self->wanted[i] = self->wanted[--self->wanted_count];
         size_t size = 0;
-        uint8_t *bytes = ef_read_stretch (self->storage, wanted.segment, wanted.offset,
-                                          self->config.extent_span + (256u << sim_below (&self->random, 5)),
-                                          &size);
+        int error = 0;
+        uint8_t *bytes = ef_read_stretch (
+            self->storage, wanted.segment, wanted.offset,
+            self->config.extent_span + (256u << sim_below (&self->random, 5)), &size, &error);
+        if (bytes == NULL && error != -ENOENT) {
+            sim_fail (self, "segment %u offset %u can't be read back", wanted.segment,
+                      wanted.offset);
+        }
         ef_stretch_t stretch = {bytes, size, size, wanted.segment, wanted.offset, 0};
         ef_core_fetched (self->core, wanted.segment, wanted.offset, stretch);
     }

@@ -12,14 +12,14 @@ typedef struct {
     char directory[64];
     char name[64];
     char durable_name[64]; /* empty: its name was never synced */
-    uint8_t *now;     /* as a reader sees it */
-    uint8_t *durable; /* as it is after a crash at worst */
+    uint8_t *now;          /* as a reader sees it */
+    uint8_t *durable;      /* as it is after a crash at worst */
     uint64_t size;
     uint64_t durable_size;
     uint8_t *dirty; /* a byte a sector */
     uint64_t capacity;
-    bool is_removed;  /* unlinked, the removal not yet durable */
-    int replaced_by;  /* the file that took its name, the change not yet durable; -1: none */
+    bool is_removed; /* unlinked, the removal not yet durable */
+    int replaced_by; /* the file that took its name, the change not yet durable; -1: none */
 } file_t;
 
 struct sim_disk_s {
@@ -156,7 +156,9 @@ s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
     if (s_fails (disk)) {
         return -EIO;
     }
-    ef_assert (s_open (self, name) < 0);
+    if (s_open (self, name) >= 0) {
+        return -EEXIST;
+    }
     file_t *file = calloc (1, sizeof *file);
     ef_assert (file != NULL);
     snprintf (file->directory, sizeof file->directory, "%s", view->directory);
@@ -314,9 +316,9 @@ s_rename (ef_storage_t *self, const char *from, const char *to) {
 static int
 s_room (ef_storage_t *self, uint64_t *bytes) {
     const sim_disk_t *disk = ((view_t *)self)->disk;
-    *bytes = disk->capacity == 0                 ? UINT64_MAX
+    *bytes = disk->capacity == 0           ? UINT64_MAX
              : disk->capacity > disk->used ? disk->capacity - disk->used
-                                                 : 0;
+                                           : 0;
     return 0;
 }
 
@@ -410,8 +412,7 @@ s_crash_name (sim_disk_t *self, int number) {
             self->files[number] = NULL;
             return;
         }
-        strcpy (keeps ? file->durable_name : file->name,
-                keeps ? file->name : file->durable_name);
+        strcpy (keeps ? file->durable_name : file->name, keeps ? file->name : file->durable_name);
     }
     if (file->is_removed) {
         file->is_removed = false;

@@ -1,0 +1,80 @@
+/* What is still done while the disk fills up. SPDX-License-Identifier: MIT
+
+   Segments that are ready before they are needed are the measure: as long as they can be replaced
+   the state is NORMAL. When one can't, what is left is kept for finishing work. LOW: publishers are
+   refused, so are large emits, nothing comes back from the dead letters. FULL, with one segment
+   left: ingress isn't read, a failed attempt keeps its code only. And a delivery is made only while
+   the outcomes of all that is out, this one included, have their place; so an answer is never
+   refused. Everything goes back by itself, a step later than it came. */
+#include "core_private.h"
+
+#define OUTCOME_BYTES 512 /* of one event: its end, or an attempt with a code and a death */
+
+static uint64_t
+s_room (const ef_core_t *self) {
+    uint64_t open =
+        self->segment_limit > self->segment_fill ? self->segment_limit - self->segment_fill : 0;
+    return open + (uint64_t)self->spares_ready * self->config.segment_bytes;
+}
+
+/* Bytes that mustn't be touched: all outcomes, all deaths of what waits for insertion, and what a
+   new segment begins with. */
+static uint64_t
+s_promised (const ef_core_t *self) {
+    uint64_t events = EF_BATCH_EVENTS;
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        events += self->topics[i]->counts[EF_STATE_LEASED] + self->topics[i]->inserting;
+    }
+    return events * OUTCOME_BYTES + self->snapshot_bytes;
+}
+
+void
+ef_core_space (ef_core_t *self, uint32_t ready, bool is_tight) {
+    ef_space_t before = self->space;
+    uint32_t wanted = self->config.spares;
+    self->spares_ready = ready;
+    if (!is_tight) {
+        self->space = ready >= wanted || before == EF_SPACE_NORMAL ? EF_SPACE_NORMAL : EF_SPACE_LOW;
+    } else if (ready <= 1) {
+        self->space = EF_SPACE_FULL;
+    } else if (before == EF_SPACE_FULL) {
+        self->space = ready > 2 ? EF_SPACE_LOW : EF_SPACE_FULL;
+    } else {
+        self->space = ready < wanted || before != EF_SPACE_NORMAL ? EF_SPACE_LOW : EF_SPACE_NORMAL;
+    }
+    if (self->space != before) {
+        self->effects.notify (self->effects.arg, "space", "", ef_space_name (self->space));
+    }
+}
+
+ef_space_t
+ef_core_space_state (const ef_core_t *self) {
+    return self->space;
+}
+
+uint32_t
+ef_core_oldest_segment (const ef_core_t *self) {
+    return self->oldest_segment;
+}
+
+uint32_t
+ef_core_newest_segment (const ef_core_t *self) {
+    return self->newest_segment;
+}
+
+uint64_t
+ef_core_room (const ef_core_t *self) {
+    return s_room (self);
+}
+
+/* A delivery may be made: its outcome will have a place. */
+bool
+space_for_delivery (const ef_core_t *self) {
+    return self->space == EF_SPACE_NORMAL || s_room (self) >= s_promised (self);
+}
+
+/* So many bytes may be copied to get the oldest segment back. */
+bool
+space_for_copies (const ef_core_t *self, uint64_t bytes) {
+    return self->space == EF_SPACE_NORMAL || s_room (self) >= s_promised (self) + bytes;
+}
