@@ -266,8 +266,8 @@ void ef_core_write_session (ef_core_t *self, const uint8_t id[16], ef_buf_t *out
 /* b of the last move back that the main journal has taken. */
 uint64_t ef_core_last_return (const ef_core_t *self, uint32_t index);
 /* Before the end of a replay: makes a topic's totals agree with what is there, where records were
-   lost: `letters` in its dead-letter journal, accepted as the states sum to. Appends its TOPIC
-   record. True: they had to change. */
+   lost: `letters` in its dead-letter journal (UINT64_MAX: not known), accepted as the states sum
+   to. Appends its TOPIC record. True: they had to change. */
 bool ef_core_correct_totals (ef_core_t *self, uint32_t index, uint64_t letters, ef_buf_t *out);
 
 #endif

@@ -147,7 +147,9 @@ ef_core_correct_totals (ef_core_t *self, uint32_t index, uint64_t letters, ef_bu
         live += extent->count;
     }
     live += topic->entries.count - topic->outbox_count;
-    topic->counts[EF_STATE_DEAD] = letters + topic->outbox_count;
+    if (letters != UINT64_MAX) {
+        topic->counts[EF_STATE_DEAD] = letters + topic->outbox_count;
+    }
     topic->accepted = live + topic->counts[EF_STATE_DEAD] + topic->counts[EF_STATE_DONE] +
                       topic->counts[EF_STATE_ARCHIVED] + topic->counts[EF_STATE_PURGED];
     topic_write (topic, out);

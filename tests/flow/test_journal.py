@@ -214,6 +214,10 @@ def test_journal_lost_segments_and_pages(binaries):
         broker.cli("journal", "salvage", whole, again)
         assert [e["id"] for e in lines(broker.cli("journal", "export", again))] == [
             f"k{i}-{k}" for i in range(24) for k in range(10)]
+        os.rename(segments(whole)[0], whole + ".seg")  # the oldest: no byte tells, the totals do
+        told = lines(broker.cli("journal", "salvage", whole, again + "1", "--json", code=8))
+        assert told[0]["finding"] == "totals" and told[0]["accepted_was"] == 240, told
+        os.rename(whole + ".seg", os.path.join(whole, "journal", "0000000000000001.seg"))
         with open(os.path.join(whole, "journal", "0000000000000001.seg"), "r+b") as file:
             header = bytearray(file.read(64))
             header[8] = 200

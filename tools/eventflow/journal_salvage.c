@@ -204,7 +204,37 @@ s_salvage_numbers (salvage_t *self) {
     return rc;
 }
 
-/* Totals that agree with what is there, and tags that no lost record gave out. */
+static void
+s_tell_totals (const salvage_t *self, uint32_t index, uint64_t accepted, uint64_t dead) {
+    const char *name = ef_core_topic_name (self->core, index);
+    uint64_t accepted_now = ef_core_accepted (self->core, index);
+    uint64_t dead_now = ef_core_count (self->core, index, EF_STATE_DEAD);
+    if (self->journal->is_quiet) {
+        return;
+    }
+    line_t line;
+    line_begin (&line, self->journal->cli->json, self->copy.losses.place->label);
+    if (line.is_json) {
+        line_text (&line, "finding", "totals", 6);
+        line_text (&line, "topic", name, strlen (name));
+        line_uint (&line, "accepted_was", accepted);
+        line_uint (&line, "accepted", accepted_now);
+        line_uint (&line, "dead_was", dead);
+        line_uint (&line, "dead", dead_now);
+    } else {
+        char text[240];
+        snprintf (text, sizeof text,
+                  ": totals of topic %s don't fit what is there: accepted %llu, now %llu; dead "
+                  "%llu, now %llu",
+                  name, (unsigned long long)accepted, (unsigned long long)accepted_now,
+                  (unsigned long long)dead, (unsigned long long)dead_now);
+        line_raw (&line, text);
+    }
+    line_print (&line, stdout);
+}
+
+/* Totals that agree with what is there, and tags that no lost record gave out. Where they didn't
+   agree something is lost, though every byte may be right: segments before the oldest one. */
 static int
 s_correct (salvage_t *self) {
     ef_buf_t records = {0};
@@ -212,10 +242,17 @@ s_correct (salvage_t *self) {
     size_t mark = ef_record_begin (&records, EF_LOG_TAGS, 0, EF_TAGS_HEADER);
     ef_le64_put (records.data + mark + EF_RECORD_HEAD, tags < EF_TAG_MAX ? tags : EF_TAG_MAX);
     ef_record_end (&records, mark);
+    bool knows_letters = self->journal->is_data && self->journal->kind == NULL;
     for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
-        (void)ef_core_correct_totals (self->core, i, self->letters[i], &records);
+        uint64_t accepted = ef_core_accepted (self->core, i);
+        uint64_t dead = ef_core_count (self->core, i, EF_STATE_DEAD);
+        if (ef_core_correct_totals (self->core, i, knows_letters ? self->letters[i] : UINT64_MAX,
+                                    &records)) {
+            self->has_losses = true;
+            s_tell_totals (self, i, accepted, dead);
+        }
     }
-    int rc = copy_append (&self->copy, &records);
+    int rc = self->has_losses ? copy_append (&self->copy, &records) : CLI_OK;
     ef_buf_free (&records);
     return rc;
 }
@@ -292,11 +329,9 @@ s_salvage_all (salvage_t *self, const char *target) {
         rc = place->is_dead ? s_salvage_letters (self, place) : s_salvage_main (self, place);
     }
     rc = rc ? rc : s_salvage_numbers (self);
-    if (rc == CLI_OK && self->core && self->has_losses) {
-        rc = s_correct (self);
-    }
     if (rc == CLI_OK && self->core) {
-        rc = s_check (self);
+        rc = s_correct (self);
+        rc = rc ? rc : s_check (self);
     }
     return rc ? rc : s_publish (self, target);
 }
