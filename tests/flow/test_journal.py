@@ -71,8 +71,12 @@ def fill(broker):
 
 
 def filled(binaries):
-    broker = Broker(binaries, TOPICS, server="segment = 65536").start()
-    fill(broker)
+    broker = Broker(binaries, TOPICS, server="segment = 65536")
+    try:
+        fill(broker.start())
+    except BaseException:
+        broker.close()
+        raise
     broker.kill()
     return broker
 
