@@ -281,4 +281,45 @@ uint64_t ef_core_digest (ef_core_t *self);
 /* Asserts the law and all that the tables say of each other. Costs a walk over everything. */
 void ef_core_check (ef_core_t *self);
 
+/* Live events for tools, after replay (walk.c). A run of events that lie side by side in one record
+   and share all that is said here; what is borrowed is good for the call. */
+typedef struct {
+    const char *topic;
+    uint64_t n; /* of the next event */
+    uint32_t count;
+    uint32_t segment; /* of the record */
+    uint32_t offset;
+    uint32_t rel; /* as in an extent; 0: not known */
+    uint32_t index;
+    bool is_copy; /* the record is of type COPIES */
+    ef_state_t state;
+    ef_reason_t reason; /* dead: why */
+    uint32_t attempts;  /* failed ones */
+    uint64_t due_ms;    /* scheduled, retrying; wall clock */
+    uint64_t dead_ms;
+    uint64_t m;        /* dead: its number on the way out */
+    ef_span_t history; /* [[code, text, trace, ms, worker], …] or empty */
+    /* Set by ef_core_walk_event from a COPIES record, as they were when the copy was made. */
+    uint32_t copy_attempts;
+    ef_span_t copy_history; /* borrowed from the record */
+} ef_live_t;
+
+/* Calls `each` for every event of a topic that is ready, scheduled, retrying, or dead and not yet
+   among its dead letters, in order of n. Returns the first answer that isn't 0. */
+int ef_core_walk (ef_core_t *self, uint32_t index, int (*each) (void *arg, ef_live_t *live),
+                  void *arg);
+/* Replaces `event` by the next event of a run, its id written out, from the whole, checked record
+   at `head`, and steps on: the event's n is live->n - 1 then. -1: the record doesn't hold it. */
+EF_MUST_USE int ef_core_walk_event (const uint8_t *head, ef_live_t *live, uint64_t *accepted_ms,
+                                    ef_buf_t *event);
+/* Appends the SESSION record of a session as this version writes it; nothing where there is none.
+ */
+void ef_core_write_session (ef_core_t *self, const uint8_t id[16], ef_buf_t *out);
+/* b of the last move back that the main journal has taken. */
+uint64_t ef_core_last_return (const ef_core_t *self, uint32_t index);
+/* Before the end of a replay: makes a topic's totals agree with what is there, where records were
+   lost: `letters` in its dead-letter journal (UINT64_MAX: not known), accepted as the states sum
+   to. Appends its TOPIC record. True: they had to change. */
+bool ef_core_correct_totals (ef_core_t *self, uint32_t index, uint64_t letters, ef_buf_t *out);
+
 #endif

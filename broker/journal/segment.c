@@ -83,8 +83,8 @@ ef_segment_bytes (ef_segment_t *self, uint64_t offset, size_t bytes, size_t *got
     return s_need (self, offset, offset + *got) ? self->window + (offset - self->start) : NULL;
 }
 
-static uint32_t
-s_header_checksum (const uint8_t *header) {
+uint32_t
+ef_segment_header_checksum (const uint8_t *header) {
     return ef_crc32c (ef_crc32c (0, header, 12), header + 16, EF_SEGMENT_HEADER - 16);
 }
 
@@ -94,7 +94,7 @@ ef_segment_read_header (ef_segment_t *self, ef_segment_header_t *header) {
         return false;
     }
     const uint8_t *at = self->window;
-    if (memcmp (at, EF_SEGMENT_MAGIC, 8) != 0 || ef_le32 (at + 12) != s_header_checksum (at) ||
+    if (memcmp (at, EF_SEGMENT_MAGIC, 8) != 0 || ef_le32 (at + 12) != ef_segment_header_checksum (at) ||
         ef_le64 (at + 16) != self->id) {
         return false;
     }
@@ -121,7 +121,7 @@ ef_segment_write_header (uint8_t page[EF_SEGMENT_START], uint32_t id,
     ef_le32_put (page + 48, header->chain);
     ef_le32_put (page + 52, header->epoch);
     ef_le64_put (page + 56, header->wall_ms);
-    ef_le32_put (page + 12, s_header_checksum (page));
+    ef_le32_put (page + 12, ef_segment_header_checksum (page));
 }
 
 /* A whole record at `at`, with all bytes from `from` on kept in the window; NULL: none is there. */

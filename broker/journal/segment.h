@@ -38,6 +38,7 @@ void ef_segment_free (ef_segment_t *self);
 
 /* False: the header isn't whole (or couldn't be read: self->error). */
 bool ef_segment_read_header (ef_segment_t *self, ef_segment_header_t *header);
+uint32_t ef_segment_header_checksum (const uint8_t *header);
 /* Fills the page that begins a segment. */
 void ef_segment_write_header (uint8_t page[EF_SEGMENT_START], uint32_t id,
                               const ef_segment_header_t *header);

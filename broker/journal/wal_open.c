@@ -280,23 +280,21 @@ s_drop_unborn (recovery_t *self, listing_t *listing) {
     return 0;
 }
 
-/* The last group that is known to have been synced. A hint that can't be read says nothing. */
-static void
-s_read_hint (ef_wal_t *wal, uint64_t *seq, uint8_t journal_id[16]) {
-    ef_storage_t *storage = wal->storage;
+uint64_t
+ef_wal_read_hint (ef_storage_t *storage, uint8_t journal_id[16]) {
     uint8_t page[HINT_BYTES];
     int file = storage->open (storage, HINT_NAME);
-    *seq = 0;
     if (file < 0) {
-        return;
+        return 0;
     }
     int64_t got = storage->read (storage, file, page, sizeof page, 0);
     storage->close (storage, file);
-    if (got == HINT_BYTES && memcmp (page, HINT_MAGIC, 8) == 0 &&
-        ef_le32 (page + HINT_CRC) == ef_crc32c (0, page, HINT_CRC)) {
-        memcpy (journal_id, page + 8, 16);
-        *seq = ef_le64 (page + 24);
+    if (got != HINT_BYTES || memcmp (page, HINT_MAGIC, 8) != 0 ||
+        ef_le32 (page + HINT_CRC) != ef_crc32c (0, page, HINT_CRC)) {
+        return 0;
     }
+    memcpy (journal_id, page + 8, 16);
+    return ef_le64 (page + 24);
 }
 
 /* How much there is to read, and what each segment takes on disk. */
@@ -324,9 +322,8 @@ static int
 s_read_segments (recovery_t *self, const listing_t *listing) {
     ef_wal_t *wal = self->wal;
     uint8_t hinted_id[16];
-    uint64_t hinted_seq;
+    uint64_t hinted_seq = ef_wal_read_hint (wal->storage, hinted_id);
     bool is_first = true;
-    s_read_hint (wal, &hinted_seq, hinted_id);
     if (hinted_seq && listing->count == 0) {
         return s_fail (self, EBADMSG, "all segments are missing, up to group %llu",
                        (unsigned long long)hinted_seq);

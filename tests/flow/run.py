@@ -1,6 +1,6 @@
 """Runs every test_* function of the flow tests against real processes. SPDX-License-Identifier: MIT
 
-usage: run.py BINARIES [NAME...]"""
+usage: run.py BINARIES [TEST or MODULE...]"""
 import importlib
 import os
 import sys
@@ -9,7 +9,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 MODULES = ("test_publish", "test_work", "test_dead", "test_bad_input", "test_vectors", "test_programs",
-           "test_readme")
+           "test_readme", "test_journal")
 
 
 class Skip(Exception):
@@ -22,7 +22,7 @@ def main():
     for module_name in MODULES:
         module = importlib.import_module(module_name)
         for name in sorted(n for n in dir(module) if n.startswith("test_")):
-            if names and name not in names:
+            if names and name not in names and module_name not in names:
                 continue
             start = time.monotonic()
             try:

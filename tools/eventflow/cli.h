@@ -15,7 +15,8 @@ enum {
     CLI_NOT_FOUND = 3,
     CLI_REFUSED = 4,
     CLI_UNREACHABLE = 5,
-    CLI_LIMIT = 6
+    CLI_LIMIT = 6,
+    CLI_DAMAGED = 8
 };
 
 /* A command's flags: name, whether it takes a value, where that goes. */
@@ -73,5 +74,6 @@ int cli_dlq (cli_t *self);
 int cli_server (cli_t *self);
 int cli_config (cli_t *self);
 int cli_bench (cli_t *self);
+int cli_journal (cli_t *self);
 
 #endif

@@ -44,6 +44,25 @@ static const struct {
      "server drain | stop\n  Both let workers finish what they hold; then the broker ends.\n"},
     {"config", cli_config,
      "config check FILE\n  Judges a configuration; says file, line and what was expected.\n"},
+    {"journal", cli_journal,
+     "journal verify DIR [--quiet] | inspect DIR [--from SEGMENT[:OFFSET]] [--type "
+     "events,ends,...]\n"
+     "        [--topic NAME] [--limit N] [--events] | export DIR [--topic NAME] [--state "
+     "ready,scheduled,...]\n"
+     "        [--output FILE] | salvage DIR NEW_DIR [--quiet]   [--kind main|dead] [--progress] "
+     "[--force]\n"
+     "  Reads a broker's files at rest: its data directory, or one journal in it.\n"
+     "  verify   checks every segment; a damaged place is told with what is lost as far as can be "
+     "known\n"
+     "  inspect  prints the records, a line each; goes on behind damage\n"
+     "  export   prints what is live as JSON: ready, scheduled, retrying, dead\n"
+     "  salvage  copies what is intact to NEW_DIR, on which a broker then starts\n"
+     "  Exit 8: damage was found (salvage: the copy is made all the same); 1: a newer format.\n"
+     "    eventflow journal verify /var/lib/eventflow\n"
+     "    eventflow journal inspect eventflow-data --type dead,attempt --topic email --limit 20\n"
+     "    eventflow journal inspect eventflow-data/journal --from 3:4096 --events --json\n"
+     "    eventflow journal export eventflow-data --state ready,retrying --output events.jsonl\n"
+     "    eventflow journal salvage /var/lib/eventflow /var/lib/eventflow-new\n"},
     {"bench", cli_bench,
      "bench [--events N] [--size BYTES] [--unbatched] [--runs N] [--json]\n"
      "  Starts a broker of its own and measures events a second from publish to processed.\n"
@@ -53,7 +72,7 @@ static const struct {
 static const char s_common[] = "\neverywhere: --front --ingress --back --admin ENDPOINT (or "
                                "$EVENTFLOW_FRONT ...), --timeout 5s, --json\n"
                                "exit: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 "
-                               "unreachable, 6 full or past a limit\n";
+                               "unreachable, 6 full or past a limit,\n      8 damaged\n";
 
 int
 cli_fail (int code, const char *format, ...) {
