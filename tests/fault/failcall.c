@@ -135,11 +135,10 @@ s_fails_at (class_t class, int directory, const char *name) {
     char path[2 * PATH_BYTES];
     if (name[0] != '/' && directory != AT_FDCWD) {
         snprintf (link, sizeof link, "/proc/self/fd/%d", directory);
-        ssize_t size = readlink (link, base, sizeof base - 2);
+        ssize_t size = readlink (link, base, sizeof base - 1);
         base[size > 0 ? size : 0] = 0;
-        strcat (base, "/");
     }
-    snprintf (path, sizeof path, "%s%s", base, name);
+    snprintf (path, sizeof path, "%s%s%s", base, base[0] ? "/" : "", name);
     path[PATH_BYTES - 1] = 0;
     if (!s_is_watched (path) || !s_counts_as_failed (class, path)) {
         return 0;
