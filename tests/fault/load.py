@@ -273,7 +273,8 @@ class Load:
         return result
 
     def describe(self):
-        return {"exit status": self.broker.process.poll(), "confirmed": self.ledger.total, "wrong": self.ledger.wrong[:3], "codes": self.codes,
+        return {"status": self.broker.process.poll(),
+                "confirmed": self.ledger.total, "wrong": self.ledger.wrong[:3], "codes": self.codes,
                 "unconfirmed": [len(p.unconfirmed) for p in self.publishers],
                 "waiting": [len(w.waiting) for w in self.workers]}
 

@@ -31,7 +31,8 @@ class Process:
         self.pid, self.name = pid, name.partition("(")[2]
         fields = rest.split()
         self.state, self.parent = fields[0], int(fields[1])
-        self.age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        begun = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        self.age = time.clock_gettime(time.CLOCK_BOOTTIME) - begun
 
 
 def family(broker):
