@@ -120,6 +120,7 @@ class Broker:
     def socket(self, kind, name):
         sock = self.context.socket(kind)
         sock.linger = 0
+        sock.reconnect_ivl = 10  # ms; the first try often comes before the broker has bound
         sock.connect(self.endpoints[name])
         return sock
 
