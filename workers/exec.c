@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,7 @@ typedef struct {
 
 struct exec_s {
     exec_options_t options;
+    size_t command_words;
     eventflow_worker_t *worker; /* borrowed */
     slot_t *slots;              /* owned, `concurrency` of them */
     uint32_t running;
@@ -47,6 +49,9 @@ exec_new (const exec_options_t *options) {
     exec_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->options = *options;
+    while (options->command[self->command_words]) {
+        self->command_words++;
+    }
     self->slots = calloc (options->concurrency, sizeof *self->slots);
     ef_assert (self->slots != NULL);
     return self;
@@ -184,8 +189,18 @@ s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     posix_spawn_file_actions_adddup2 (&actions, input[0], STDIN_FILENO);
     posix_spawn_file_actions_adddup2 (&actions, errors[1], STDERR_FILENO);
     posix_spawn_file_actions_addclosefrom_np (&actions, 3);
-    int rc = posix_spawnp (&slot->pid, self->options.command[0], &actions, &attributes,
-                           self->options.command, environment);
+    /* By way of this program, which asks to be killed with us and then becomes the command. */
+    char parent[24];
+    snprintf (parent, sizeof parent, "%d", (int)getpid ());
+    char **arguments = calloc (self->command_words + 4, sizeof *arguments);
+    ef_assert (arguments != NULL);
+    arguments[0] = "eventflow-worker";
+    arguments[1] = "--launch";
+    arguments[2] = parent;
+    memcpy (arguments + 3, self->options.command, self->command_words * sizeof *arguments);
+    int rc = posix_spawn (&slot->pid, "/proc/self/exe", &actions, &attributes, arguments,
+                          environment);
+    free (arguments);
     posix_spawn_file_actions_destroy (&actions);
     posix_spawnattr_destroy (&attributes);
     close (input[0]);
@@ -196,6 +211,16 @@ s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     (void)fcntl (slot->input, F_SETFL, O_NONBLOCK); /* pipes of our own */
     (void)fcntl (slot->errors, F_SETFL, O_NONBLOCK);
     return -rc;
+}
+
+void
+exec_launch (const char *parent, char *const *command) {
+    if (prctl (PR_SET_PDEATHSIG, SIGKILL) || getppid () != (pid_t)atoi (parent)) {
+        _exit (127); /* the worker died first; its events go to another one */
+    }
+    execvp (command[0], command);
+    fprintf (stderr, "%s: %s\n", command[0], strerror (errno));
+    _exit (127);
 }
 
 eventflow_result_t

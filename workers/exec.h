@@ -19,6 +19,9 @@ typedef struct {
     bool is_whole;       /* the event's JSON form in place of its payload */
 } exec_options_t;
 
+/* The short life between our own program and the command: killed when the worker is. */
+_Noreturn void exec_launch (const char *parent, char *const *command);
+
 exec_t *exec_new (const exec_options_t *options);
 void exec_destroy (exec_t **self_p); /* kills what still runs */
 void exec_set_worker (exec_t *self, eventflow_worker_t *worker);

@@ -156,6 +156,9 @@ s_run (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
 int
 main (int argc, char **argv) {
     options_t options = {.endpoint = NULL};
+    if (argc >= 4 && strcmp (argv[1], "--launch") == 0) {
+        exec_launch (argv[2], argv + 3);
+    }
     if (argc < 2 || strcmp (argv[1], "--help") == 0 || strcmp (argv[1], "-h") == 0) {
         fputs (s_help, argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;

@@ -160,9 +160,8 @@ s_run (ef_core_t *self, after_t *after) {
         ef_assert (topic != NULL);
         entry_t *entry = entry_find (topic, after->n);
         if (entry && entry->generation == after->rel) {
-            uint64_t wait = entry->due_ms > self->wall ? entry->due_ms - self->wall : 0;
             self->effects.retry_at (self->effects.arg, topic->index, entry->n, entry->generation,
-                                    self->now + wait);
+                                    after->at_ms);
         }
         break;
     }

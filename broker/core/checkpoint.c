@@ -163,7 +163,7 @@ s_add_entry (ef_core_t *self, part_t *part, const entry_t *entry) {
     ef_le32_put (header + 44, entry->place.index);
     ef_le16_put (header + 48, (uint16_t)attempts);
     header[50] = (uint8_t)state;
-    header[51] = (uint8_t)(entry->flags & (ENTRY_COPY | ENTRY_META));
+    header[51] = (uint8_t)(entry->flags & (ENTRY_COPY | ENTRY_META | ENTRY_AT));
     header[52] = entry->reason;
     history_put (entry->history, buf);
     ef_record_end (buf, mark);
@@ -365,7 +365,7 @@ static uint64_t
 s_entry_digest (const ef_core_t *self, const entry_t *entry) {
     /* One that waits for a time that is over is as good as ready. */
     bool is_over = (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) &&
-                   entry->due_ms <= self->wall;
+                   (entry->due_ms <= self->wall || self->ignores_dues);
     bool is_ready = is_over || entry->state == EF_STATE_READY;
     uint64_t sum = s_mix (1, entry->n);
     if (is_ready && entry->tries == 0 && !entry->history) {
@@ -413,7 +413,8 @@ s_topic_digest (const ef_core_t *self, topic_t *topic) {
 }
 
 uint64_t
-ef_core_digest (ef_core_t *self) {
+ef_core_digest (ef_core_t *self, bool ignores_dues) {
+    self->ignores_dues = ignores_dues;
     uint64_t sum = s_mix (self->tag_limit, self->sessions.count);
     uint32_t position = 0;
     session_t *session;

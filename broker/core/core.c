@@ -1,7 +1,9 @@
 /* The core as a whole: its life, its clock, its turn. SPDX-License-Identifier: MIT */
 #include "core_private.h"
 
-#define SWEEP_MS 500 /* how often peers, sessions and overflow are looked at, at the least */
+#define AWAY_MS      50   /* a turn takes a few */
+#define WALL_STEP_MS 1000 /* less is drift */
+#define SWEEP_MS     500 /* how often peers, sessions and overflow are looked at, at the least */
 
 ef_core_t *
 ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects) {
@@ -72,23 +74,44 @@ ef_core_destroy (ef_core_t **self_p) {
     *self_p = NULL;
 }
 
+/* The wall clock was set. What waits for a date waits for it anew; what waits for a while goes on
+   waiting. */
+static void
+s_follow_wall (ef_core_t *self) {
+    for (uint32_t i = 0; i < self->block_count * ENTRY_BLOCK; i++) {
+        entry_t *entry = &self->blocks[i / ENTRY_BLOCK][i % ENTRY_BLOCK];
+        if (entry->n && entry->state == EF_STATE_SCHEDULED && (entry->flags & ENTRY_AT)) {
+            uint64_t wait = entry->due_ms > self->wall ? entry->due_ms - self->wall : 0;
+            entry->generation = (uint32_t)++self->next_generation;
+            self->effects.retry_at (self->effects.arg, entry->topic, entry->n, entry->generation,
+                                    self->now + wait);
+        }
+    }
+}
+
 void
 ef_core_clock (ef_core_t *self, uint64_t mono_ms, uint64_t wall_ms) {
     ef_assert (mono_ms >= self->now);
+    int64_t step = (int64_t)(wall_ms - self->wall) - (int64_t)(mono_ms - self->now);
+    bool is_first = self->wall == 0;
     self->now = mono_ms;
     self->wall = wall_ms;
+    if (!is_first && (step > WALL_STEP_MS || step < -WALL_STEP_MS)) {
+        s_follow_wall (self);
+    }
 }
 
-/* If this thread was away for longer than a heartbeat, what it missed is nobody's fault: silence
-   and leases start anew. */
+/* What this thread missed while it was away is nobody's fault: silence and leases are longer by
+   that. It is away when a sweep comes late by more than a busy turn takes. */
 static void
 s_forgive_absence (ef_core_t *self) {
-    uint64_t away = self->last_tick ? self->now - self->last_tick : 0;
-    if (away <= (uint64_t)SWEEP_MS + self->config.heartbeat_ms) {
+    if (self->sweep_next_ms == 0 || self->now < self->sweep_next_ms + AWAY_MS) {
         return;
     }
+    uint64_t away = self->now - self->turn_ms;
     for (uint32_t i = 0; i < self->peer_count; i++) {
-        self->peers[i].heard_ms = self->now;
+        uint64_t heard = self->peers[i].heard_ms + away;
+        self->peers[i].heard_ms = heard < self->now ? heard : self->now;
     }
     for (uint32_t i = 0; i < self->leases.count; i++) {
         lease_t *lease = self->leases.items[i];
@@ -131,7 +154,6 @@ s_call_back_overflow (ef_core_t *self) {
 void
 ef_core_tick (ef_core_t *self) {
     s_forgive_absence (self);
-    self->last_tick = self->now;
     leases_tick (self);
     if (self->now >= self->sweep_next_ms) {
         uint32_t sweep = SWEEP_MS;
@@ -150,6 +172,7 @@ ef_core_tick (ef_core_t *self) {
 
 void
 ef_core_turn (ef_core_t *self) {
+    self->turn_ms = self->now;
     s_reserve_tags (self);
     dispatch_all (self);
     clean_step (self);

@@ -275,8 +275,9 @@ void ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load);
 bool ef_core_drain_worker (ef_core_t *self, const char *token);
 
 /* A sum over all that must be the same after every recovery: which events are live and how, totals,
-   sessions. For tests; before ef_core_start. */
-uint64_t ef_core_digest (ef_core_t *self);
+   sessions. For tests; before ef_core_start. Where the wall clock was set back, what waited and was
+   due may wait again, by one way of recovery or the other: `ignores_dues` leaves that out. */
+uint64_t ef_core_digest (ef_core_t *self, bool ignores_dues);
 
 /* Asserts the law and all that the tables say of each other. Costs a walk over everything. */
 void ef_core_check (ef_core_t *self);

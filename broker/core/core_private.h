@@ -36,6 +36,7 @@ enum {
     ENTRY_INSERTING = 2, /* waits for room in its topic */
     ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
     ENTRY_META = 4,      /* has a ttl */
+    ENTRY_AT = 16,       /* scheduled for a date, not after a while */
     ENTRY_HELD = 64,     /* an item: an answer to it was refused for want of space */
     ENTRY_NAMED = 32     /* an item, not an entry: a message under way has named it */
 };
@@ -248,6 +249,7 @@ typedef struct {
     uint32_t peer; /* or topic */
     uint64_t n;    /* or b, tag limit */
     uint32_t rel;  /* of a record in the batch, or a generation */
+    uint64_t at_ms; /* monotonic: when a wait is over */
     void *pointer; /* session, or an owned buffer with the answer */
 } after_t;
 
@@ -257,9 +259,9 @@ struct ef_core_s {
     uint64_t key[2]; /* of all hash tables */
     uint64_t now;    /* monotonic ms */
     uint64_t wall;   /* ms since 1970 */
-    uint64_t last_tick;
     uint32_t epoch;
     bool is_replaying;
+    bool ignores_dues; /* of the digest under way */
     bool is_partial; /* replay follows a checkpoint: its parts may know a record's effect already */
     bool is_draining;
 
@@ -278,6 +280,7 @@ struct ef_core_s {
     uint64_t tag_asked; /* being made durable */
     uint64_t next_generation;
     uint64_t sweep_next_ms;
+    uint64_t turn_ms; /* when the last turn ended */
 
     ef_batch_t *batch; /* under way, NULL: nothing to write */
     size_t ends_mark;  /* of the ENDS record that is open in it, or SIZE_MAX */

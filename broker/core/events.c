@@ -267,16 +267,18 @@ s_run_add (run_t *run, const place_t *place, bool is_copy, const stored_t *store
 
 /* When an event with META may first be ready, wall clock; 0: at once. */
 static uint64_t
-s_not_before (const stored_t *stored) {
+s_not_before (const stored_t *stored, bool *is_date) {
     ef_event_t event;
     const char *why;
     ef_cursor_t cursor = ef_cursor (stored->event.data, stored->event.size);
+    *is_date = true;
     if (!(stored->flags & EF_INDEX_META) || ef_event_read (&cursor, &event, &why) != EF_OK) {
         return 0;
     }
     uint64_t due = event.at_ms > 0 ? (uint64_t)event.at_ms : 0;
     if (event.delay_ms > 0 && stored->accepted_ms + (uint64_t)event.delay_ms > due) {
         due = stored->accepted_ms + (uint64_t)event.delay_ms;
+        *is_date = false;
     }
     return due;
 }
@@ -309,12 +311,14 @@ s_schedule (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) 
    now; false: it is ready like others. */
 static bool
 s_adopt_away (ef_core_t *self, topic_t *topic, const place_t *place, const stored_t *stored) {
-    uint64_t due = s_not_before (stored);
+    bool is_date;
+    uint64_t due = s_not_before (stored, &is_date);
     if (self->is_partial && entry_find (topic, stored->n)) {
         return true; /* the checkpoint knew it, and what became of it since */
     }
     if (due > self->wall) {
         entry_t *entry = s_new_entry (self, topic, place, false, stored);
+        entry->flags |= is_date ? ENTRY_AT : 0;
         s_schedule (self, entry, EF_STATE_SCHEDULED, due);
         if (!self->is_replaying) {
             topic_accept (topic, EF_STATE_SCHEDULED, 1, entry->bytes);
@@ -404,6 +408,9 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
         return;
     }
     entry_t *entry = s_new_entry (self, topic, place, true, stored);
+    bool is_date;
+    (void)s_not_before (stored, &is_date);
+    entry->flags |= stored->state == EF_STATE_SCHEDULED && is_date ? ENTRY_AT : 0;
     entry->state = stored->state;
     if (stored->state == EF_STATE_READY) {
         entry_ready (self, entry);

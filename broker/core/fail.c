@@ -184,7 +184,8 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
         batch_after (self, (after_t){.kind = AFTER_RETRY,
                                      .peer = topic->index,
                                      .n = entry->n,
-                                     .rel = entry->generation});
+                                     .rel = entry->generation,
+                                     .at_ms = self->now + wait});
     }
 }
 

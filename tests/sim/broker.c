@@ -287,7 +287,8 @@ s_open_log (world_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
         return;
     }
     self->checkpoints_used++;
-    if (ef_core_digest (core) != ef_core_digest (self->core)) {
+    if (ef_core_digest (core, self->was_set_back) !=
+        ef_core_digest (self->core, self->was_set_back)) {
         sim_fail (self,
                   "recovery from the checkpoint of segment %u says something else than the log",
                   info.segment);

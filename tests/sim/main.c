@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define CLOCK_STEP_MS 20000 /* the wall clock is set by up to so much, either way */
+
 typedef struct {
     uint64_t start;
     uint64_t seeds;
@@ -166,8 +168,19 @@ s_operate (world_t *self, bool may_crash) {
     }
     uint64_t step = sim_one_in (&self->random, 50) ? sim_below (&self->random, 1500)
                                                    : sim_below (&self->random, 12);
+    /* A long while is either work going on or the broker being away. */
+    for (bool is_away = sim_one_in (&self->random, 2); step > 40 && !is_away; step -= 40) {
+        self->now += 40;
+        self->wall += 40;
+        broker_step (self);
+    }
     self->now += step;
     self->wall += step;
+    if (self->seed % 4 == 0 && sim_one_in (&self->random, 400)) {
+        self->wall += sim_below (&self->random, 2 * CLOCK_STEP_MS);
+        self->wall -= CLOCK_STEP_MS;
+        self->was_set_back = true;
+    }
     s_everybody (self);
     if (sim_disk_has_failed (self->disk)) {
         s_crash (self);
