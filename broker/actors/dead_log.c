@@ -7,7 +7,7 @@
 enum { LETTER = 2, LEAVING, LEFT, STATE };
 #define LETTER_HEADER  48
 #define LEAVING_HEADER 16
-#define SEGMENT_BYTES  (1u << 20)
+#define SEGMENT_BYTES  (1u << 20) /* unless the options say otherwise */
 
 struct ef_dead_log_s {
     ef_storage_t *storage; /* owned */
@@ -24,6 +24,7 @@ struct ef_dead_log_s {
     uint32_t *placed_at; /* owned: where each begins in the batch */
     uint32_t placed_count;
     uint32_t placed_capacity;
+    uint64_t segment_bytes;
     uint64_t fill; /* bytes in the newest segment */
 };
 
@@ -183,12 +184,13 @@ ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_
     ef_dead_log_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     ef_wal_options_t own = *options;
-    own.segment_bytes = SEGMENT_BYTES;
+    self->segment_bytes = options->segment_bytes ? options->segment_bytes : SEGMENT_BYTES;
+    own.segment_bytes = self->segment_bytes;
     own.spares = NULL; /* all that is the main journal's */
     own.from_segment = 0;
     own.progress = NULL;
     self->storage = storage;
-    self->fill = SEGMENT_BYTES;
+    self->fill = UINT64_MAX;
     self->wal = ef_wal_open (storage, &own, s_replay, self, report);
     if (self->wal == NULL) {
         ef_dead_log_destroy (&self);
@@ -233,7 +235,7 @@ s_write_leaving (ef_buf_t *buf, const ef_leaving_t *leaving) {
 static ef_buf_t *
 s_buf (ef_dead_log_t *self) {
     ef_buf_t *buf = &self->batch.buf;
-    if (buf->size == 0 && self->fill >= SEGMENT_BYTES) {
+    if (buf->size == 0 && self->fill >= self->segment_bytes) {
         self->batch.roll = true;
         self->fill = 0;
         size_t mark = ef_record_begin (buf, STATE, 0, 16);
@@ -358,11 +360,11 @@ s_append (ef_dead_log_t *self) {
 static int
 s_compact (ef_dead_log_t *self) {
     uint32_t oldest = ef_wal_oldest (self->wal);
-    uint64_t kept = 4ull * SEGMENT_BYTES;
+    uint64_t kept = 4 * self->segment_bytes;
     for (uint32_t i = 0; i < self->count; i++) {
         kept += 2ull * (self->letters[i].bytes + EF_RECORD_HEAD + LETTER_HEADER);
     }
-    if ((uint64_t)(ef_wal_newest (self->wal) - oldest + 1) * SEGMENT_BYTES <= kept) {
+    if ((uint64_t)(ef_wal_newest (self->wal) - oldest + 1) * self->segment_bytes <= kept) {
         return 0;
     }
     for (uint32_t i = 0; i < self->count; i++) {

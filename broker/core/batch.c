@@ -13,7 +13,8 @@ s_begin (ef_core_t *self) {
     ef_assert (self->batch != NULL);
     self->batch->lsn = self->next_lsn;
     self->ends_mark = SIZE_MAX;
-    if (self->segment_fill >= self->segment_limit) {
+    if (self->segment_fill >= self->segment_limit ||
+        (self->space == EF_SPACE_NORMAL && EF_BUGGIFY (100))) {
         self->batch->roll = true;
         self->segment_fill = 0;
         self->segment_limit = self->config.segment_bytes;
@@ -82,7 +83,7 @@ batch_submit (ef_core_t *self) {
 /* What one turn gathers must fit what a segment's file has beyond its share. */
 void
 batch_bound (ef_core_t *self) {
-    if (self->batch && self->batch->buf.size >= BATCH_BYTES) {
+    if (self->batch && (self->batch->buf.size >= BATCH_BYTES || EF_BUGGIFY (20))) {
         batch_submit (self);
     }
 }

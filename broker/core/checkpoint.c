@@ -209,7 +209,7 @@ checkpoint_durable (ef_core_t *self, const ef_batch_t *batch) {
 void
 checkpoint_step (ef_core_t *self) {
     if (self->checkpoint.phase == PHASE_IDLE || self->checkpoint.is_away ||
-        self->durable_lsn < self->checkpoint.lsn) {
+        self->durable_lsn < self->checkpoint.lsn || EF_BUGGIFY (4)) {
         return;
     }
     ef_checkpoint_part_t *message = calloc (1, sizeof *message);
@@ -243,7 +243,7 @@ checkpoint_step (ef_core_t *self) {
 void
 ef_core_checkpointed (ef_core_t *self, uint32_t segment, bool is_last, int rc) {
     self->checkpoint.is_away = false;
-    if (rc) {
+    if (rc || (!is_last && EF_BUGGIFY (50))) {
         self->checkpoint.phase = PHASE_IDLE; /* the next one will do */
         self->checkpoint.is_finishing = false;
     } else if (is_last) {

@@ -4,6 +4,7 @@
 #define EF_CORE_PRIVATE_H
 
 #include "../../proto/limits.h"
+#include "../base/buggify.h"
 #include "../base/hash.h"
 #include "../base/heap.h"
 #include "core.h"

@@ -344,6 +344,7 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     uint64_t room = topic->config.retry_capacity - in_hand;
     limit = limit < credit ? limit : credit;
     limit = limit < room ? limit : room;
+    limit = EF_BUGGIFY (10) ? 1 : limit;
     gather.limit = (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS);
     gather.bytes_left = sub->worker->bytes > sub->worker->bytes_in_flight
                             ? sub->worker->bytes - sub->worker->bytes_in_flight

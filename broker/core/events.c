@@ -71,7 +71,7 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
 /* Asks for a place that isn't in memory, once. */
 static void
 s_fetch (ef_core_t *self, const place_t *place) {
-    uint32_t most = sizeof self->fetching / sizeof self->fetching[0];
+    uint32_t most = EF_BUGGIFY (8) ? 1 : sizeof self->fetching / sizeof self->fetching[0];
     for (uint32_t i = 0; i < self->fetching_count; i++) {
         if (self->fetching[i].segment == place->segment &&
             self->fetching[i].offset == place->offset) {

@@ -142,12 +142,26 @@ s_offer (world_t *self, uint32_t topic, const ef_leaving_t *leaving) {
             sim_fail (self, "dead letter %llu of %s can't be read",
                       (unsigned long long)leaving->m[i], sim_topics[topic]);
         }
+        ledger_returned (self, &bodies[i].event);
         letters[i] = (ef_returned_t){bodies[i].accepted_ms, bodies[i].event, bodies[i].history};
     }
     ef_core_return (self->core, sim_topics[topic], leaving->b, leaving->purge, letters,
                     leaving->count);
     for (uint32_t i = 0; i < leaving->count; i++) {
         free (bodies[i].bytes);
+    }
+}
+
+/* Offers what was noted as leaving and is durable. */
+static void
+s_offer_new (world_t *self, uint32_t topic) {
+    ef_dead_log_t *log = self->dead[topic];
+    for (uint32_t i = 0; i < ef_dead_log_leaving_count (log); i++) {
+        const ef_leaving_t *leaving = ef_dead_log_leaving (log, i);
+        if (leaving->b > self->offered_b[topic]) {
+            self->offered_b[topic] = leaving->b;
+            s_offer (self, topic, leaving);
+        }
     }
 }
 
@@ -166,7 +180,7 @@ s_leave (world_t *self, uint32_t topic, uint32_t limit, bool only_overflow, bool
     if (count > 0) {
         (void)ef_dead_log_leave (log, m, count, purge);
         if (ef_dead_log_commit (log) == 0) {
-            s_offer (self, topic, ef_dead_log_leaving (log, ef_dead_log_leaving_count (log) - 1));
+            s_offer_new (self, topic);
         }
     }
 }
@@ -178,6 +192,9 @@ s_want_overflow (void *arg, const char *topic, uint32_t count) {
 
 void
 dead_step (world_t *self) {
+    if (ef_core_space_state (self->core) != EF_SPACE_NORMAL) {
+        return; /* the actor holds it back */
+    }
     uint32_t topic = sim_below (&self->random, SIM_TOPICS);
     s_leave (self, topic, 1 + sim_below (&self->random, 8), false, false);
 }
@@ -220,9 +237,12 @@ static void
 s_open_dead (world_t *self, const ef_wal_options_t *options) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         char name[64];
-        ef_wal_report_t report;
+        ef_wal_report_t report = {.error = 0};
         snprintf (name, sizeof name, "dead/%s", sim_topics[i]);
         self->dead[i] = ef_dead_log_new (sim_disk_open (self->disk, name), options, &report);
+        if (self->dead[i] == NULL && sim_disk_has_failed (self->disk)) {
+            return;
+        }
         if (self->dead[i] == NULL) {
             sim_fail (self, "dead letters of %s: %s", sim_topics[i], report.text);
         }
@@ -259,6 +279,10 @@ s_recover (world_t *self, ef_wal_options_t *options, const ef_checkpoint_info_t 
         sim_fail (self, "a whole checkpoint of segment %u makes no sense", info->segment);
     }
     self->wal = ef_wal_open (self->storage, options, s_replay, core, report);
+    if (self->wal == NULL && sim_disk_has_failed (self->disk)) {
+        ef_core_destroy (&core);
+        return NULL;
+    }
     if (self->wal == NULL) {
         if (info == NULL || report->error != ESTALE) {
             sim_fail (self, "the journal doesn't open: %s", report->text);
@@ -277,7 +301,7 @@ static void
 s_open_log (world_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
     ef_checkpoint_info_t info;
     self->core = s_recover (self, options, NULL, report);
-    if (!ef_checkpoint_find (self->storage, 0, &info)) {
+    if (self->core == NULL || !ef_checkpoint_find (self->storage, 0, &info)) {
         return;
     }
     ef_wal_t *wal = self->wal;
@@ -301,33 +325,51 @@ s_open_log (world_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
     self->core = takes_log ? self->core : core;
 }
 
-void
+/* Starts it. False: the disk failed on the way; what there is of it is to be stopped. */
+bool
 broker_start (world_t *self) {
-    ef_wal_options_t options = {.segment_bytes = self->config.segment_bytes + 4096,
+    ef_wal_options_t options = {.segment_bytes =
+                                    self->config.segment_bytes + self->config.segment_slack,
                                 .wall_ms = self->wall,
                                 .spares = &self->spares};
-    options.random[0] = sim_random (&self->random);
-    options.random[1] = sim_random (&self->random);
+    ef_wal_options_t dead = options;
+    dead.segment_bytes = 8192;
+    options.random[0] = dead.random[0] = sim_random (&self->random);
+    options.random[1] = dead.random[1] = sim_random (&self->random);
     ef_wal_report_t report;
     self->storage = sim_disk_open (self->disk, "journal");
-    s_open_dead (self, &options);
+    if (ef_spares_init (&self->spares, self->storage, options.segment_bytes)) {
+        return false;
+    }
+    s_open_dead (self, &dead);
+    if (sim_disk_has_failed (self->disk)) {
+        return false;
+    }
     s_open_log (self, &options, &report);
+    if (self->core == NULL || sim_disk_has_failed (self->disk)) {
+        return false;
+    }
+    if (ef_wal_epoch (self->wal) <= self->epoch) {
+        sim_fail (self, "epoch %u after epoch %u", ef_wal_epoch (self->wal), self->epoch);
+    }
     ef_core_log_t log = {.epoch = ef_wal_epoch (self->wal),
                          .oldest_segment = ef_wal_oldest (self->wal),
                          .replayed_bytes = report.bytes};
     log.sizes = ef_wal_sizes (self->wal, &log.size_count);
-    int rc = ef_spares_init (&self->spares, self->storage, options.segment_bytes);
-    ef_assert (rc == 0);
+    self->is_tight = false;
+    while (ef_spares_count (&self->spares) < self->config.spares && !self->is_tight) {
+        self->is_tight = ef_spares_make (&self->spares, false) != 0;
+    }
     ef_core_start (self->core, &log);
     sim_trace (self, "broker starts, epoch %u, %llu records, %llu bytes torn",
                ef_wal_epoch (self->wal), (unsigned long long)report.records,
                (unsigned long long)report.torn_bytes);
     ef_core_check (self->core);
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
-        for (uint32_t k = 0; k < ef_dead_log_leaving_count (self->dead[i]); k++) {
-            s_offer (self, i, ef_dead_log_leaving (self->dead[i], k));
-        }
+        self->offered_b[i] = 0;
+        s_offer_new (self, i);
     }
+    return true;
 }
 
 void
@@ -358,10 +400,16 @@ broker_stop (world_t *self) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         ef_dead_log_destroy (&self->dead[i]);
     }
+    if (self->wal) { /* its epoch may have been written, or not: the next one isn't below it */
+        self->epoch = self->wal && self->has_written ? ef_wal_epoch (self->wal) : self->epoch;
+    }
+    self->has_written = self->is_refused = false;
     ef_retry_heap_free (&self->waits);
     ef_core_destroy (&self->core);
     ef_wal_destroy (&self->wal);
-    self->storage->destroy (&self->storage);
+    if (self->storage) {
+        self->storage->destroy (&self->storage);
+    }
 }
 
 /* The journal's thread: takes what there is, a few or many at a time. */
@@ -375,10 +423,27 @@ s_journal_step (world_t *self) {
            !sim_one_in (&self->random, 4)) {
         count++;
     }
-    if (ef_wal_append (self->wal, self->ring, (int)count)) {
+    int rc = ef_wal_append (self->wal, self->ring, (int)count);
+    if (ef_storage_is_full (rc) && !sim_disk_has_failed (self->disk) && !self->has_written) {
+        self->is_refused = true; /* a start with a full disk: it says so and ends */
+        return;
+    }
+    if (ef_storage_is_full (rc) && !sim_disk_has_failed (self->disk)) {
+        size_t bytes = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            bytes += self->ring[i]->buf.size;
+        }
+        sim_trace (self, "%u batches of %zu bytes, roll %d, spares %u", count, bytes,
+                   self->ring[0]->roll, ef_spares_count (&self->spares));
+        sim_fail (self, "the journal has no room although room was kept: space %s, room %llu",
+                  ef_space_name (ef_core_space_state (self->core)),
+                  (unsigned long long)ef_core_room (self->core));
+    }
+    if (rc) {
         ef_assert (sim_disk_has_failed (self->disk));
         return;
     }
+    self->has_written = true;
     uint64_t at = self->now + sim_below (&self->random, 10);
     for (uint32_t i = 0; i < count; i++) {
         if (self->written_count && self->written[self->written_count - 1].at_ms > at) {
@@ -390,8 +455,8 @@ s_journal_step (world_t *self) {
     memmove (self->ring, self->ring + count, self->ring_count * sizeof self->ring[0]);
     while (self->drop_count > 0 && !sim_disk_has_failed (self->disk)) {
         self->drop_count--;
-        int rc = ef_wal_drop_oldest (self->wal);
-        ef_assert (rc == 0 || sim_disk_has_failed (self->disk));
+        int dropped = ef_wal_drop_oldest (self->wal);
+        ef_assert (dropped == 0 || sim_disk_has_failed (self->disk));
     }
 }
 
@@ -434,9 +499,12 @@ s_upkeep_step (world_t *self) {
     if (sim_disk_has_failed (self->disk) || sim_one_in (&self->random, 2)) {
         return;
     }
-    if (ef_spares_count (&self->spares) < 2 && sim_one_in (&self->random, 4)) {
+    if (ef_spares_count (&self->spares) < self->config.spares && sim_one_in (&self->random, 2)) {
         int rc = ef_spares_make (&self->spares, sim_one_in (&self->random, 2));
-        ef_assert (rc == 0 || sim_disk_has_failed (self->disk));
+        ef_assert (rc == 0 || ef_storage_is_full (rc) || sim_disk_has_failed (self->disk));
+        self->is_tight = rc != 0;
+    } else if (ef_spares_count (&self->spares) == self->config.spares) {
+        self->is_tight = false;
     }
     if (sim_one_in (&self->random, 20) && self->ring_count == 0) {
         int rc = ef_wal_hint (self->wal);
@@ -463,10 +531,15 @@ s_dead_letter_step (world_t *self) {
             ef_dead_log_left (self->dead[self->returned[self->returned_count].topic],
                               self->returned[self->returned_count].b);
         }
-        if (ef_dead_log_commit (self->dead[i])) {
+        int rc = ef_dead_log_commit (self->dead[i]);
+        if (ef_storage_is_full (rc) && !sim_disk_has_failed (self->disk)) {
+            continue; /* it waits for space */
+        }
+        if (rc) {
             ef_assert (sim_disk_has_failed (self->disk));
             return;
         }
+        s_offer_new (self, i);
         if (ef_dead_log_highest (self->dead[i]) > self->dead_told[i]) {
             self->dead_told[i] = ef_dead_log_highest (self->dead[i]);
             ef_core_dead_durable (self->core, sim_topics[i], self->dead_told[i]);
@@ -482,6 +555,9 @@ s_deliver (world_t *self) {
         wire_t *wire = &self->wires[peer];
         /* A peer that the core has forgotten and that goes on talking is a new one to it. */
         wire->is_forgotten = wire->is_forgotten && (wire->is_cut || wire->to_core == NULL);
+        if (wire->kind == KIND_PUBLISHER && ef_core_is_behind (self->core)) {
+            continue; /* publishers aren't read then */
+        }
         while (wire->to_core && wire->to_core->at_ms <= self->now && !wire->is_forgotten) {
             message_t *message = wire->to_core;
             wire->to_core = message->next;
@@ -505,6 +581,7 @@ void
 broker_step (world_t *self) {
     ef_wait_t wait;
     ef_core_clock (self->core, self->now, self->wall);
+    ef_core_space (self->core, ef_spares_count (&self->spares), self->is_tight);
     s_deliver (self);
     s_tell_durable (self);
     s_reader_step (self);
@@ -529,90 +606,4 @@ broker_is_settled (world_t *self) {
         open += ef_dead_log_leaving_count (self->dead[i]);
     }
     return open == 0 && self->ring_count == 0 && self->written_count == 0;
-}
-
-/* Wires. */
-
-void
-message_free (message_t **message_p) {
-    ef_buf_free (&(*message_p)->header);
-    ef_buf_free (&(*message_p)->body);
-    free (*message_p);
-    *message_p = NULL;
-}
-
-static void
-s_drop_all (message_t **first, message_t **last) {
-    while (*first) {
-        message_t *message = *first;
-        *first = message->next;
-        message_free (&message);
-    }
-    *last = NULL;
-}
-
-uint32_t
-wire_open (world_t *self, peer_kind_t kind, uint32_t owner) {
-    for (uint32_t i = 0; i < SIM_PEERS; i++) {
-        wire_t *wire = &self->wires[i];
-        bool is_free = wire->kind == KIND_NONE || (wire->is_cut && wire->is_forgotten);
-        if (is_free) {
-            s_drop_all (&wire->to_core, &wire->to_core_last);
-            memset (wire, 0, sizeof *wire);
-            wire->kind = kind;
-            wire->owner = owner;
-            return i;
-        }
-    }
-    return UINT32_MAX;
-}
-
-/* The connection breaks: what the peer hadn't read is gone, of what it sent some may still arrive.
- */
-void
-wire_cut (world_t *self, uint32_t number) {
-    wire_t *wire = &self->wires[number];
-    wire->is_cut = true;
-    s_drop_all (&wire->to_peer, &wire->to_peer_last);
-    if (sim_one_in (&self->random, 2) || wire->is_forgotten) {
-        s_drop_all (&wire->to_core, &wire->to_core_last);
-    }
-    if (!wire->is_known && wire->to_core == NULL) {
-        wire->is_forgotten = true;
-    }
-    if (wire->kind == KIND_PUBLISHER && self->publishers[wire->owner].wire == number) {
-        self->publishers[wire->owner].wire = UINT32_MAX;
-        self->publishers[wire->owner].is_welcome = false;
-    }
-    if (wire->kind == KIND_WORKER && self->workers[wire->owner].wire == number) {
-        self->workers[wire->owner].wire = UINT32_MAX;
-        self->workers[wire->owner].is_welcome = false;
-    }
-}
-
-void
-wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body) {
-    wire_t *wire = &self->wires[number];
-    message_t *message = calloc (1, sizeof *message);
-    ef_assert (message != NULL && !wire->is_cut);
-    message->header = header;
-    message->body = body;
-    message->at_ms = self->now + sim_below (&self->random, 20);
-    if (wire->to_core_last && wire->to_core_last->at_ms > message->at_ms) {
-        message->at_ms = wire->to_core_last->at_ms;
-    }
-    *(wire->to_core ? &wire->to_core_last->next : &wire->to_core) = message;
-    wire->to_core_last = message;
-}
-
-message_t *
-wire_receive (world_t *self, uint32_t number) {
-    wire_t *wire = &self->wires[number];
-    message_t *message = wire->to_peer;
-    if (message == NULL || message->at_ms > self->now) {
-        return NULL;
-    }
-    wire->to_peer = message->next;
-    wire->to_peer_last = wire->to_peer ? wire->to_peer_last : NULL;
-    return message;
 }

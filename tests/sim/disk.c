@@ -451,3 +451,9 @@ uint64_t
 sim_disk_used (const sim_disk_t *self) {
     return self->used;
 }
+
+void
+sim_disk_restart (sim_disk_t *self) {
+    self->has_failed = false;
+    self->fail_after = 0;
+}

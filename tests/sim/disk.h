@@ -35,6 +35,9 @@ bool sim_disk_has_failed (const sim_disk_t *self);
 void sim_disk_limit (sim_disk_t *self, uint64_t bytes);
 uint64_t sim_disk_used (const sim_disk_t *self);
 
+/* The process ended, the machine did not: files stay as they are, and unsynced. */
+void sim_disk_restart (sim_disk_t *self);
+
 /* What wasn't synced is kept, lost or torn, sector by sector; then the disk works again. */
 void sim_disk_crash (sim_disk_t *self);
 

@@ -1,5 +1,6 @@
 /* Runs random schedules of the whole broker by seed. SPDX-License-Identifier: MIT */
 #include "world.h"
+#include "../../broker/base/buggify.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -76,11 +77,13 @@ s_world_new (uint64_t seed, bool has_trace) {
                                       .max_message = 16384,
                                       .window = 200,
                                       .heartbeat_ms = 1000,
-                                      .segment_bytes = 4096,
+                                      .segment_bytes = seed % 2 ? 4096 : 65536,
+                                      .segment_slack = 24576,
+                                      .spares = 3,
                                       .checkpoint_bytes = 4096u << sim_below (&self->random, 4),
                                       .extent_span = 256u << sim_below (&self->random, 5),
                                       .cache_bytes = 2048u << sim_below (&self->random, 6),
-                                      .behind_bytes = 65536,
+                                      .behind_bytes = seed % 2 ? 65536 : 16384,
                                       .durability = "sync"};
     self->config.defaults = (ef_topic_config_t){.overflow_rate = 20,
                                                 .lease_ms = 2000,
@@ -123,14 +126,48 @@ s_world_destroy (world_t *self) {
     free (self);
 }
 
+/* The broker's process ends, by a power cut or alone, and starts again; that may fail too. */
 static void
 s_crash (world_t *self) {
+    bool is_cut = sim_disk_has_failed (self->disk) || sim_one_in (&self->random, 2);
     broker_stop (self);
-    sim_disk_crash (self->disk);
     self->crashes++;
-    self->now += sim_below (&self->random, 3000);
-    self->wall += sim_below (&self->random, 3000);
-    broker_start (self);
+    for (;;) {
+        if (is_cut) {
+            sim_disk_crash (self->disk);
+        } else {
+            sim_disk_restart (self->disk);
+        }
+        self->now += sim_below (&self->random, 3000);
+        self->wall += sim_below (&self->random, 3000);
+        if (!self->is_quiet && sim_one_in (&self->random, 6)) {
+            sim_disk_fail_after (self->disk, 1 + sim_below (&self->random, 12));
+        }
+        if (broker_start (self)) {
+            break;
+        }
+        if (!sim_disk_has_failed (self->disk)) {
+            sim_fail (self, "the broker doesn't start");
+        }
+        broker_stop (self);
+        is_cut = true;
+        self->crashes_in_recovery++;
+    }
+}
+
+/* Others take space on the disk and give it back. */
+static void
+s_squeeze (world_t *self) {
+    uint64_t used = sim_disk_used (self->disk);
+    uint32_t dice = sim_below (&self->random, 3);
+    sim_disk_limit (self->disk, dice == 0 ? 0 : used + sim_below (&self->random, 90000));
+}
+
+static world_t *s_world; /* the one that runs, for the hook */
+
+static bool
+s_buggify (uint32_t one_in) {
+    return !s_world->is_quiet && sim_one_in (&s_world->random, one_in);
 }
 
 static void
@@ -158,7 +195,9 @@ s_operate (world_t *self, bool may_crash) {
         worker_step (self, sim_below (&self->random, SIM_WORKERS));
     } else if (dice < 990) {
         dead_step (self);
-    } else if (dice == 990 && self->seed % 8 == 0) {
+    } else if (dice < 994 && self->seed % 2 == 0) {
+        s_squeeze (self);
+    } else if (dice == 994 && self->seed % 8 == 0) {
         uint32_t topic = sim_below (&self->random, SIM_TOPICS);
         ef_status_t status = ef_core_purge (self->core, sim_topics[topic], &purged);
         ef_assert (status == EF_OK);
@@ -182,6 +221,10 @@ s_operate (world_t *self, bool may_crash) {
         self->was_set_back = true;
     }
     s_everybody (self);
+    if (self->is_refused) {
+        sim_disk_limit (self->disk, 0); /* somebody makes room */
+        s_crash (self);
+    }
     if (sim_disk_has_failed (self->disk)) {
         s_crash (self);
     }
@@ -192,6 +235,7 @@ static void
 s_finish (world_t *self) {
     self->is_quiet = true;
     sim_disk_fail_after (self->disk, 0);
+    sim_disk_limit (self->disk, 0);
     uint64_t deadline = self->now + 60000;
     for (uint32_t calm = 0; calm < 50;) {
         for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
@@ -305,7 +349,10 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
         s_world_destroy (kept);
         return -1;
     }
-    broker_start (self);
+    s_world = self;
+    ef_buggify_hook = seed % 3 ? s_buggify : NULL;
+    bool is_started = broker_start (self);
+    ef_assert (is_started);
     for (self->operations = 0; self->operations < options->operations; self->operations++) {
         s_operate (self, self->crashes < options->crashes);
         if (self->operations % 16 == 0) {
@@ -318,6 +365,7 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
     s_finish (self);
     ef_core_check (self->core);
     s_judge (self);
+    self->is_quiet = true;
     s_crash (self); /* what is on the disk must say the same */
     ef_core_check (self->core);
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {

@@ -405,8 +405,53 @@ worker_step (world_t *self, uint32_t index) {
     }
 }
 
+/* Two workers never hold an event at one time: while the last one is connected, has spoken lately,
+   hasn't answered, and its lease isn't over. */
 static void
-s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
+s_check_holder (world_t *self, const sim_worker_t *worker, unsigned k) {
+    const sim_event_t *event = &self->events[k];
+    const sim_worker_t *other = event->holder ? &self->workers[event->holder - 1] : NULL;
+    if (other == NULL || other == worker || self->now >= event->until_ms || other->is_silent ||
+        self->now - other->spoke_ms > 1500) {
+        return;
+    }
+    for (uint32_t i = 0; i < other->held_count; i++) {
+        if (other->held[i].tag == event->tag && !other->held[i].is_answered) {
+            sim_fail (self, "e%u is with two workers", k);
+        }
+    }
+}
+
+void
+ledger_released (world_t *self, uint32_t worker) {
+    const sim_worker_t *gone = &self->workers[worker];
+    for (uint32_t i = 0; i < gone->held_count; i++) {
+        sim_event_t *event = &self->events[gone->held[i].event];
+        event->holder = event->holder == worker + 1 ? 0 : event->holder;
+    }
+}
+
+static unsigned
+s_event_of (const ef_event_t *event) {
+    unsigned k = UINT32_MAX;
+    char id[EF_ID_MAX + 1];
+    ef_span_copy (event->id, id, sizeof id);
+    return sscanf (id, "e%u", &k) == 1 ? k : UINT32_MAX;
+}
+
+void
+ledger_returned (world_t *self, const ef_span_t *event) {
+    ef_event_t read;
+    const char *why;
+    ef_cursor_t cursor = ef_cursor (event->data, event->size);
+    if (ef_event_read (&cursor, &read, &why) != EF_OK || s_event_of (&read) >= self->event_count) {
+        sim_fail (self, "a dead letter that nobody sent");
+    }
+    self->events[s_event_of (&read)].attempt = 0;
+}
+
+static void
+s_delivery (world_t *self, sim_worker_t *worker, uint64_t arrived_ms, ef_cursor_t *cursor) {
     uint32_t fields;
     uint64_t tag;
     uint64_t attempt;
@@ -418,14 +463,12 @@ s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
         (fields == 4 && ef_skip (cursor))) {
         sim_fail (self, "a delivery that can't be read");
     }
-    unsigned k = UINT32_MAX;
-    char id[EF_ID_MAX + 1];
-    ef_span_copy (event.id, id, sizeof id);
+    unsigned k = s_event_of (&event);
     ef_cursor_t inner = ef_cursor (event.payload.data, event.payload.size);
-    if (sscanf (id, "e%u", &k) != 1 || k >= self->event_count || ef_get_uint (&inner, &payload) ||
+    if (k >= self->event_count || ef_get_uint (&inner, &payload) ||
         payload != (uint64_t)k * 2654435761u ||
         !ef_span_is (event.topic, sim_topics[self->events[k].topic])) {
-        sim_fail (self, "an event that nobody sent: id %s", id);
+        sim_fail (self, "an event that nobody sent: e%u", k);
     }
     sim_event_t *known = &self->events[k];
     if (known->is_refused) {
@@ -444,6 +487,15 @@ s_delivery (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
             }
         }
     }
+    if (attempt < known->attempt) {
+        sim_fail (self, "e%u: attempt %llu after attempt %u", k, (unsigned long long)attempt,
+                  known->attempt);
+    }
+    s_check_holder (self, worker, k);
+    known->attempt = (uint32_t)attempt;
+    known->holder = (uint8_t)(worker - self->workers + 1);
+    known->tag = tag;
+    known->until_ms = arrived_ms + self->config.defaults.lease_ms - 100;
     known->deliveries++;
     ef_assert (worker->held_count < 512);
     worker->held[worker->held_count++] = (held_t){.tag = tag, .event = k};
@@ -527,7 +579,7 @@ worker_receive (world_t *self, uint32_t index) {
         if (ef_span_is (command, "EVENTS")) {
             cursor = ef_cursor (message->body.data, message->body.size);
             while (ef_cursor_left (&cursor) > 0) {
-                s_delivery (self, worker, &cursor);
+                s_delivery (self, worker, message->at_ms, &cursor);
             }
             uint32_t open = 0;
             for (uint32_t i = 0; i < worker->held_count; i++) {

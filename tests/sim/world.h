@@ -20,6 +20,9 @@ typedef struct world_s world_t;
 /* What is known of one event from outside the broker. */
 typedef struct {
     uint8_t topic;
+    uint8_t holder; /* worker that was given it last, plus one; 0: nobody's */
+    uint64_t tag;   /* of that delivery */
+    uint64_t until_ms; /* its lease lasts at least so long */
     bool is_sent;
     bool is_confirmed; /* the publisher was told: accepted */
     bool is_refused;   /* the publisher was told: refused */
@@ -85,6 +88,7 @@ typedef struct {
     bool is_welcome;
     bool is_silent; /* takes and never answers, doesn't ping */
     uint64_t ready_ms;
+    uint64_t spoke_ms; /* when it last sent something */
     uint64_t seq;
     uint32_t credit;
     held_t held[512];
@@ -120,6 +124,11 @@ struct world_s {
     ef_checkpoint_writer_t checkpoint;
     ef_checkpoint_part_t *part; /* owned: to be written */
     uint64_t checkpoints_used;  /* recoveries that had one */
+    uint32_t epoch;             /* of the last start */
+    bool has_written;           /* in this epoch */
+    bool is_refused;            /* it found no room for a first segment */
+    bool is_tight;              /* no further segment can be made ready */
+    uint64_t offered_b[SIM_TOPICS];
     ef_retry_heap_t waits;
     ef_dead_log_t *dead[SIM_TOPICS];
     uint64_t dead_told[SIM_TOPICS]; /* m that the core knows to be durable */
@@ -142,14 +151,15 @@ struct world_s {
     sim_event_t *events;
     uint32_t event_count;
     uint64_t crashes;
+    uint64_t crashes_in_recovery;
     uint64_t operations;
 };
 
 extern const char *const sim_topics[SIM_TOPICS];
 
 /* broker.c */
-void broker_start (world_t *self);
-void broker_stop (world_t *self); /* as a crash: nothing is flushed */
+bool broker_start (world_t *self); /* false: the disk failed meanwhile */
+void broker_stop (world_t *self);  /* as a crash: nothing is flushed */
 void broker_step (world_t *self); /* one turn and whatever the actors have ready */
 bool broker_is_settled (world_t *self);
 uint32_t wire_open (world_t *self, peer_kind_t kind, uint32_t owner);
@@ -159,10 +169,12 @@ message_t *wire_receive (world_t *self, uint32_t wire); /* what has arrived; NUL
 void message_free (message_t **message_p);
 
 /* peers.c */
+void ledger_released (world_t *self, uint32_t worker); /* what it holds may be others' from now on */
 void publisher_step (world_t *self, uint32_t index);
 void publisher_receive (world_t *self, uint32_t index);
 void worker_step (world_t *self, uint32_t index);
 void worker_receive (world_t *self, uint32_t index);
+void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
 void worker_vanish (world_t *self, uint32_t index); /* its process dies */
 void dead_step (world_t *self);                     /* an operator replays or purges dead letters */
 
