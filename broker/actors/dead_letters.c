@@ -324,6 +324,9 @@ s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
         break;
     case EF_DEAD_ADMIN: {
         ef_buf_t answer = {0};
+        for (uint32_t i = 0; i < self->topic_count; i++) {
+            s_commit (self, &self->topics[i]); /* what came before it is seen */
+        }
         ef_dead_admin (self, ef_cursor (message->bytes.data, message->bytes.size), &answer);
         ef_buf_free (&message->bytes);
         message->bytes = answer;

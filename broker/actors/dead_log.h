@@ -48,7 +48,8 @@ typedef struct {
     uint64_t *m; /* owned */
 } ef_leaving_t;
 
-/* Opens or creates the journal; the storage passes to it. options->segment_bytes 0: 1 MiB. NULL: report says why. */
+/* Opens or creates the journal; the storage passes to it. options->segment_bytes 0: 1 MiB. NULL:
+ * report says why. */
 ef_dead_log_t *ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options,
                                 ef_wal_report_t *report);
 void ef_dead_log_destroy (ef_dead_log_t **self_p);

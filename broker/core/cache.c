@@ -61,8 +61,8 @@ s_drop_oldest (ef_cache_t *self) {
 void
 ef_cache_put (ef_cache_t *self, ef_stretch_t stretch) {
     bool is_small = EF_BUGGIFY (50);
-    while (self->count > 0 &&
-           (is_small || self->bytes + stretch.capacity > self->budget || self->count == CACHE_ITEMS_MAX)) {
+    while (self->count > 0 && (is_small || self->bytes + stretch.capacity > self->budget ||
+                               self->count == CACHE_ITEMS_MAX)) {
         s_drop_oldest (self);
     }
     if (self->count == self->capacity) {

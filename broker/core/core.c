@@ -3,7 +3,7 @@
 
 #define AWAY_MS      50   /* a turn takes a few */
 #define WALL_STEP_MS 1000 /* less is drift */
-#define SWEEP_MS     500 /* how often peers, sessions and overflow are looked at, at the least */
+#define SWEEP_MS     500  /* how often peers, sessions and overflow are looked at, at the least */
 
 ef_core_t *
 ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects) {

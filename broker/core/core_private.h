@@ -247,11 +247,11 @@ typedef enum {
 typedef struct {
     uint64_t lsn;
     after_kind_t kind;
-    uint32_t peer; /* or topic */
-    uint64_t n;    /* or b, tag limit */
-    uint32_t rel;  /* of a record in the batch, or a generation */
+    uint32_t peer;  /* or topic */
+    uint64_t n;     /* or b, tag limit */
+    uint32_t rel;   /* of a record in the batch, or a generation */
     uint64_t at_ms; /* monotonic: when a wait is over */
-    void *pointer; /* session, or an owned buffer with the answer */
+    void *pointer;  /* session, or an owned buffer with the answer */
 } after_t;
 
 struct ef_core_s {

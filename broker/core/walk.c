@@ -27,7 +27,8 @@ s_sort_entries (const topic_t *topic) {
 }
 
 static int
-s_give_entry (const ef_core_t *self, const entry_t *entry, int (*each) (void *arg, ef_live_t *live), void *arg) {
+s_give_entry (const ef_core_t *self, const entry_t *entry, int (*each) (void *arg, ef_live_t *live),
+              void *arg) {
     ef_buf_t history = {0};
     if (entry->history) {
         history_put (entry->history, &history);

@@ -456,11 +456,13 @@ s_has_failed (ef_router_t *self) {
     int journal = atomic_load (&self->parts.journal->failed);
     int dead = ef_dead_letters_failed (self->parts.dead);
     int reader = atomic_load (&self->parts.reader->failed);
+    journal = journal ? journal : atomic_load (&self->parts.upkeep->failed);
+    journal = journal ? journal : reader;
     if (journal) {
         ef_log (EF_LOG_ERROR, "journal.failed", "error=\"%s\" confirmed_after=0",
                 strerror (journal));
     }
-    return journal || dead || reader;
+    return journal || dead;
 }
 
 static void

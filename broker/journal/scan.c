@@ -222,7 +222,8 @@ s_walk_records (scan_t *self) {
 static bool
 s_header_is_valid (const uint8_t *header, size_t size, uint32_t id) {
     return size >= EF_SEGMENT_HEADER && memcmp (header, EF_SEGMENT_MAGIC, 8) == 0 &&
-           ef_le32 (header + 12) == ef_segment_header_checksum (header) && ef_le64 (header + 16) == id;
+           ef_le32 (header + 12) == ef_segment_header_checksum (header) &&
+           ef_le64 (header + 16) == id;
 }
 
 /* The first seq that the header of a segment names; 0: can't be read. */

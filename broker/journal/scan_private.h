@@ -35,7 +35,7 @@ typedef struct {
     uint8_t journal_id[16];
     uint64_t hinted_seq; /* this group was synced, 0: nothing is known */
     bool is_end_told;    /* what the newest segment ends in */
-    uint64_t next_seq; /* 0: not known */
+    uint64_t next_seq;   /* 0: not known */
     bool knows_chain;
     uint32_t chain;
 

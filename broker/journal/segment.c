@@ -94,8 +94,8 @@ ef_segment_read_header (ef_segment_t *self, ef_segment_header_t *header) {
         return false;
     }
     const uint8_t *at = self->window;
-    if (memcmp (at, EF_SEGMENT_MAGIC, 8) != 0 || ef_le32 (at + 12) != ef_segment_header_checksum (at) ||
-        ef_le64 (at + 16) != self->id) {
+    if (memcmp (at, EF_SEGMENT_MAGIC, 8) != 0 ||
+        ef_le32 (at + 12) != ef_segment_header_checksum (at) || ef_le64 (at + 16) != self->id) {
         return false;
     }
     header->version = ef_le16 (at + 8);

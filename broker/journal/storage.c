@@ -5,12 +5,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+
+/* The first error of a write or sync that isn't a full disk ends all writing of this process, in
+   every directory: what such a disk says afterwards can't be trusted, and nothing may be confirmed
+   by it. */
+static _Atomic bool s_is_broken;
+
+static int
+s_judge (int rc) {
+    if (rc < 0 && !ef_storage_is_full (rc) && rc != -ENOENT && rc != -EEXIST) {
+        atomic_store (&s_is_broken, true);
+    }
+    return rc;
+}
+
+static bool
+s_refuses (void) {
+    return atomic_load (&s_is_broken);
+}
 
 typedef struct {
     ef_storage_t base;
@@ -42,13 +61,16 @@ static int
 s_extend (ef_storage_t *self, int file, uint64_t bytes) {
     (void)self;
     int rc;
+    if (s_refuses ()) {
+        return -EIO;
+    }
     do {
         rc = fallocate (file, 0, 0, (off_t)bytes);
     } while (rc < 0 && errno == EINTR);
     if (rc < 0 && errno == EOPNOTSUPP) {
         rc = ftruncate (file, (off_t)bytes);
     }
-    return rc ? -errno : 0;
+    return s_judge (rc ? -errno : 0);
 }
 
 static int
@@ -91,6 +113,9 @@ s_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uin
     (void)self;
     size_t bytes = 0;
     ssize_t written;
+    if (s_refuses ()) {
+        return -EIO;
+    }
     for (int i = 0; i < count; i++) {
         bytes += parts[i].iov_len;
     }
@@ -98,9 +123,9 @@ s_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uin
         written = pwritev (file, parts, count, (off_t)offset);
     } while (written < 0 && errno == EINTR);
     if (written < 0) {
-        return -errno;
+        return s_judge (-errno);
     }
-    return (size_t)written == bytes ? 0 : -EIO;
+    return s_judge ((size_t)written == bytes ? 0 : -EIO);
 }
 
 static int64_t
@@ -126,29 +151,30 @@ s_read (ef_storage_t *self, int file, void *bytes, size_t size, uint64_t offset)
 static int
 s_truncate (ef_storage_t *self, int file, uint64_t bytes) {
     (void)self;
-    return ftruncate (file, (off_t)bytes) ? -errno : 0;
+    return s_refuses () ? -EIO : s_judge (ftruncate (file, (off_t)bytes) ? -errno : 0);
 }
 
 static int
 s_sync (ef_storage_t *self, int file) {
     (void)self;
-    return fdatasync (file) ? -errno : 0;
+    return s_refuses () ? -EIO : s_judge (fdatasync (file) ? -errno : 0);
 }
 
 static int
 s_sync_directory (ef_storage_t *self) {
-    return fsync (((disk_t *)self)->directory) ? -errno : 0;
+    return s_refuses () ? -EIO : s_judge (fsync (((disk_t *)self)->directory) ? -errno : 0);
 }
 
 static int
 s_unlink (ef_storage_t *self, const char *name) {
-    return unlinkat (((disk_t *)self)->directory, name, 0) ? -errno : 0;
+    return s_refuses () ? -EIO
+                        : s_judge (unlinkat (((disk_t *)self)->directory, name, 0) ? -errno : 0);
 }
 
 static int
 s_rename (ef_storage_t *self, const char *from, const char *to) {
     int directory = ((disk_t *)self)->directory;
-    return renameat (directory, from, directory, to) ? -errno : 0;
+    return s_refuses () ? -EIO : s_judge (renameat (directory, from, directory, to) ? -errno : 0);
 }
 
 static int

@@ -20,6 +20,15 @@ s_has_room (ef_upkeep_t *self) {
     return self->storage->room (self->storage, &room) != 0 || room / 3 * 2 >= self->spares->bytes;
 }
 
+/* A full disk is waited for; anything else says that the disk can't be trusted with more. */
+static void
+s_fail (ef_upkeep_t *self, int rc) {
+    if (!ef_storage_is_full (rc)) {
+        atomic_store (&self->failed, -rc);
+        ef_waker_wake (self->actor.owner);
+    }
+}
+
 int
 ef_upkeep_reserve (ef_upkeep_t *self) {
     int rc = 0;
@@ -39,9 +48,7 @@ s_prepare (ef_upkeep_t *self, uint64_t now) {
         int rc = s_has_room (self) ? ef_spares_make (self->spares, true) : -ENOSPC;
         if (rc) {
             is_tight = true;
-            if (!ef_storage_is_full (rc)) {
-                ef_log_limited (EF_LOG_ERROR, "journal.spare", "error=\"%s\"", strerror (-rc));
-            }
+            s_fail (self, rc);
         }
     }
     if (is_tight != was_tight) {
@@ -136,6 +143,7 @@ s_step (void *arg) {
         if (part->rc) {
             ef_log_limited (EF_LOG_WARNING, "journal.checkpoint", "segment=%u error=\"%s\"",
                             part->segment, strerror (-part->rc));
+            s_fail (self, part->rc);
         }
         ef_buf_free (&part->buf);
         bool is_taken = ef_actor_answer (&self->actor, part);

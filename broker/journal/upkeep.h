@@ -2,9 +2,10 @@
 
    Role: keeps segments ready, writes checkpoints, reads old segments over and checks them. Owns:
    the writer of checkpoints. Talks to: a storage and spares, borrowed; the router, which hands it
-   parts and gets them back. On failure: a full disk is told by is_tight; a checkpoint that can't be
-   written is given up; damage that is found is counted and logged, and all checkpoints go, so that
-   the next start reads everything and says exactly what is lost. */
+   parts and gets them back. On failure: a full disk is told by is_tight, and a checkpoint that
+   finds no room is given up; any other error of a write stops the broker; damage that is found is
+   counted and logged, and all checkpoints go, so that the next start reads everything and says
+   exactly what is lost. */
 #ifndef EF_UPKEEP_H
 #define EF_UPKEEP_H
 
@@ -27,6 +28,7 @@ typedef struct {
     uint64_t scrub_at_ms;   /* monotonic: when to go on */
     uint64_t pass_began_ms; /* monotonic */
     bool pass_is_good;
+    _Atomic int failed;      /* errno of what is no full disk; 0: it works */
     _Atomic bool is_tight;   /* no further spare can be made */
     _Atomic uint32_t oldest; /* the router's: segments there are */
     _Atomic uint32_t newest;

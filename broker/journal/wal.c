@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SEGMENT_LEAST 65536 /* bytes; a full disk may leave room for no more than that at a start  \
-                             */
+#define SEGMENT_LEAST                                                                              \
+    65536 /* bytes; a full disk may leave room for no more than that at a start                    \
+           */
 
 void
 ef_wal_segment_name (uint64_t segment, char name[24]) {
@@ -62,6 +63,14 @@ s_new_file (ef_wal_t *self, const char *name, uint64_t least) {
     return file;
 }
 
+/* After a write or sync that failed nothing is tried again, whatever the error was: a disk that is
+   full where space was reserved isn't one that is waited for. */
+static int
+s_end (ef_wal_t *self, int rc) {
+    self->error = ef_storage_is_full (rc) ? -EIO : rc;
+    return self->error;
+}
+
 /* Gives back what the segment under way reserved and didn't use. */
 static int
 s_seal_segment (ef_wal_t *self) {
@@ -113,8 +122,7 @@ s_begin_segment (ef_wal_t *self, uint64_t least) {
         self->offset = EF_SEGMENT_START;
         self->segment_used = false;
     }
-    self->error = rc;
-    return rc;
+    return s_end (self, rc);
 }
 
 /* Seals every record of a batch that will stand at `offset`; returns the chain value behind it. */
@@ -213,8 +221,7 @@ ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int count) {
         self->error = ef_storage_is_full (rc) ? self->error : rc;
         return rc; /* a full disk: nothing was written, it may be tried again */
     }
-    self->error = s_write_group (self, batches, count);
-    return self->error;
+    return s_end (self, s_write_group (self, batches, count));
 }
 
 int

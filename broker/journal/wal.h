@@ -69,7 +69,8 @@ EF_MUST_USE int ef_wal_append (ef_wal_t *self, ef_batch_t *const *batches, int c
    nothing where that is known already. 0 or a negative errno. */
 EF_MUST_USE int ef_wal_hint (ef_wal_t *self);
 
-/* The group that a journal's hint says was synced, and of which journal; 0: no hint that can be read.
+/* The group that a journal's hint says was synced, and of which journal; 0: no hint that can be
+ * read.
  */
 uint64_t ef_wal_read_hint (ef_storage_t *storage, uint8_t journal_id[16]);
 

@@ -447,6 +447,7 @@ ledger_returned (world_t *self, const ef_span_t *event) {
     if (ef_event_read (&cursor, &read, &why) != EF_OK || s_event_of (&read) >= self->event_count) {
         sim_fail (self, "a dead letter that nobody sent");
     }
+    sim_trace (self, "e%u comes back from the dead", s_event_of (&read));
     self->events[s_event_of (&read)].attempt = 0;
 }
 
@@ -471,6 +472,8 @@ s_delivery (world_t *self, sim_worker_t *worker, uint64_t arrived_ms, ef_cursor_
         sim_fail (self, "an event that nobody sent: e%u", k);
     }
     sim_event_t *known = &self->events[k];
+    sim_trace (self, "e%u comes by tag %llu, attempt %llu, to worker %d", k,
+               (unsigned long long)tag, (unsigned long long)attempt, (int)(worker - self->workers));
     if (known->is_refused) {
         sim_fail (self, "e%u was refused and is delivered", k);
     }
@@ -487,15 +490,18 @@ s_delivery (world_t *self, sim_worker_t *worker, uint64_t arrived_ms, ef_cursor_
             }
         }
     }
-    if (attempt < known->attempt) {
+    bool is_latest = tag > known->tag; /* one may arrive behind a later one elsewhere */
+    if (is_latest && attempt < known->attempt) {
         sim_fail (self, "e%u: attempt %llu after attempt %u", k, (unsigned long long)attempt,
                   known->attempt);
     }
-    s_check_holder (self, worker, k);
-    known->attempt = (uint32_t)attempt;
-    known->holder = (uint8_t)(worker - self->workers + 1);
-    known->tag = tag;
-    known->until_ms = arrived_ms + self->config.defaults.lease_ms - 100;
+    if (is_latest) {
+        s_check_holder (self, worker, k);
+        known->attempt = (uint32_t)attempt;
+        known->holder = (uint8_t)(worker - self->workers + 1);
+        known->tag = tag;
+        known->until_ms = arrived_ms + self->config.defaults.lease_ms - 100;
+    }
     known->deliveries++;
     ef_assert (worker->held_count < 512);
     worker->held[worker->held_count++] = (held_t){.tag = tag, .event = k};

@@ -20,8 +20,8 @@ typedef struct world_s world_t;
 /* What is known of one event from outside the broker. */
 typedef struct {
     uint8_t topic;
-    uint8_t holder; /* worker that was given it last, plus one; 0: nobody's */
-    uint64_t tag;   /* of that delivery */
+    uint8_t holder;    /* worker that was given it last, plus one; 0: nobody's */
+    uint64_t tag;      /* of that delivery */
     uint64_t until_ms; /* its lease lasts at least so long */
     bool is_sent;
     bool is_confirmed; /* the publisher was told: accepted */
@@ -112,7 +112,7 @@ struct world_s {
     uint64_t now; /* monotonic ms of the broker's machine */
     uint64_t wall;
     bool was_set_back; /* the wall clock */
-    bool is_quiet; /* faults have stopped; everything is to be finished */
+    bool is_quiet;     /* faults have stopped; everything is to be finished */
     bool has_trace;
     sim_disk_t *disk;
     ef_core_config_t config;
@@ -160,7 +160,7 @@ extern const char *const sim_topics[SIM_TOPICS];
 /* broker.c */
 bool broker_start (world_t *self); /* false: the disk failed meanwhile */
 void broker_stop (world_t *self);  /* as a crash: nothing is flushed */
-void broker_step (world_t *self); /* one turn and whatever the actors have ready */
+void broker_step (world_t *self);  /* one turn and whatever the actors have ready */
 bool broker_is_settled (world_t *self);
 uint32_t wire_open (world_t *self, peer_kind_t kind, uint32_t owner);
 void wire_cut (world_t *self, uint32_t wire);
@@ -169,14 +169,15 @@ message_t *wire_receive (world_t *self, uint32_t wire); /* what has arrived; NUL
 void message_free (message_t **message_p);
 
 /* peers.c */
-void ledger_released (world_t *self, uint32_t worker); /* what it holds may be others' from now on */
+void ledger_released (world_t *self,
+                      uint32_t worker); /* what it holds may be others' from now on */
 void publisher_step (world_t *self, uint32_t index);
 void publisher_receive (world_t *self, uint32_t index);
 void worker_step (world_t *self, uint32_t index);
 void worker_receive (world_t *self, uint32_t index);
 void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
-void worker_vanish (world_t *self, uint32_t index); /* its process dies */
-void dead_step (world_t *self);                     /* an operator replays or purges dead letters */
+void worker_vanish (world_t *self, uint32_t index);           /* its process dies */
+void dead_step (world_t *self); /* an operator replays or purges dead letters */
 
 /* Fails the run with what was expected. */
 _Noreturn void sim_fail (world_t *self, const char *format, ...) EF_PRINTF (2, 3);
