@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PROGRESS_BYTES (16u << 20) /* read between two words of progress */
+#define PROGRESS_BYTES (8u << 20) /* read between two words of progress */
 
 typedef struct {
     uint32_t *ids; /* owned */
@@ -367,6 +367,9 @@ s_recover (recovery_t *self, listing_t *listing) {
         rc = s_drop_unborn (self, listing);
     }
     rc = rc ? rc : s_measure (self, listing);
+    if (rc == 0 && wal->options.progress && self->total) {
+        wal->options.progress (wal->options.progress_arg, 0, self->total);
+    }
     rc = rc ? rc : s_read_segments (self, listing);
     self->report->segments = (uint32_t)listing->count;
     return rc;

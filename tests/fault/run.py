@@ -91,13 +91,6 @@ class KeptBroker(Broker):
                 file.write(text)
             self.data = directory
 
-    def launch(self, extra=None):
-        """Starts it and doesn't wait until it answers."""
-        with open(self.log, "a") as log:
-            self.process = subprocess.Popen(
-                [os.path.join(self.binaries, "eventflowd"), "--config", self.config],
-                stderr=log, env=dict(self.environment, **(extra or {})))
-
     def linger(self, seconds):
         """Until it has ended, but not longer. Its exit status, or None."""
         try:

@@ -67,12 +67,15 @@ class Broker:
         self.context = zmq.Context()
         self.process = None
 
-    def start(self, extra=None):
-        environment = dict(self.environment, **(extra or {}))
+    def launch(self, extra=None):
+        """Starts it and doesn't wait until it answers."""
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 [os.path.join(self.binaries, "eventflowd"), "--config", self.config],
-                stderr=log, env=environment)
+                stderr=log, env=dict(self.environment, **(extra or {})))
+
+    def start(self, extra=None):
+        self.launch(extra)
         wait_for("the broker answers", self.alive)
         return self
 
@@ -80,7 +83,8 @@ class Broker:
         if self.process.poll() is not None:
             raise AssertionError(f"eventflowd ended with {self.process.returncode}:\n{self.logged()}")
         try:
-            return self.admin(["STATUS"], seconds=0.5)
+            status = self.admin(["STATUS"], seconds=0.5)
+            return None if status[1]["broker"].get("recovering") else status
         except TimeoutError:
             return None
 

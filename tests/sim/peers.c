@@ -412,7 +412,7 @@ s_check_holder (world_t *self, const sim_worker_t *worker, unsigned k) {
     const sim_event_t *event = &self->events[k];
     const sim_worker_t *other = event->holder ? &self->workers[event->holder - 1] : NULL;
     if (other == NULL || other == worker || self->now >= event->until_ms || other->is_silent ||
-        self->now - other->spoke_ms > 1500) {
+        self->now - other->spoke_ms > SIM_SILENT_MS) {
         return;
     }
     for (uint32_t i = 0; i < other->held_count; i++) {

@@ -67,7 +67,11 @@ wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body) {
     message_t *message = calloc (1, sizeof *message);
     ef_assert (message != NULL && !wire->is_cut);
     if (wire->kind == KIND_WORKER) {
-        self->workers[wire->owner].spoke_ms = self->now;
+        sim_worker_t *worker = &self->workers[wire->owner];
+        if (self->now - worker->spoke_ms > SIM_SILENT_MS) {
+            ledger_released (self, wire->owner); /* the broker may have taken it for gone */
+        }
+        worker->spoke_ms = self->now;
     }
     message->header = header;
     message->body = body;

@@ -14,6 +14,7 @@
 #define SIM_WORKERS    4
 #define SIM_PEERS      64
 #define SIM_EVENTS     65536
+#define SIM_SILENT_MS  1500 /* a worker silent for longer may be judged gone */
 
 typedef struct world_s world_t;
 
