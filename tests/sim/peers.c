@@ -415,6 +415,13 @@ s_check_holder (world_t *self, const sim_worker_t *worker, unsigned k) {
         self->now - other->spoke_ms > SIM_SILENT_MS) {
         return;
     }
+    for (uint32_t i = 0; i < SIM_PEERS; i++) { /* a late READY of an older one may win */
+        const wire_t *wire = &self->wires[i];
+        if (wire->kind == KIND_WORKER && wire->owner == (uint32_t)event->holder - 1 &&
+            i != other->wire && !wire->is_forgotten) {
+            return;
+        }
+    }
     for (uint32_t i = 0; i < other->held_count; i++) {
         if (other->held[i].tag == event->tag && !other->held[i].is_answered) {
             sim_fail (self, "e%u is with two workers", k);
