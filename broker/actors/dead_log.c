@@ -107,18 +107,25 @@ s_drop_b (ef_dead_log_t *self, uint64_t b) {
 }
 
 static void
+s_mark_leaving (ef_dead_log_t *self, const ef_leaving_t *leaving) {
+    for (uint32_t i = 0; i < leaving->count; i++) {
+        ef_letter_t *letter = s_find (self, leaving->m[i]);
+        if (letter) {
+            letter->is_leaving = true;
+        }
+    }
+}
+
+static void
 s_note_leaving (ef_dead_log_t *self, uint64_t b, bool purge, const uint8_t *list, uint32_t count) {
     self->leaving = realloc (self->leaving, (self->leaving_count + 1) * sizeof *self->leaving);
     uint64_t *m = malloc ((count ? count : 1) * sizeof *m);
     ef_assert (self->leaving != NULL && m != NULL);
     for (uint32_t i = 0; i < count; i++) {
         m[i] = ef_le64 (list + 8 * i);
-        ef_letter_t *letter = s_find (self, m[i]);
-        if (letter) {
-            letter->is_leaving = true;
-        }
     }
     self->leaving[self->leaving_count++] = (ef_leaving_t){b, purge, count, m};
+    s_mark_leaving (self, &self->leaving[self->leaving_count - 1]);
     self->highest_b = b > self->highest_b ? b : self->highest_b;
 }
 
@@ -194,6 +201,11 @@ ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_
     self->wal = ef_wal_open (storage, &own, s_replay, self, report);
     if (self->wal == NULL) {
         ef_dead_log_destroy (&self);
+        return NULL;
+    }
+    /* A letter that compaction wrote once more may stand behind the note that it leaves. */
+    for (uint32_t i = 0; i < self->leaving_count; i++) {
+        s_mark_leaving (self, &self->leaving[i]);
     }
     return self;
 }

@@ -36,6 +36,7 @@
 
    Beside the segments lie, none of them needed to read the journal:
      *.spare      zeros, to become the next segments by their names being changed
+     *.new        a spare that is being made; removed at a start
      hint         64 bytes: magic "EFHINT\r\n", journal id (16, at 8), seq (8, at 24): this group
    was synced; CRC-32C of all before it (4, at 36). Written when there is nothing to do
      *.ckpt       checkpoints (checkpoint.h)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define SUFFIX     ".spare"
+#define UNFINISHED ".new" /* being made: a power cut may leave anything in it */
 #define ZERO_BYTES (1u << 20)
 
 typedef struct {
@@ -15,13 +16,19 @@ typedef struct {
     uint32_t wrong_count;
 } listing_t;
 
+static bool
+s_ends_in (const char *name, const char *suffix) {
+    size_t size = strlen (name);
+    return size > strlen (suffix) && size < EF_SPARE_NAME &&
+           strcmp (name + size - strlen (suffix), suffix) == 0;
+}
+
 static void
 s_note (void *arg, const char *name) {
     listing_t *listing = arg;
     ef_spares_t *self = listing->spares;
-    size_t size = strlen (name);
-    if (size <= strlen (SUFFIX) || size >= EF_SPARE_NAME ||
-        strcmp (name + size - strlen (SUFFIX), SUFFIX) != 0) {
+    bool is_finished = s_ends_in (name, SUFFIX);
+    if (!is_finished && !s_ends_in (name, UNFINISHED)) {
         return;
     }
     uint64_t number = strtoull (name, NULL, 16);
@@ -31,7 +38,7 @@ s_note (void *arg, const char *name) {
     if (file >= 0) {
         self->storage->close (self->storage, file);
     }
-    if (bytes == (int64_t)self->bytes && self->count < EF_SPARES_MAX) {
+    if (is_finished && bytes == (int64_t)self->bytes && self->count < EF_SPARES_MAX) {
         strcpy (self->names[self->count++], name);
     } else if (listing->wrong_count < EF_SPARES_MAX) {
         strcpy (listing->wrong[listing->wrong_count++], name);
@@ -84,20 +91,24 @@ s_fill (ef_spares_t *self, int file) {
 int
 ef_spares_make (ef_spares_t *self, bool zeroed) {
     ef_storage_t *storage = self->storage;
+    char unfinished[EF_SPARE_NAME];
     char name[EF_SPARE_NAME];
     if (ef_spares_count (self) == EF_SPARES_MAX) {
         return 0;
     }
+    snprintf (unfinished, sizeof unfinished, "%016llx%s", (unsigned long long)self->next,
+              UNFINISHED);
     snprintf (name, sizeof name, "%016llx%s", (unsigned long long)self->next++, SUFFIX);
-    int file = storage->create (storage, name, self->bytes);
+    int file = storage->create (storage, unfinished, self->bytes);
     if (file < 0) {
         return file;
     }
     int rc = zeroed ? s_fill (self, file) : 0;
     rc = rc ? rc : storage->sync (storage, file);
     storage->close (storage, file);
+    rc = rc ? rc : storage->rename (storage, unfinished, name);
     if (rc) {
-        (void)storage->unlink (storage, name); /* what is left is found at the next start */
+        (void)storage->unlink (storage, unfinished); /* what is left is found at the next start */
         return rc;
     }
     pthread_mutex_lock (&self->lock);

@@ -1,36 +1,10 @@
 /* A simulated disk. SPDX-License-Identifier: MIT */
-#include "disk.h"
+#include "disk_private.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SECTOR 512
-
-typedef struct {
-    char directory[64];
-    char name[64];
-    char durable_name[64]; /* empty: its name was never synced */
-    uint8_t *now;          /* as a reader sees it */
-    uint8_t *durable;      /* as it is after a crash at worst */
-    uint64_t size;
-    uint64_t durable_size;
-    uint8_t *dirty; /* a byte a sector */
-    uint64_t capacity;
-    bool is_removed; /* unlinked, the removal not yet durable */
-    int replaced_by; /* the file that took its name, the change not yet durable; -1: none */
-} file_t;
-
-struct sim_disk_s {
-    sim_random_t *random; /* borrowed */
-    file_t **files;       /* owned */
-    int count;
-    uint32_t fail_after;
-    bool has_failed;
-    uint64_t capacity; /* bytes; 0: no bound */
-    uint64_t used;     /* by files that aren't removed */
-};
 
 typedef struct {
     ef_storage_t base;
@@ -64,8 +38,8 @@ sim_disk_new (sim_random_t *random) {
     return self;
 }
 
-static void
-s_free_file (file_t *file) {
+void
+disk_free_file (file_t *file) {
     free (file->now);
     free (file->durable);
     free (file->dirty);
@@ -77,7 +51,7 @@ sim_disk_destroy (sim_disk_t **self_p) {
     sim_disk_t *self = *self_p;
     for (int i = 0; i < self->count; i++) {
         if (self->files[i]) {
-            s_free_file (self->files[i]);
+            disk_free_file (self->files[i]);
         }
     }
     free (self->files);
@@ -85,13 +59,41 @@ sim_disk_destroy (sim_disk_t **self_p) {
     *self_p = NULL;
 }
 
-/* Counts one operation; true: it fails. */
+const char *
+sim_call_name (sim_call_t call) {
+    static const char *const names[] = {
+#define X(name, text) text,
+        SIM_CALL_TABLE (X)
+#undef X
+    };
+    ef_assert (call < SIM_CALL_COUNT);
+    return names[call];
+}
+
+/* Counts one call. 0, or the negative errno with which it fails. */
+static int
+s_strike (sim_disk_t *self, sim_call_t call) {
+    sim_fault_t *fault = &self->fault;
+    if (fault->at == 0 || fault->call != call || (fault->at > 1 && fault->at--)) {
+        return 0;
+    }
+    fault->at = fault->is_forever ? 1 : 0;
+    self->faults++;
+    return -fault->error;
+}
+
 static bool
-s_fails (sim_disk_t *self) {
+s_fails_power (sim_disk_t *self) {
     if (self->fail_after > 0 && --self->fail_after == 0) {
         self->has_failed = true;
     }
     return self->has_failed;
+}
+
+/* The same for a call that changes something, which takes power too. */
+static int
+s_fails (sim_disk_t *self, sim_call_t call) {
+    return s_fails_power (self) ? -EIO : s_strike (self, call);
 }
 
 static void
@@ -99,15 +101,44 @@ s_reserve (file_t *file, uint64_t bytes) {
     if (bytes <= file->capacity) {
         return;
     }
-    uint64_t capacity = (bytes + 65535) / 65536 * 65536;
+    uint64_t capacity = bytes > 2 * file->capacity ? bytes : 2 * file->capacity;
+    capacity = (capacity + 4095) / 4096 * 4096;
+    uint64_t sectors = capacity / SECTOR;
+    uint64_t had = file->capacity / SECTOR;
     file->now = realloc (file->now, capacity);
     file->durable = realloc (file->durable, capacity);
-    file->dirty = realloc (file->dirty, capacity / SECTOR);
+    file->dirty = realloc (file->dirty, sectors * sizeof *file->dirty);
     ef_assert (file->now && file->durable && file->dirty);
     memset (file->now + file->capacity, 0, capacity - file->capacity);
     memset (file->durable + file->capacity, 0, capacity - file->capacity);
-    memset (file->dirty + file->capacity / SECTOR, 0, (capacity - file->capacity) / SECTOR);
+    memset (file->dirty + had, 0, (sectors - had) * sizeof *file->dirty);
     file->capacity = capacity;
+}
+
+/* Notes that bytes within one sector wait for a sync. */
+static void
+s_soil (file_t *file, uint64_t sector, uint32_t from, uint32_t to) {
+    range_t *range = &file->dirty[sector];
+    bool is_clean = range->from == range->to;
+    range->from = (uint16_t)(is_clean || from < range->from ? from : range->from);
+    range->to = (uint16_t)(is_clean || to > range->to ? to : range->to);
+    if (file->dirty_from == file->dirty_to) {
+        file->dirty_from = sector;
+        file->dirty_to = sector + 1;
+    }
+    file->dirty_from = sector < file->dirty_from ? sector : file->dirty_from;
+    file->dirty_to = sector >= file->dirty_to ? sector + 1 : file->dirty_to;
+}
+
+static void
+s_soil_bytes (file_t *file, uint64_t offset, uint64_t bytes) {
+    while (bytes > 0) {
+        uint32_t from = offset % SECTOR;
+        uint32_t part = bytes < SECTOR - from ? (uint32_t)bytes : SECTOR - from;
+        s_soil (file, offset / SECTOR, from, from + part);
+        offset += part;
+        bytes -= part;
+    }
 }
 
 /* Takes or gives back space. False: the disk is full. */
@@ -129,16 +160,17 @@ s_is_in (const view_t *view, const file_t *file) {
 static int
 s_list (ef_storage_t *self, void (*each) (void *arg, const char *name), void *arg) {
     view_t *view = (view_t *)self;
-    for (int i = 0; i < view->disk->count; i++) {
+    int rc = s_strike (view->disk, SIM_CALL_LIST);
+    for (int i = 0; rc == 0 && i < view->disk->count; i++) {
         if (s_is_in (view, view->disk->files[i])) {
             each (arg, view->disk->files[i]->name);
         }
     }
-    return 0;
+    return rc;
 }
 
 static int
-s_open (ef_storage_t *self, const char *name) {
+s_find (ef_storage_t *self, const char *name) {
     view_t *view = (view_t *)self;
     for (int i = 0; i < view->disk->count; i++) {
         if (s_is_in (view, view->disk->files[i]) &&
@@ -150,13 +182,21 @@ s_open (ef_storage_t *self, const char *name) {
 }
 
 static int
+s_open (ef_storage_t *self, const char *name) {
+    int file = s_find (self, name);
+    int rc = file < 0 ? 0 : s_strike (((view_t *)self)->disk, SIM_CALL_OPEN);
+    return rc ? rc : file;
+}
+
+static int
 s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
     view_t *view = (view_t *)self;
     sim_disk_t *disk = view->disk;
-    if (s_fails (disk)) {
-        return -EIO;
+    int rc = s_fails (disk, SIM_CALL_CREATE);
+    if (rc) {
+        return rc;
     }
-    if (s_open (self, name) >= 0) {
+    if (s_find (self, name) >= 0) {
         return -EEXIST;
     }
     file_t *file = calloc (1, sizeof *file);
@@ -164,9 +204,8 @@ s_create (ef_storage_t *self, const char *name, uint64_t bytes) {
     snprintf (file->directory, sizeof file->directory, "%s", view->directory);
     snprintf (file->name, sizeof file->name, "%s", name);
     file->replaced_by = -1;
-    s_reserve (file, bytes ? bytes : 1);
     if (!s_resize (disk, file, bytes)) {
-        s_free_file (file);
+        disk_free_file (file);
         return -ENOSPC;
     }
     disk->files = realloc (disk->files, (size_t)(disk->count + 1) * sizeof *disk->files);
@@ -183,7 +222,9 @@ s_close (ef_storage_t *self, int file) {
 
 static int64_t
 s_size (ef_storage_t *self, int file) {
-    return (int64_t)((view_t *)self)->disk->files[file]->size;
+    sim_disk_t *disk = ((view_t *)self)->disk;
+    int rc = s_strike (disk, SIM_CALL_SIZE);
+    return rc ? rc : (int64_t)disk->files[file]->size;
 }
 
 static int
@@ -197,29 +238,38 @@ s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, u
     if (end > file->size && !s_resize (disk, file, end)) {
         return -ENOSPC;
     }
+    int rc = s_strike (disk, SIM_CALL_WRITE);
+    if (rc) {
+        count = 1; /* a short write: a part of it is there */
+    }
     for (int i = 0; i < count; i++) {
-        size_t bytes = parts[i].iov_len;
-        if (s_fails (disk)) {
+        size_t bytes = rc ? parts[i].iov_len / 2 : parts[i].iov_len;
+        if (s_fails_power (disk)) {
             return -EIO; /* what came before stays written, unsynced */
         }
         s_reserve (file, offset + bytes);
         memcpy (file->now + offset, parts[i].iov_base, bytes);
-        for (uint64_t s = offset / SECTOR; bytes && s <= (offset + bytes - 1) / SECTOR; s++) {
-            file->dirty[s] = 1;
-        }
+        s_soil_bytes (file, offset, bytes);
         offset += bytes;
     }
-    return 0;
+    return rc;
 }
 
 static int64_t
 s_read (ef_storage_t *self, int number, void *bytes, size_t size, uint64_t offset) {
-    const file_t *file = ((view_t *)self)->disk->files[number];
-    if (offset >= file->size) {
-        return 0;
+    sim_disk_t *disk = ((view_t *)self)->disk;
+    const file_t *file = disk->files[number];
+    int rc = s_strike (disk, SIM_CALL_READ);
+    if (rc || offset >= file->size) {
+        return rc;
     }
     size = size < file->size - offset ? size : file->size - offset;
-    memcpy (bytes, file->now + offset, size);
+    uint64_t have = offset < file->capacity ? file->capacity - offset : 0;
+    have = have < size ? have : size;
+    if (have > 0) {
+        memcpy (bytes, file->now + offset, have);
+    }
+    memset ((uint8_t *)bytes + have, 0, size - have);
     return (int64_t)size;
 }
 
@@ -227,12 +277,22 @@ static int
 s_truncate (ef_storage_t *self, int number, uint64_t bytes) {
     sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
-    if (s_fails (disk)) {
-        return -EIO;
+    int rc = s_fails (disk, SIM_CALL_TRUNCATE);
+    if (rc) {
+        return rc;
     }
-    s_reserve (file, bytes);
-    memset (file->now + bytes, 0, file->capacity - bytes);
-    memset (file->dirty + bytes / SECTOR, 1, file->capacity / SECTOR - bytes / SECTOR);
+    for (uint64_t at = bytes; at < file->capacity;) { /* zeros aren't written where zeros are */
+        uint64_t end = (at / SECTOR + 1) * SECTOR;
+        bool was_zero = true;
+        for (uint64_t i = at; i < end && was_zero; i++) {
+            was_zero = file->now[i] == 0;
+        }
+        if (!was_zero) {
+            memset (file->now + at, 0, end - at);
+            s_soil_bytes (file, at, end - at);
+        }
+        at = end;
+    }
     return s_resize (disk, file, bytes) ? 0 : -ENOSPC;
 }
 
@@ -240,10 +300,10 @@ static int
 s_extend (ef_storage_t *self, int number, uint64_t bytes) {
     sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
-    if (s_fails (disk)) {
-        return -EIO;
+    int rc = s_fails (disk, SIM_CALL_EXTEND);
+    if (rc) {
+        return rc;
     }
-    s_reserve (file, bytes);
     return bytes <= file->size || s_resize (disk, file, bytes) ? 0 : -ENOSPC;
 }
 
@@ -251,32 +311,37 @@ static int
 s_sync (ef_storage_t *self, int number) {
     sim_disk_t *disk = ((view_t *)self)->disk;
     file_t *file = disk->files[number];
-    if (s_fails (disk)) {
-        return -EIO;
+    int rc = s_fails (disk, SIM_CALL_SYNC);
+    bool is_lie = rc && !disk->has_failed && disk->fault.is_lie;
+    if (rc && !is_lie) {
+        return rc;
     }
-    for (uint64_t s = 0; s < file->capacity / SECTOR; s++) {
-        if (file->dirty[s]) {
+    for (uint64_t s = file->dirty_from; s < file->dirty_to; s++) {
+        if (file->dirty[s].from < file->dirty[s].to && !is_lie) {
             memcpy (file->durable + s * SECTOR, file->now + s * SECTOR, SECTOR);
-            file->dirty[s] = 0;
         }
+        file->dirty[s] = (range_t){0, 0};
     }
-    file->durable_size = file->size;
-    return 0;
+    file->dirty_from = file->dirty_to = 0;
+    file->has_lied = file->has_lied || is_lie;
+    file->durable_size = is_lie ? file->durable_size : file->size;
+    return rc;
 }
 
 static int
 s_sync_directory (ef_storage_t *self) {
     view_t *view = (view_t *)self;
     sim_disk_t *disk = view->disk;
-    if (s_fails (disk)) {
-        return -EIO;
+    int rc = s_fails (disk, SIM_CALL_SYNC_DIRECTORY);
+    if (rc) {
+        return rc;
     }
     for (int i = 0; i < disk->count; i++) {
         file_t *file = disk->files[i];
         if (file && strcmp (file->directory, view->directory) == 0) {
             strcpy (file->durable_name, file->name);
             if (file->is_removed) {
-                s_free_file (file);
+                disk_free_file (file);
                 disk->files[i] = NULL;
             }
         }
@@ -286,10 +351,11 @@ s_sync_directory (ef_storage_t *self) {
 
 static int
 s_unlink (ef_storage_t *self, const char *name) {
-    int file = s_open (self, name);
+    int file = s_find (self, name);
     sim_disk_t *disk = ((view_t *)self)->disk;
-    if (file < 0 || s_fails (disk)) {
-        return file < 0 ? file : -EIO;
+    int rc = file < 0 ? file : s_fails (disk, SIM_CALL_UNLINK);
+    if (rc) {
+        return rc;
     }
     disk->files[file]->is_removed = true;
     disk->used -= disk->files[file]->size;
@@ -299,10 +365,11 @@ s_unlink (ef_storage_t *self, const char *name) {
 static int
 s_rename (ef_storage_t *self, const char *from, const char *to) {
     sim_disk_t *disk = ((view_t *)self)->disk;
-    int file = s_open (self, from);
-    int target = s_open (self, to);
-    if (file < 0 || s_fails (disk)) {
-        return file < 0 ? file : -EIO;
+    int file = s_find (self, from);
+    int target = s_find (self, to);
+    int rc = file < 0 ? file : s_fails (disk, SIM_CALL_RENAME);
+    if (rc) {
+        return rc;
     }
     if (target >= 0) {
         disk->files[target]->is_removed = true;
@@ -323,9 +390,14 @@ s_room (ef_storage_t *self, uint64_t *bytes) {
 }
 
 static void
-s_uncache (ef_storage_t *self, int file) {
-    (void)self;
-    (void)file;
+s_uncache (ef_storage_t *self, int number) {
+    file_t *file = ((view_t *)self)->disk->files[number];
+    for (uint64_t s = 0; file->has_lied && s < file->capacity / SECTOR; s++) {
+        if (file->dirty[s].from == file->dirty[s].to) {
+            memcpy (file->now + s * SECTOR, file->durable + s * SECTOR, SECTOR);
+        }
+    }
+    file->has_lied = false;
 }
 
 static void
@@ -369,77 +441,58 @@ sim_disk_has_failed (const sim_disk_t *self) {
     return self->has_failed;
 }
 
-/* Keeps, drops or tears each sector that wasn't synced. */
-static void
-s_crash_file (sim_disk_t *self, file_t *file) {
-    uint32_t mood = sim_below (self->random, 3); /* all lost, all kept, each by chance */
-    for (uint64_t s = 0; s < file->capacity / SECTOR; s++) {
-        if (!file->dirty[s]) {
-            continue;
-        }
-        bool keeps = mood == 1 || (mood == 2 && sim_one_in (self->random, 2));
-        size_t bytes = !keeps ? 0 : mood == 2 && sim_one_in (self->random, 8) ? SECTOR / 2 : SECTOR;
-        memcpy (file->durable + s * SECTOR, file->now + s * SECTOR, bytes);
-        file->dirty[s] = 0;
-    }
-    if (file->size != file->durable_size && sim_one_in (self->random, 2)) {
-        file->durable_size = file->size; /* the size is kept apart from the bytes */
-    }
-    file->size = file->durable_size;
-    memset (file->durable + file->size, 0, file->capacity - file->size);
-    memcpy (file->now, file->durable, file->capacity);
+void
+sim_disk_fault (sim_disk_t *self, const sim_fault_t *fault) {
+    self->fault = *fault;
+    self->faults = 0;
 }
 
-/* What a directory says after a crash: each change since its last sync was kept or lost. */
-static void
-s_crash_name (sim_disk_t *self, int number) {
-    file_t *file = self->files[number];
-    bool keeps = sim_one_in (self->random, 2);
-    if (file->is_removed) {
-        const file_t *other = file->replaced_by >= 0 ? self->files[file->replaced_by] : NULL;
-        bool is_gone = file->durable_name[0] == 0 || keeps;
-        if (other) { /* decided before, with the name of the one that replaces it */
-            is_gone = strcmp (other->durable_name, file->name) == 0;
-        }
-        if (is_gone) {
-            s_free_file (file);
-            self->files[number] = NULL;
-            return;
-        }
-    } else if (strcmp (file->name, file->durable_name) != 0) {
-        if (file->durable_name[0] == 0 && !keeps) {
-            s_free_file (file);
-            self->files[number] = NULL;
-            return;
-        }
-        strcpy (keeps ? file->durable_name : file->name, keeps ? file->name : file->durable_name);
-    }
-    if (file->is_removed) {
-        file->is_removed = false;
-        strcpy (file->name, file->durable_name);
-    }
-    file->replaced_by = -1;
+uint32_t
+sim_disk_faults (const sim_disk_t *self) {
+    return self->faults;
 }
 
 void
-sim_disk_crash (sim_disk_t *self) {
-    /* Names that took others' places first, then those others. */
-    for (unsigned pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < self->count; i++) {
-            if (self->files[i] && self->files[i]->is_removed == (pass == 1)) {
-                s_crash_name (self, i);
-            }
-        }
-    }
-    self->used = 0;
+sim_disk_lie (sim_disk_t *self, uint32_t at) {
+    sim_disk_fault (self, &(sim_fault_t){SIM_CALL_SYNC, at, false, true, EIO});
+}
+
+void
+sim_disk_noise (sim_disk_t *self, sim_noise_t noise) {
+    self->noise = noise;
+}
+
+sim_disk_t *
+sim_disk_copy (const sim_disk_t *self, sim_random_t *random) {
+    sim_disk_t *copy = sim_disk_new (random);
+    *copy = *self;
+    copy->random = random;
+    copy->fail_after = 0;
+    copy->has_failed = false;
+    copy->fault.at = 0;
+    copy->files = calloc ((size_t)self->count + 1, sizeof *copy->files);
+    ef_assert (copy->files != NULL);
     for (int i = 0; i < self->count; i++) {
-        if (self->files[i]) {
-            s_crash_file (self, self->files[i]);
-            self->used += self->files[i]->size;
+        const file_t *file = self->files[i];
+        if (file == NULL) {
+            continue;
         }
+        uint64_t sectors = file->capacity / SECTOR;
+        file_t *twin = malloc (sizeof *twin);
+        ef_assert (twin != NULL);
+        *twin = *file;
+        twin->now = malloc (file->capacity + 1);
+        twin->durable = malloc (file->capacity + 1);
+        twin->dirty = malloc (sectors * sizeof *twin->dirty + 1);
+        ef_assert (twin->now && twin->durable && twin->dirty);
+        if (file->capacity > 0) {
+            memcpy (twin->now, file->now, file->capacity);
+            memcpy (twin->durable, file->durable, file->capacity);
+            memcpy (twin->dirty, file->dirty, sectors * sizeof *twin->dirty);
+        }
+        copy->files[i] = twin;
     }
-    self->has_failed = false;
-    self->fail_after = 0;
+    return copy;
 }
 
 void
