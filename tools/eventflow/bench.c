@@ -4,357 +4,76 @@
    all with shipped defaults. Payloads are random, their first eight bytes a checksum of the rest,
    which the worker verifies; ids are distinct, and the worker counts distinct ones: else the figure
    is void. In the same run raw libzmq PUSH to PULL moves as many messages of the same size between
-   two processes. */
-#include "cli.h"
+   two processes. With --backlog it measures what a backlog costs (bench_backlog.c). */
+#include "bench.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
-#include <zmq.h>
 
-typedef struct {
-    cli_t *cli;
-    const char *events_text;
-    const char *size_text;
-    const char *runs_text;
-    const char *role; /* inside: broker's clients started by the bench itself */
-    const char *endpoint;
-    bool is_unbatched;
-    uint64_t events;
-    uint32_t size;
-    uint32_t runs;
-} bench_t;
-
-extern char **environ;
-
-/* xorshift64* (Vigna, 2016). */
-static uint64_t
-s_next (uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 0x2545f4914f6cdd1du;
+static bool
+s_has_workers (const bench_state_t *state, uint64_t wanted) {
+    return state->workers == wanted;
 }
 
-/* FNV-1a over words: enough to notice a byte that isn't what was sent. */
-static uint64_t
-s_checksum (const uint8_t *bytes, size_t size) {
-    uint64_t sum = 0xcbf29ce484222325u;
-    for (size_t i = 0; i + 8 <= size; i += 8) {
-        uint64_t word;
-        memcpy (&word, bytes + i, 8);
-        sum = (sum ^ word) * 0x100000001b3u;
-    }
-    return sum;
-}
-
-static void
-s_fill (uint8_t *payload, uint32_t size, uint64_t *state) {
-    for (uint32_t i = 8; i + 8 <= size; i += 8) {
-        uint64_t word = s_next (state);
-        memcpy (payload + i, &word, 8);
-    }
-    uint64_t sum = s_checksum (payload + 8, size - 8);
-    memcpy (payload, &sum, 8);
-}
-
-/* The publisher's process. */
+/* Events a second between the sender's start and the receiver's end, in `*rate`. */
 static int
-s_publish (bench_t *self) {
-    eventflow_publisher_options_t options = {
-        .endpoint = self->endpoint, .name = "bench", .batch_events = self->is_unbatched ? 1 : 0};
-    eventflow_publisher_t *publisher = eventflow_publisher_new (&options);
-    uint64_t state = ef_random () | 1;
-    ef_buf_t payload = {0};
-    uint8_t *bytes = calloc (1, self->size);
-    ef_assert (bytes != NULL);
-    printf ("%llu\n", (unsigned long long)ef_mono_ns ());
-    fflush (stdout);
-    int rc = 0;
-    for (uint64_t i = 0; i < self->events && rc == 0; i++) {
-        char id[24];
-        static const char digits[] = "0123456789abcdef";
-        for (unsigned k = 0; k < 16; k++) {
-            id[k] = digits[i >> (60 - 4 * k) & 15];
-        }
-        id[16] = 0;
-        s_fill (bytes, self->size, &state);
-        ef_buf_clear (&payload);
-        ef_put_bin (&payload, bytes, self->size);
-        rc = eventflow_publish (publisher, "bench", id,
-                                (eventflow_bytes_t){payload.data, payload.size}, NULL, 60000, NULL);
-    }
-    char code[32] = "";
-    char text[256] = "";
-    rc = rc ? rc : eventflow_publisher_wait (publisher, 120000, code, text);
-    if (rc) {
-        fprintf (stderr, "bench: publishing failed: %d %s %s\n", rc, code, text);
-    }
-    eventflow_publisher_destroy (&publisher);
-    ef_buf_free (&payload);
-    free (bytes);
-    return rc ? CLI_FAILED : CLI_OK;
-}
-
-typedef struct {
-    uint64_t wanted;
-    uint64_t distinct;
-    uint64_t wrong;
-    uint64_t *seen; /* a bit an id */
-} count_t;
-
-static eventflow_result_t
-s_count (void *arg, const eventflow_delivery_t *delivery) {
-    count_t *self = arg;
-    const char *id = delivery->id.data;
-    uint64_t n = 0;
-    for (size_t i = 0; i < delivery->id.size; i++) {
-        n = n << 4 | (uint64_t)(id[i] <= '9' ? id[i] - '0' : id[i] - 'a' + 10);
-    }
-    ef_cursor_t cursor = ef_cursor (delivery->payload.data, delivery->payload.size);
-    ef_span_t bytes;
-    uint64_t sum = 0;
-    if (n >= self->wanted || ef_get_bytes (&cursor, &bytes) || bytes.size < 16) {
-        self->wrong++;
-        return EVENTFLOW_DONE;
-    }
-    memcpy (&sum, bytes.data, 8);
-    self->wrong += sum != s_checksum ((const uint8_t *)bytes.data + 8, bytes.size - 8);
-    self->distinct += !(self->seen[n / 64] >> (n % 64) & 1);
-    self->seen[n / 64] |= 1ull << (n % 64);
-    return EVENTFLOW_DONE;
-}
-
-/* The worker's process: prints when the last distinct event came. */
-static int
-s_work (bench_t *self) {
-    const char *topic = "bench";
-    count_t count = {.wanted = self->events, .seen = calloc (self->events / 64 + 1, 8)};
-    eventflow_worker_options_t options = {.endpoint = self->endpoint,
-                                          .topics = &topic,
-                                          .topic_count = 1,
-                                          .credit = 8192,
-                                          .handle = s_count,
-                                          .arg = &count};
-    ef_assert (count.seen != NULL);
-    eventflow_worker_t *worker = eventflow_worker_new (&options);
-    while (count.distinct < self->events && eventflow_worker_step (worker, 1000)) {
-    }
-    printf ("%llu %llu %llu\n", (unsigned long long)ef_mono_ns (),
-            (unsigned long long)count.distinct, (unsigned long long)count.wrong);
-    fflush (stdout);
-    eventflow_worker_drain (worker);
-    for (unsigned i = 0; i < 100 && eventflow_worker_step (worker, 50); i++) {
-    }
-    eventflow_worker_destroy (&worker);
-    free (count.seen);
-    return CLI_OK;
-}
-
-static int
-s_raw_push (bench_t *self) {
-    void *context = zmq_ctx_new ();
-    void *socket = zmq_socket (context, ZMQ_PUSH);
-    uint64_t state = ef_random () | 1;
-    uint8_t *bytes = calloc (1, self->size);
-    ef_assert (bytes != NULL);
-    if (zmq_connect (socket, self->endpoint)) {
-        return CLI_FAILED;
-    }
-    printf ("%llu\n", (unsigned long long)ef_mono_ns ());
-    fflush (stdout);
-    for (uint64_t i = 0; i < self->events; i++) {
-        s_fill (bytes, self->size, &state);
-        if (zmq_send (socket, bytes, self->size, 0) < 0) {
-            return CLI_FAILED;
-        }
-    }
-    zmq_close (socket);
-    zmq_ctx_term (context);
-    free (bytes);
-    return CLI_OK;
-}
-
-static int
-s_raw_pull (bench_t *self) {
-    void *context = zmq_ctx_new ();
-    void *socket = zmq_socket (context, ZMQ_PULL);
-    zmq_msg_t message;
-    uint64_t wrong = 0;
-    uint64_t count = 0;
-    zmq_msg_init (&message);
-    if (zmq_bind (socket, self->endpoint)) {
-        return CLI_FAILED;
-    }
-    while (count < self->events && zmq_msg_recv (&message, socket, 0) >= 0) {
-        uint64_t sum;
-        const uint8_t *bytes = zmq_msg_data (&message);
-        memcpy (&sum, bytes, 8);
-        wrong += sum != s_checksum (bytes + 8, zmq_msg_size (&message) - 8);
-        count++;
-    }
-    printf ("%llu %llu %llu\n", (unsigned long long)ef_mono_ns (), (unsigned long long)count,
-            (unsigned long long)wrong);
-    fflush (stdout);
-    zmq_msg_close (&message);
-    zmq_close (socket);
-    zmq_ctx_term (context);
-    return CLI_OK;
-}
-
-/* Starts this program in another role; its standard output comes by `*output`. */
-static pid_t
-s_start (bench_t *self, const char *role, const char *endpoint, int *output) {
-    char events[24];
-    char size[16];
-    snprintf (events, sizeof events, "%llu", (unsigned long long)self->events);
-    snprintf (size, sizeof size, "%u", self->size);
-    char *arguments[] = {"eventflow",
-                         "bench",
-                         "--role",
-                         (char *)role,
-                         "--endpoint",
-                         (char *)endpoint,
-                         "--events",
-                         events,
-                         "--size",
-                         size,
-                         self->is_unbatched ? "--unbatched" : NULL,
-                         NULL};
-    int pipes[2];
-    pid_t pid = -1;
-    posix_spawn_file_actions_t actions;
-    if (pipe (pipes)) {
+s_judge (bench_t *self, const char *first, double *rate) {
+    char line[BENCH_LINE];
+    bench_counts_t counts;
+    uint64_t patience = bench_patience_ms (self->events);
+    unsigned long long start = strtoull (first, NULL, 10);
+    if (bench_line (self, BENCH_RECEIVER, patience, line)) {
         return -1;
     }
-    posix_spawn_file_actions_init (&actions);
-    posix_spawn_file_actions_adddup2 (&actions, pipes[1], STDOUT_FILENO);
-    posix_spawn_file_actions_addclosefrom_np (&actions, 3);
-    if (posix_spawn (&pid, "/proc/self/exe", &actions, NULL, arguments, environ)) {
-        pid = -1;
+    if (bench_counts_read (line, &counts) || counts.distinct != self->events || counts.wrong ||
+        counts.end_ns <= start) {
+        return bench_fail (self, "events were lost, doubled or changed: no figure (%s)", line);
     }
-    posix_spawn_file_actions_destroy (&actions);
-    close (pipes[1]);
-    *output = pipes[0];
-    return pid;
+    *rate = (double)self->events * 1e9 / (double)(counts.end_ns - start);
+    return bench_join (self, BENCH_SENDER, patience) || bench_join (self, BENCH_RECEIVER, patience)
+               ? -1
+               : 0;
 }
 
 static int
-s_end (pid_t pid) {
-    int status = -1;
-    (void)waitpid (pid, &status, 0); /* a child of our own */
-    return WIFEXITED (status) ? WEXITSTATUS (status) : -1;
-}
-
-/* Runs a sender and a receiver; events a second between the first's start and the second's end, 0
-   where something was lost or wrong. */
-static double
-s_measure (bench_t *self, const char *sender, const char *sender_endpoint, const char *receiver,
-           const char *receiver_endpoint) {
-    int out;
-    int in;
-    char text[128] = "";
-    unsigned long long start = 0;
-    unsigned long long end = 0;
-    unsigned long long distinct = 0;
-    unsigned long long wrong = 0;
-    pid_t to = s_start (self, receiver, receiver_endpoint, &in);
-    (void)poll (NULL, 0, 200); /* it connects; the clock starts with the sender */
-    pid_t from = s_start (self, sender, sender_endpoint, &out);
-    FILE *starts = fdopen (out, "r");
-    FILE *ends = fdopen (in, "r");
-    if (starts && fgets (text, sizeof text, starts)) {
-        (void)sscanf (text, "%llu", &start); /* 0 shows below */
-    }
-    if (ends && fgets (text, sizeof text, ends)) {
-        (void)sscanf (text, "%llu %llu %llu", &end, &distinct, &wrong);
-    }
-    int rc = s_end (from);
-    rc = s_end (to) || rc;
-    fclose (starts);
-    fclose (ends);
-    bool is_good = rc == 0 && distinct == self->events && wrong == 0 && end > start && start > 0;
-    return is_good ? (double)self->events * 1e9 / (double)(end - start) : 0;
-}
-
-typedef struct {
-    char directory[64];
-    char file[80];
-    char endpoints[5][64]; /* ingress, front, back, admin, stats */
-    pid_t pid;
-} own_broker_t;
-
-static void
-s_daemon_path (char path[4096]) {
-    ssize_t size = readlink ("/proc/self/exe", path, 4096 - 32);
-    path[size > 0 ? size : 0] = 0;
-    char *slash = strrchr (path, '/');
-    strcpy (slash ? slash + 1 : path, "eventflowd");
-    if (access (path, X_OK)) {
-        strcpy (slash ? slash + 1 : path, "../../broker/eventflowd");
-    }
-}
-
-/* A broker on a directory of its own; endpoints are sockets in it. */
-static int
-s_start_broker (own_broker_t *broker) {
-    static const char *const names[] = {"ingress", "front", "back", "admin", "stats"};
-    char path[4096];
-    const char *base = getenv ("TMPDIR");
-    snprintf (broker->directory, sizeof broker->directory, "%.32s/ef-bench-XXXXXX",
-              base ? base : "/tmp");
-    if (mkdtemp (broker->directory) == NULL) {
+s_run_broker (bench_t *self, double *rate) {
+    char line[BENCH_LINE];
+    bench_state_t state;
+    bench_start_t start = {.events = self->events, .batch_events = self->batch_events};
+    if (bench_broker_new (self)) {
         return -1;
     }
-    unsigned port = 20000 + (unsigned)(ef_random () % 20000);
-    for (unsigned i = 0; i < 5; i++) {
-        snprintf (broker->endpoints[i], 64, "tcp://127.0.0.1:%u", port + i);
-    }
-    snprintf (broker->file, sizeof broker->file, "%s/eventflow.cfg", broker->directory);
-    FILE *file = fopen (broker->file, "w");
-    if (file == NULL) {
+    start.role = "worker";
+    start.endpoint = self->endpoints[BENCH_BACK];
+    if (bench_spawn (self, BENCH_RECEIVER, &start) ||
+        bench_line (self, BENCH_RECEIVER, 10000, line) ||
+        bench_broker_wait (self, "a worker", s_has_workers, 1, 10000, &state)) {
         return -1;
     }
-    fprintf (file, "server\n    data = \"%s/data\"\n    log_level = warning\n", broker->directory);
-    for (unsigned i = 0; i < 5; i++) {
-        fprintf (file, "    %s = \"%s\"\n", names[i], broker->endpoints[i]);
-    }
-    fprintf (file, "topic\n    bench\n        capacity = 0\n");
-    fclose (file);
-    s_daemon_path (path);
-    char *arguments[] = {"eventflowd", "--config", broker->file, NULL};
-    return posix_spawn (&broker->pid, path, NULL, NULL, arguments, environ);
+    start.role = "publisher";
+    start.endpoint = self->endpoints[BENCH_FRONT];
+    return bench_spawn (self, BENCH_SENDER, &start) ||
+                   bench_line (self, BENCH_SENDER, 10000, line) || s_judge (self, line, rate) ||
+                   bench_broker_stop (self)
+               ? -1
+               : 0;
 }
 
 static int
-s_wait_ready (const own_broker_t *broker) {
-    char code[32];
-    char text[512];
-    eventflow_bytes_t value;
-    ef_buf_t request = {0};
-    eventflow_admin_t *admin = eventflow_admin_new (broker->endpoints[3]);
-    ef_put_array (&request, 1);
-    ef_put_str (&request, "STATUS");
-    int rc = eventflow_admin_call (admin, (eventflow_bytes_t){request.data, request.size}, 10000,
-                                   &value, code, text);
-    eventflow_admin_destroy (&admin);
-    ef_buf_free (&request);
-    return rc;
-}
-
-static void
-s_stop_broker (own_broker_t *broker) {
-    char command[200];
-    (void)kill (broker->pid, SIGTERM); /* gone already is as good */
-    (void)s_end (broker->pid);
-    snprintf (command, sizeof command, "rm -rf '%s'", broker->directory);
-    if (system (command)) {
-        fprintf (stderr, "bench: %s is left behind\n", broker->directory);
+s_run_raw (bench_t *self, double *rate) {
+    char line[BENCH_LINE];
+    char endpoint[BENCH_LINE];
+    bench_start_t start = {.events = self->events, .role = "raw-pull", .endpoint = ""};
+    if (bench_spawn (self, BENCH_RECEIVER, &start) ||
+        bench_line (self, BENCH_RECEIVER, 10000, endpoint)) {
+        return -1;
     }
+    start.role = "raw-push";
+    start.endpoint = endpoint;
+    return bench_spawn (self, BENCH_SENDER, &start) ||
+                   bench_line (self, BENCH_SENDER, 10000, line) || s_judge (self, line, rate)
+               ? -1
+               : 0;
 }
 
 static int
@@ -365,24 +84,14 @@ s_by_value (const void *a, const void *b) {
 }
 
 static int
-s_run_all (bench_t *self) {
+s_throughput (bench_t *self) {
     double rates[64] = {0};
     double raw[64] = {0};
     for (uint32_t i = 0; i < self->runs; i++) {
-        own_broker_t broker = {.pid = -1};
-        char endpoint[64];
-        if (s_start_broker (&broker) || s_wait_ready (&broker)) {
-            return cli_fail (CLI_UNREACHABLE, "the bench's own broker doesn't start");
-        }
-        rates[i] =
-            s_measure (self, "publisher", broker.endpoints[1], "worker", broker.endpoints[2]);
-        s_stop_broker (&broker);
-        snprintf (endpoint, sizeof endpoint, "tcp://127.0.0.1:%u",
-                  41000 + (unsigned)(ef_random () % 9000));
-        raw[i] = s_measure (self, "raw-push", endpoint, "raw-pull", endpoint);
-        if (rates[i] <= 0 || raw[i] <= 0) {
-            return cli_fail (CLI_FAILED, "run %u: events were lost, doubled or changed: no figure",
-                             i + 1);
+        int rc = s_run_broker (self, &rates[i]);
+        bench_broker_remove (self);
+        if (rc || s_run_raw (self, &raw[i])) {
+            return CLI_FAILED;
         }
         fprintf (stderr, "run %u: %.0f events/s, raw PUSH to PULL %.0f/s, ratio %.3f\n", i + 1,
                  rates[i], raw[i], rates[i] / raw[i]);
@@ -397,7 +106,7 @@ s_run_all (bench_t *self) {
                 "%.0f,"
                 "\"ratio\":%.4f}\n",
                 (unsigned long long)self->events, self->size, self->runs,
-                self->is_unbatched ? "true" : "false", median, rates[0], rates[self->runs - 1],
+                self->batch_events == 1 ? "true" : "false", median, rates[0], rates[self->runs - 1],
                 raw[self->runs / 2], median / raw[self->runs / 2]);
     } else {
         printf ("%.0f durable events/s end to end (median of %u)\n", median, self->runs);
@@ -405,31 +114,91 @@ s_run_all (bench_t *self) {
     return CLI_OK;
 }
 
+/* Becomes eventflowd: the one beside this program, installed or built. */
+static int
+s_broker (bench_t *self) {
+    char path[4096];
+    ssize_t size = readlink ("/proc/self/exe", path, sizeof path - 32);
+    path[size > 0 ? size : 0] = 0;
+    char *slash = strrchr (path, '/');
+    snprintf (slash ? slash + 1 : path, 32, "eventflowd");
+    (void)execl (path, "eventflowd", "--config", self->endpoint, (char *)NULL);
+    return cli_fail (CLI_FAILED, "bench: %s can't be run", path);
+}
+
+static int
+s_play (bench_t *self, const char *role, const char *parent) {
+    static const struct {
+        const char *name;
+        int (*run) (bench_t *self);
+    } roles[] = {{"broker", s_broker},
+                 {"publisher", bench_publisher},
+                 {"worker", bench_worker},
+                 {"raw-push", bench_raw_push},
+                 {"raw-pull", bench_raw_pull}};
+    if (parent == NULL || self->endpoint == NULL || !bench_follow (parent)) {
+        return cli_fail (CLI_USAGE, "bench: roles are for the bench itself");
+    }
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        if (strcmp (role, roles[i].name) == 0) {
+            return roles[i].run (self);
+        }
+    }
+    return cli_fail (CLI_USAGE, "bench: no role %s", role);
+}
+
 int
 cli_bench (cli_t *cli) {
-    bench_t self = {.cli = cli, .events_text = "1000000", .size_text = "128", .runs_text = "5"};
+    bench_t self = {.cli = cli};
+    const char *events = NULL;
+    const char *size = NULL;
+    const char *runs = "5";
+    const char *batch = "0";
+    const char *single = "1000000";
+    const char *role = NULL;
+    const char *parent = NULL;
+    bool is_unbatched = false;
+    bool is_backlog = false;
     const cli_flag_t flags[] = {
-        {"events", &self.events_text, NULL}, {"size", &self.size_text, NULL},
-        {"runs", &self.runs_text, NULL},     {"role", &self.role, NULL},
-        {"endpoint", &self.endpoint, NULL},  {"unbatched", NULL, &self.is_unbatched},
+        {"events", &events, NULL},
+        {"size", &size, NULL},
+        {"runs", &runs, NULL},
+        {"unbatched", NULL, &is_unbatched},
+        {"backlog", NULL, &is_backlog},
+        {"single", &single, NULL},
+        {"check", NULL, &self.checks},
+        {"role", &role, NULL}, /* from here on: inside */
+        {"endpoint", &self.endpoint, NULL},
+        {"batch", &batch, NULL},
+        {"parent", &parent, NULL},
     };
-    int rc = cli_flags (cli, flags, sizeof flags / sizeof flags[0]);
-    if (rc) {
-        return rc;
+    uint64_t numbers[5];
+    if (cli_flags (cli, flags, sizeof flags / sizeof flags[0])) {
+        return CLI_USAGE;
     }
-    self.events = strtoull (self.events_text, NULL, 10);
-    self.size = (uint32_t)strtoul (self.size_text, NULL, 10);
-    self.runs = (uint32_t)strtoul (self.runs_text, NULL, 10);
-    if (self.events == 0 || self.size < 16 || self.size > 65536 || self.runs < 1 ||
-        self.runs > 64) {
-        return cli_fail (CLI_USAGE,
-                         "bench: expected --events 1 or more, --size 16 to 65536, --runs 1 to 64");
+    events = events ? events : is_backlog ? "10000000" : "1000000";
+    size = size ? size : is_backlog ? "256" : "128";
+    if (cli_count ("--events", events, &numbers[0]) || cli_count ("--size", size, &numbers[1]) ||
+        cli_count ("--runs", runs, &numbers[2]) || cli_count ("--batch", batch, &numbers[3]) ||
+        cli_count ("--single", single, &numbers[4])) {
+        return CLI_USAGE;
     }
-    if (self.role == NULL) {
-        return s_run_all (&self);
+    self.events = numbers[0];
+    self.size = (uint32_t)numbers[1];
+    self.runs = (uint32_t)numbers[2];
+    self.batch_events = is_unbatched ? 1 : (uint32_t)numbers[3];
+    self.single = numbers[4];
+    if (role) {
+        return s_play (&self, role, parent);
     }
-    return strcmp (self.role, "publisher") == 0  ? s_publish (&self)
-           : strcmp (self.role, "worker") == 0   ? s_work (&self)
-           : strcmp (self.role, "raw-push") == 0 ? s_raw_push (&self)
-                                                 : s_raw_pull (&self);
+    if (numbers[0] == 0 || numbers[0] > UINT32_MAX || numbers[1] < 16 || numbers[1] > 65536 ||
+        numbers[2] < 1 || numbers[2] > 64 || numbers[4] > UINT32_MAX) {
+        return cli_fail (CLI_USAGE, "bench: expected --events and --single below 2^32, --events 1 "
+                                    "or more, --size 16 to 65536, --runs 1 to 64");
+    }
+    bench_catch_signals ();
+    int rc = is_backlog ? bench_backlog (&self) : s_throughput (&self);
+    bench_kill_all (&self);
+    bench_broker_remove (&self);
+    return rc;
 }
