@@ -75,6 +75,7 @@ s_run (uint64_t seed, const sim_fault_t *fault, bool is_power_cut, cuts_totals_t
             cuts_fail ("what was recovered takes no append");
         }
         cuts_close (&self);
+        sim_disk_crash (self.disk); /* takes back what a lie let be believed */
     }
     cuts_world_free (&self);
     totals->rounds++;

@@ -103,7 +103,7 @@ s_crash_file (judge_t *judge, file_t *file) {
     if (file->size < file->capacity && (file->size < size || file->dirty_from < file->dirty_to)) {
         memset (file->durable + file->size, 0, file->capacity - file->size);
     }
-    if (file->has_lied || file->size != size) {
+    if ((file->has_lied || file->size != size) && file->capacity > 0) {
         memcpy (file->now, file->durable, file->capacity);
     } else if (file->dirty_from < file->dirty_to) {
         memcpy (file->now + file->dirty_from * SECTOR, file->durable + file->dirty_from * SECTOR,
