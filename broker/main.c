@@ -179,6 +179,7 @@ s_begin (broker_t *self, const ef_wal_report_t *report, char error[512]) {
     self->upkeep.storage = self->storage;
     self->upkeep.spares = &self->spares;
     self->upkeep.wanted = EF_SPARES_WANTED;
+    self->upkeep.groups = &self->journal.groups;
     int rc = ef_upkeep_reserve (&self->upkeep);
     if (rc && (report->is_new || !ef_storage_is_full (rc))) {
         snprintf (error, 512,

@@ -88,8 +88,38 @@ s_fill (ef_spares_t *self, int file) {
     return rc;
 }
 
+/* Adds a finished one in front or behind. */
+static void
+s_add (ef_spares_t *self, const char *name, bool is_zeroed) {
+    pthread_mutex_lock (&self->lock);
+    ef_assert (self->count < EF_SPARES_MAX);
+    uint32_t at = is_zeroed ? 0 : self->count;
+    memmove (self->names + at + 1, self->names + at, (self->count - at) * sizeof self->names[0]);
+    strcpy (self->names[at], name);
+    self->is_first_zeroed = is_zeroed || (self->is_first_zeroed && at > 0);
+    self->count++;
+    atomic_store (&self->ready, self->count);
+    pthread_mutex_unlock (&self->lock);
+}
+
+/* Takes the first one out of the list. False: there is none. */
+static bool
+s_pop (ef_spares_t *self, char name[EF_SPARE_NAME], bool unless_zeroed) {
+    pthread_mutex_lock (&self->lock);
+    bool is_any = self->count > 0 && !(unless_zeroed && self->is_first_zeroed);
+    if (is_any) {
+        strcpy (name, self->names[0]);
+        self->count--;
+        self->is_first_zeroed = false;
+        memmove (self->names, self->names + 1, self->count * sizeof self->names[0]);
+        atomic_store (&self->ready, self->count);
+    }
+    pthread_mutex_unlock (&self->lock);
+    return is_any;
+}
+
 int
-ef_spares_make (ef_spares_t *self, bool zeroed) {
+ef_spares_make (ef_spares_t *self) {
     ef_storage_t *storage = self->storage;
     char unfinished[EF_SPARE_NAME];
     char name[EF_SPARE_NAME];
@@ -103,19 +133,46 @@ ef_spares_make (ef_spares_t *self, bool zeroed) {
     if (file < 0) {
         return file;
     }
-    int rc = zeroed ? s_fill (self, file) : 0;
-    rc = rc ? rc : storage->sync (storage, file);
+    int rc = storage->sync (storage, file);
     storage->close (storage, file);
     rc = rc ? rc : storage->rename (storage, unfinished, name);
     if (rc) {
         (void)storage->unlink (storage, unfinished); /* what is left is found at the next start */
         return rc;
     }
-    pthread_mutex_lock (&self->lock);
-    strcpy (self->names[self->count++], name);
-    atomic_store (&self->ready, self->count);
-    pthread_mutex_unlock (&self->lock);
+    s_add (self, name, false);
     return 0;
+}
+
+int
+ef_spares_zero (ef_spares_t *self) {
+    ef_storage_t *storage = self->storage;
+    char unfinished[EF_SPARE_NAME];
+    char name[EF_SPARE_NAME];
+    if (!s_pop (self, name, true)) {
+        return 0;
+    }
+    snprintf (unfinished, sizeof unfinished, "%.16s%s", name, UNFINISHED);
+    int rc = storage->rename (storage, name, unfinished); /* not a spare while it is written */
+    int file = rc ? rc : storage->open (storage, unfinished);
+    rc = file < 0 ? file : s_fill (self, file);
+    rc = rc ? rc : storage->sync (storage, file);
+    if (file >= 0) {
+        storage->close (storage, file);
+    }
+    rc = rc ? rc : storage->rename (storage, unfinished, name);
+    if (rc == 0) {
+        s_add (self, name, true);
+    }
+    return rc;
+}
+
+bool
+ef_spares_is_zeroed (ef_spares_t *self) {
+    pthread_mutex_lock (&self->lock);
+    bool is_zeroed = self->count == 0 || self->is_first_zeroed;
+    pthread_mutex_unlock (&self->lock);
+    return is_zeroed;
 }
 
 uint32_t
@@ -129,14 +186,6 @@ ef_spares_count (ef_spares_t *self) {
 int
 ef_spares_take (ef_spares_t *self, const char *name) {
     char taken[EF_SPARE_NAME];
-    pthread_mutex_lock (&self->lock);
-    bool is_any = self->count > 0;
-    if (is_any) {
-        strcpy (taken, self->names[0]);
-        self->count--;
-        memmove (self->names, self->names + 1, self->count * sizeof self->names[0]);
-        atomic_store (&self->ready, self->count);
-    }
-    pthread_mutex_unlock (&self->lock);
-    return is_any ? self->storage->rename (self->storage, taken, name) : -ENOENT;
+    return s_pop (self, taken, false) ? self->storage->rename (self->storage, taken, name)
+                                      : -ENOENT;
 }

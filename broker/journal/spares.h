@@ -1,10 +1,11 @@
 /* Segments prepared ahead: zeros on disk that only need a name. SPDX-License-Identifier: MIT
 
-   Role: keeps files ready so that beginning a segment needs neither space nor new blocks. A file of
-   zeros that were written syncs about a third faster than a reserved one whose blocks still have to
-   be marked as written. The ready ones are also the reserve of a full disk: events can be finished
-   as long as one is left. Owns: the list. Talks to: a storage, borrowed. Threads: made by one,
-   taken by another; the list is under a lock, the files are not. */
+   Role: keeps files ready so that beginning a segment needs neither space nor new blocks; the next
+   one is filled with zeros when there is time, since what is written to such a file syncs about a
+   third faster than in a reserved one whose blocks still have to be marked as written. The ready
+   ones are also the reserve of a full disk: events can be finished as long as one is left. Owns:
+   the list. Talks to: a storage, borrowed. Threads: made by one, taken by another; the list is
+   under a lock, the files are not. */
 #ifndef EF_SPARES_H
 #define EF_SPARES_H
 
@@ -25,6 +26,7 @@ typedef struct {
     pthread_mutex_t lock;
     char names[EF_SPARES_MAX][EF_SPARE_NAME]; /* ready ones, under the lock */
     uint32_t count;
+    bool is_first_zeroed;
     _Atomic uint32_t ready; /* count, for readers without the lock */
 } ef_spares_t;
 
@@ -33,13 +35,18 @@ typedef struct {
 EF_MUST_USE int ef_spares_init (ef_spares_t *self, ef_storage_t *storage, uint64_t bytes);
 void ef_spares_free (ef_spares_t *self);
 
-/* Makes one more; `zeroed`: its blocks are written, not just reserved. 0 or a negative errno, with
-   nothing left behind. */
-EF_MUST_USE int ef_spares_make (ef_spares_t *self, bool zeroed);
+/* Makes one more, of reserved blocks. 0 or a negative errno, with nothing left behind. */
+EF_MUST_USE int ef_spares_make (ef_spares_t *self);
+/* Writes zeros over the one that is taken next, where that wasn't done yet. It costs as much as a
+   segment's events do, so it is for idle times. 0 or a negative errno. */
+EF_MUST_USE int ef_spares_zero (ef_spares_t *self);
 
 uint32_t ef_spares_count (ef_spares_t *self);
 /* The same without the lock: how many there were a moment ago. */
 uint32_t ef_spares_ready (const ef_spares_t *self);
+
+/* True where the next one is filled, or there is none. */
+bool ef_spares_is_zeroed (ef_spares_t *self);
 
 /* Gives the oldest spare a new name. 0: done, not yet durable; -ENOENT: none is ready; or another
    negative errno. */

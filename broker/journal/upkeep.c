@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define TIGHT_MS    250                 /* between two looks at a full disk */
+#define IDLE_MS     500                 /* without a group: time to fill a spare with zeros */
 #define SCRUB_BYTES (1u << 20)          /* in one piece */
 #define SCRUB_MS    100                 /* from piece to piece: 10 MB a second */
 #define SCRUB_PASS  (24u * 3600 * 1000) /* a pass begins no sooner than so long after the last */
@@ -33,10 +34,31 @@ int
 ef_upkeep_reserve (ef_upkeep_t *self) {
     int rc = 0;
     while (rc == 0 && ef_spares_count (self->spares) < self->wanted) {
-        rc = ef_spares_make (self->spares, false);
+        rc = ef_spares_make (self->spares);
     }
     atomic_store (&self->is_tight, ef_storage_is_full (rc));
     return ef_spares_count (self->spares) > 0 ? 0 : rc;
+}
+
+/* Fills the next spare once nothing was journaled for a while. Returns when to look again. */
+static uint64_t
+s_zero_when_idle (ef_upkeep_t *self, uint64_t now) {
+    uint64_t groups = self->groups ? atomic_load (self->groups) : 0;
+    if (groups != self->groups_seen) {
+        self->groups_seen = groups;
+        self->idle_at_ms = now + IDLE_MS;
+    }
+    if (ef_spares_is_zeroed (self->spares)) {
+        return UINT64_MAX;
+    }
+    if (now < self->idle_at_ms) {
+        return self->idle_at_ms;
+    }
+    int rc = ef_spares_zero (self->spares);
+    if (rc) {
+        s_fail (self, rc);
+    }
+    return rc ? now + TIGHT_MS : UINT64_MAX;
 }
 
 /* Returns when to look again. */
@@ -45,7 +67,7 @@ s_prepare (ef_upkeep_t *self, uint64_t now) {
     bool was_tight = atomic_load (&self->is_tight);
     bool is_tight = was_tight && !s_has_room (self);
     while (!is_tight && ef_spares_count (self->spares) < self->wanted) {
-        int rc = s_has_room (self) ? ef_spares_make (self->spares, true) : -ENOSPC;
+        int rc = s_has_room (self) ? ef_spares_make (self->spares) : -ENOSPC;
         if (rc) {
             is_tight = true;
             s_fail (self, rc);
@@ -55,7 +77,7 @@ s_prepare (ef_upkeep_t *self, uint64_t now) {
         atomic_store (&self->is_tight, is_tight);
         ef_waker_wake (self->actor.owner);
     }
-    return is_tight ? now + TIGHT_MS : UINT64_MAX;
+    return is_tight ? now + TIGHT_MS : s_zero_when_idle (self, now);
 }
 
 static void

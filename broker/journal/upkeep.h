@@ -15,10 +15,13 @@
 #include "spares.h"
 
 typedef struct {
-    ef_actor_t actor;      /* in and out: ef_checkpoint_part_t */
-    ef_storage_t *storage; /* borrowed */
-    ef_spares_t *spares;   /* borrowed */
-    uint32_t wanted;       /* spares */
+    ef_actor_t actor;               /* in and out: ef_checkpoint_part_t */
+    ef_storage_t *storage;          /* borrowed */
+    ef_spares_t *spares;            /* borrowed */
+    uint32_t wanted;                /* spares */
+    const _Atomic uint64_t *groups; /* the journal's count; NULL: nothing is known of it */
+    uint64_t groups_seen;
+    uint64_t idle_at_ms; /* monotonic: idle unless the count has moved by then */
     ef_checkpoint_writer_t writer;
     ef_segment_t segment;   /* being checked */
     uint64_t offset;        /* in it */

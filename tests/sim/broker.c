@@ -358,7 +358,7 @@ broker_start (world_t *self) {
     log.sizes = ef_wal_sizes (self->wal, &log.size_count);
     self->is_tight = false;
     while (ef_spares_count (&self->spares) < self->config.spares && !self->is_tight) {
-        self->is_tight = ef_spares_make (&self->spares, false) != 0;
+        self->is_tight = ef_spares_make (&self->spares) != 0;
     }
     ef_core_start (self->core, &log);
     sim_trace (self, "broker starts, epoch %u, %llu records, %llu bytes torn",
@@ -500,11 +500,13 @@ s_upkeep_step (world_t *self) {
         return;
     }
     if (ef_spares_count (&self->spares) < self->config.spares && sim_one_in (&self->random, 2)) {
-        int rc = ef_spares_make (&self->spares, sim_one_in (&self->random, 2));
+        int rc = ef_spares_make (&self->spares);
         ef_assert (rc == 0 || ef_storage_is_full (rc) || sim_disk_has_failed (self->disk));
         self->is_tight = rc != 0;
     } else if (ef_spares_count (&self->spares) == self->config.spares) {
         self->is_tight = false;
+        int rc = sim_one_in (&self->random, 8) ? ef_spares_zero (&self->spares) : 0;
+        ef_assert (rc == 0 || sim_disk_has_failed (self->disk));
     }
     if (sim_one_in (&self->random, 20) && self->ring_count == 0) {
         int rc = ef_wal_hint (self->wal);

@@ -191,9 +191,12 @@ cuts_do (world_t *self, cut_kind_t kind) {
                          kind == CUT_ROLL);
     case CUT_BIG: return s_append (self, 1, BIG_BYTES, false);
     case CUT_SPARE:
-        return self->has_spares && ef_spares_count (&self->spares) < EF_SPARES_WANTED
-                   ? ef_spares_make (&self->spares, !sim_one_in (random, 3))
-                   : 0;
+        if (!self->has_spares) {
+            return 0;
+        }
+        return ef_spares_count (&self->spares) < EF_SPARES_WANTED && sim_one_in (random, 2)
+                   ? ef_spares_make (&self->spares)
+                   : ef_spares_zero (&self->spares);
     case CUT_HINT: return ef_wal_hint (self->wal);
     case CUT_CHECKPOINT_BEGIN: return s_checkpoint_begin (self);
     case CUT_CHECKPOINT_ADD: return s_checkpoint_add (self, 1 + sim_below (random, 8));
