@@ -45,7 +45,7 @@ entries_free (ef_core_t *self) {
 static void
 s_add_block (ef_core_t *self) {
     entry_t *block = calloc (ENTRY_BLOCK, sizeof *block);
-    self->blocks = realloc (self->blocks, (self->block_count + 1) * sizeof *self->blocks);
+    self->blocks = realloc (self->blocks, (self->block_count + 1) * sizeof (entry_t *));
     ef_assert (block != NULL && self->blocks != NULL);
     self->blocks[self->block_count++] = block;
     for (uint32_t i = ENTRY_BLOCK; i > 0; i--) {

@@ -94,3 +94,12 @@ wire_receive (world_t *self, uint32_t number) {
     wire->to_peer_last = wire->to_peer ? wire->to_peer_last : NULL;
     return message;
 }
+
+/* A message that is a command and nothing else. */
+void
+wire_say (world_t *self, uint32_t wire, const char *command) {
+    ef_buf_t header = {0};
+    ef_put_array (&header, 1);
+    ef_put_str (&header, command);
+    wire_send (self, wire, header, (ef_buf_t){0});
+}

@@ -158,6 +158,12 @@ struct world_s {
 
 extern const char *const sim_topics[SIM_TOPICS];
 
+/* effects.c */
+ef_effects_t sim_effects (world_t *self);
+void sim_offer_new (world_t *self, uint32_t topic); /* letters that leave and are durable */
+void sim_trace_message (world_t *self, const char *way, uint32_t peer, const ef_buf_t *header);
+void dead_step (world_t *self); /* an operator replays or purges dead letters */
+
 /* broker.c */
 bool broker_start (world_t *self); /* false: the disk failed meanwhile */
 void broker_stop (world_t *self);  /* as a crash: nothing is flushed */
@@ -166,10 +172,11 @@ bool broker_is_settled (world_t *self);
 uint32_t wire_open (world_t *self, peer_kind_t kind, uint32_t owner);
 void wire_cut (world_t *self, uint32_t wire);
 void wire_send (world_t *self, uint32_t wire, ef_buf_t header, ef_buf_t body);
+void wire_say (world_t *self, uint32_t wire, const char *command);
 message_t *wire_receive (world_t *self, uint32_t wire); /* what has arrived; NULL: nothing */
 void message_free (message_t **message_p);
 
-/* peers.c */
+/* publishers.c, workers.c */
 void ledger_released (world_t *self,
                       uint32_t worker); /* what it holds may be others' from now on */
 void publisher_step (world_t *self, uint32_t index);
@@ -178,7 +185,6 @@ void worker_step (world_t *self, uint32_t index);
 void worker_receive (world_t *self, uint32_t index);
 void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
 void worker_vanish (world_t *self, uint32_t index);           /* its process dies */
-void dead_step (world_t *self); /* an operator replays or purges dead letters */
 
 /* Fails the run with what was expected. */
 _Noreturn void sim_fail (world_t *self, const char *format, ...) EF_PRINTF (2, 3);

@@ -1,5 +1,5 @@
-/* The broker of the bench's own: its directory, its life, what it uses. SPDX-License-Identifier:
-   MIT
+/* The broker of the bench's own: its directory, its life, what it uses.
+   SPDX-License-Identifier: MIT
 
    Role: a broker with shipped defaults on a fresh directory under $TMPDIR and on ports that nobody
    else has. Owns: the directory. Invariant: an answer counts only where it names our broker's pid.
