@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Between the worker's READY and the first event; a broker that has just begun still prepares
+   segments. */
+#define SETTLE_MS 200
+
 static bool
 s_has_workers (const bench_state_t *state, uint64_t wanted) {
     return state->workers == wanted;
@@ -47,7 +51,8 @@ s_run_broker (bench_t *self, double *rate) {
     start.endpoint = self->endpoints[BENCH_BACK];
     if (bench_spawn (self, BENCH_RECEIVER, &start) ||
         bench_line (self, BENCH_RECEIVER, 10000, line) ||
-        bench_broker_wait (self, "a worker", s_has_workers, 1, 10000, &state)) {
+        bench_broker_wait (self, "a worker", s_has_workers, 1, 10000, &state) ||
+        bench_pause (self, SETTLE_MS)) {
         return -1;
     }
     start.role = "publisher";
