@@ -198,8 +198,8 @@ s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     arguments[1] = "--launch";
     arguments[2] = parent;
     memcpy (arguments + 3, self->options.command, self->command_words * sizeof *arguments);
-    int rc = posix_spawn (&slot->pid, "/proc/self/exe", &actions, &attributes, arguments,
-                          environment);
+    int rc =
+        posix_spawn (&slot->pid, "/proc/self/exe", &actions, &attributes, arguments, environment);
     free (arguments);
     posix_spawn_file_actions_destroy (&actions);
     posix_spawnattr_destroy (&attributes);

@@ -260,6 +260,7 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
         {"deliveries", topic->deliveries},
         {"published_bytes", topic->published_bytes},
         {"workers", topic->workers},
+        {"extents", topic->extents.extents},
         {"stalled_ms", topic->stalled_since ? self->now - topic->stalled_since : 0},
         {"lease_ms", topic->config.lease_ms},
         {"attempts", topic->config.attempts},
