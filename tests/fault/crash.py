@@ -12,6 +12,7 @@ TOPICS = """defaults
     lease = 5s
 tiny
     capacity = 50
+    overflow_rate = 2000/s
     insert_attempts = 2
     insert_base = 10ms"""
 NAMES = ["api", "db", "email", "tiny"]

@@ -83,9 +83,11 @@ class Ledger:
         return found
 
     def is_drained(self, broker):
+        """Nothing waits, the letters are over there, and none is left that returns by itself."""
         items = [broker.topic(t) for t in self.topics]
         return all(i[s] == 0 for i in items for s in WAITING) and all(
             broker.admin(["DLQ.LIST", i["topic"], {"limit": 1}])[1]["total"] == i["dead"]
+            and not broker.admin(["DLQ.LIST", i["topic"], {"limit": 1, "reason": "overflow"}])[1]["items"]
             for i in items)
 
     def judge(self, broker):
