@@ -54,7 +54,7 @@ cli_status (cli_t *cli) {
                 if (ef_get_str (&map, &key) || ef_json_print (&text, &map)) {
                     break;
                 }
-                printf ("%-16.*s %.*s\n", (int)key.size, key.data, (int)text.size,
+                printf ("%-19.*s %.*s\n", (int)key.size, key.data, (int)text.size,
                         (const char *)text.data);
                 ef_buf_free (&text);
             }
@@ -129,7 +129,7 @@ s_topic_info (ef_cursor_t item) {
         if (ef_get_str (&item, &key) || ef_json_print (&text, &item)) {
             return;
         }
-        printf ("%-16.*s %.*s\n", (int)key.size, key.data, (int)text.size, (const char *)text.data);
+        printf ("%-19.*s %.*s\n", (int)key.size, key.data, (int)text.size, (const char *)text.data);
         ef_buf_free (&text);
     }
 }
