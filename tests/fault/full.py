@@ -97,7 +97,8 @@ def rounds(run, disk, broker, numbers):
             for worker in load.workers:  # nothing ends now, so what is left fills from inside
                 worker.send(["CREDIT", 0])
             load.pump("publishers are refused", lambda: load.codes.get("NO_SPACE"), 30)
-            assert space(broker) in ("low", "full"), space(broker)
+            # What was in hand may have ended meanwhile and made room again: the log knows.
+            assert 'notice.space topic= detail="low"' in broker.logged(), broker.logged()
             only_no_space(load)
             if dice.random() < 0.4:
                 broker.kill()
