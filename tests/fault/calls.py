@@ -122,6 +122,8 @@ class Script:
                 open_acks[seq] = (self.done, list(tags.values()))
                 self.answered.update(tags.values())
                 sock.send(msgpack.packb(["ACK", ranges(tags), {"seq": seq}]))
+        sock.linger = 1000
+        sock.send(msgpack.packb(["BYE"]))  # or the next events would be sent to nobody
         sock.close()
 
 
