@@ -153,7 +153,9 @@ ef_spares_zero (ef_spares_t *self) {
         return 0;
     }
     snprintf (unfinished, sizeof unfinished, "%.16s%s", name, UNFINISHED);
-    int rc = storage->rename (storage, name, unfinished); /* not a spare while it is written */
+    /* Not a spare while it is written, nor after a power cut meanwhile. */
+    int rc = storage->rename (storage, name, unfinished);
+    rc = rc ? rc : storage->sync_directory (storage);
     int file = rc ? rc : storage->open (storage, unfinished);
     rc = file < 0 ? file : s_fill (self, file);
     rc = rc ? rc : storage->sync (storage, file);
