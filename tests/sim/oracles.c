@@ -66,3 +66,16 @@ oracle_due (world_t *self, unsigned k) {
                   (unsigned long long)(self->events[k].due_ms - self->wall));
     }
 }
+
+/* A checkpoint is finished only when all that its parts know is durable: else what a crash takes
+   back would come back by it. */
+void
+oracle_checkpoint (world_t *self) {
+    if (!self->part->is_last) {
+        self->has_gathered = true;
+    } else if (self->durable_lsn < self->gathered_lsn) {
+        sim_fail (self, "the checkpoint of segment %u knows batch %llu, durable is batch %llu",
+                  self->part->segment, (unsigned long long)self->gathered_lsn,
+                  (unsigned long long)self->durable_lsn);
+    }
+}

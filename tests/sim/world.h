@@ -126,6 +126,10 @@ struct world_s {
     ef_checkpoint_writer_t checkpoint;
     ef_checkpoint_part_t *part; /* owned: to be written */
     uint64_t checkpoints_used;  /* recoveries that had one */
+    uint64_t submitted_lsn;     /* of the last batch that the core handed over */
+    uint64_t durable_lsn;       /* of the last one that it was told of */
+    uint64_t gathered_lsn;      /* the checkpoint under way knows what was decided up to here */
+    bool has_gathered;          /* in this turn: so up to the batch that ends it */
     uint32_t epoch;             /* of the last start */
     bool has_written;           /* in this epoch */
     bool is_refused;            /* it found no room for a first segment */
@@ -197,6 +201,7 @@ void worker_vanish (world_t *self, uint32_t index);           /* its process die
 void ledger_acked (world_t *self, const held_t *held, bool is_done); /* an ACKED was heard */
 void oracle_letters (world_t *self);
 void oracle_due (world_t *self, unsigned k);
+void oracle_checkpoint (world_t *self);
 void oracle_history (world_t *self, unsigned k, const ef_letter_body_t *body);
 
 /* Fails the run with what was expected. */
