@@ -227,6 +227,24 @@ def test_restart_brings_everything_back(binaries):
         broker.check_law()
 
 
+def test_purge_lasts_over_a_kill_with_what_it_spared(binaries):
+    with Broker(binaries).start() as broker:
+        publisher = fill(broker, "api", 5)
+        worker = Worker(broker, ["api"], credit=2)
+        worker.take(2)
+        assert broker.admin(["PURGE", "api"]) == ["OK", {"purged": 3}]
+        publisher.publish([["api", "later", "new"]])
+        publisher.confirm()  # what is journaled before it is durable too
+        broker.kill()
+        broker.start()
+        item = broker.topic("api")
+        assert (item["ready"], item["leased"], item["purged"]) == (1, 0, 5), item
+        worker = Worker(broker, ["api"], credit=9)
+        assert worker.take(1)[0][2][2] == "new"
+        worker.none()
+        broker.check_law()
+
+
 def test_stats_are_published_each_second(binaries):
     import zmq
     with Broker(binaries).start() as broker:

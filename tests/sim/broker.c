@@ -174,6 +174,8 @@ broker_stop (world_t *self) {
     }
     self->ring_count = self->written_count = self->wanted_count = self->drop_count = 0;
     self->returned_count = 0;
+    self->submitted_lsn = self->durable_lsn = self->gathered_lsn = 0;
+    self->has_gathered = false;
     if (self->part) {
         ef_buf_free (&self->part->buf);
         free (self->part);
@@ -248,6 +250,7 @@ static void
 s_tell_durable (world_t *self) {
     while (self->written_count > 0 && self->written[0].at_ms <= self->now) {
         ef_batch_t *batch = self->written[0].batch;
+        self->durable_lsn = batch->lsn;
         self->written_count--;
         memmove (self->written, self->written + 1, self->written_count * sizeof self->written[0]);
         ef_core_durable (self->core, batch);
@@ -376,6 +379,8 @@ broker_step (world_t *self) {
     }
     ef_core_tick (self->core);
     ef_core_turn (self->core);
+    self->gathered_lsn = self->has_gathered ? self->submitted_lsn : self->gathered_lsn;
+    self->has_gathered = false;
     s_journal_step (self);
     s_dead_letter_step (self);
     s_upkeep_step (self);

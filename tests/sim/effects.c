@@ -83,6 +83,7 @@ s_submit (void *arg, ef_batch_t *batch) {
     world_t *self = arg;
     ef_assert (self->ring_count < 256);
     self->ring[self->ring_count++] = batch;
+    self->submitted_lsn = batch->lsn;
 }
 
 static void
@@ -105,6 +106,7 @@ s_checkpoint (void *arg, ef_checkpoint_part_t *part) {
     world_t *self = arg;
     ef_assert (self->part == NULL);
     self->part = part;
+    oracle_checkpoint (self);
 }
 
 static void

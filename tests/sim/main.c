@@ -247,7 +247,8 @@ s_finish (world_t *self) {
         self->now += 20;
         self->wall += 20;
         s_everybody (self);
-        bool is_calm = broker_is_settled (self);
+        bool is_calm =
+            broker_is_settled (self) && ef_core_space_state (self->core) == EF_SPACE_NORMAL;
         for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
             is_calm = is_calm && self->publishers[i].sent_count == 0;
         }
@@ -270,9 +271,10 @@ s_finish (world_t *self) {
             }
             sim_fail (self,
                       "not everything came to an end within 60 s after the last fault "
-                      "(unconfirmed: %u %u %u)",
+                      "(unconfirmed: %u %u %u; space %s)",
                       self->publishers[0].sent_count, self->publishers[1].sent_count,
-                      self->publishers[2].sent_count);
+                      self->publishers[2].sent_count,
+                      ef_space_name (ef_core_space_state (self->core)));
         }
     }
 }
@@ -309,6 +311,7 @@ s_note_dead (world_t *self) {
             if (self->events[k].is_acked) {
                 sim_fail (self, "e%u was done for certain and is dead", k);
             }
+            oracle_history (self, k, &body);
             self->events[k].is_dead = true;
             free (body.bytes);
         }
@@ -355,6 +358,7 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
     ef_assert (is_started);
     for (self->operations = 0; self->operations < options->operations; self->operations++) {
         s_operate (self, self->crashes < options->crashes);
+        oracle_letters (self);
         if (self->operations % 16 == 0) {
             ef_core_check (self->core);
         }

@@ -10,14 +10,14 @@ static void
 s_put_event (world_t *self, ef_buf_t *body, uint32_t k) {
     char id[16];
     snprintf (id, sizeof id, "e%u", k);
-    bool is_delayed = k % 37 == 0;
+    bool is_delayed = sim_delay_ms (k) > 0;
     ef_put_array (body, is_delayed ? 4 : 3);
     ef_put_str (body, sim_topics[self->events[k].topic]);
     ef_put_str (body, id);
     ef_put_uint (body, (uint64_t)k * 2654435761u);
     if (is_delayed) {
         ef_put_map (body, 1);
-        ef_put_key_uint (body, "delay", 50 + k % 500);
+        ef_put_key_uint (body, "delay", sim_delay_ms (k));
     }
 }
 
@@ -93,6 +93,8 @@ publisher_step (world_t *self, uint32_t index) {
     for (uint32_t i = 0; i < count; i++) {
         topic = sim_one_in (&self->random, 5) ? sim_below (&self->random, SIM_TOPICS) : topic;
         self->events[self->event_count].topic = (uint8_t)topic;
+        uint64_t delay = sim_delay_ms (self->event_count);
+        self->events[self->event_count].due_ms = delay ? self->wall + delay : 0;
         self->events[self->event_count++].is_sent = true;
     }
     s_send_publish (self, publisher, place);

@@ -264,6 +264,7 @@ s_delivery (world_t *self, sim_worker_t *worker, uint64_t arrived_ms, ef_cursor_
         known->tag = tag;
         known->until_ms = arrived_ms + self->config.defaults.lease_ms - 100;
     }
+    oracle_due (self, k);
     known->deliveries++;
     ef_assert (worker->held_count < 512);
     worker->held[worker->held_count++] = (held_t){.tag = tag, .event = k};
@@ -287,8 +288,7 @@ s_acked (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor) {
     }
     for (uint32_t i = 0; i < worker->held_count; i++) {
         if (worker->held[i].ack_seq == seq && worker->held[i].is_answered) {
-            sim_event_t *event = &self->events[worker->held[i].event];
-            event->is_acked = event->is_acked || done == 1;
+            ledger_acked (self, &worker->held[i], done == 1);
             s_forget_held (worker, i);
             break;
         }

@@ -33,6 +33,7 @@ typedef struct {
     uint32_t deliveries;
     uint32_t answers; /* ACKs sent */
     uint32_t attempt; /* highest seen */
+    uint64_t due_ms;  /* wall clock: not ready before it; 0: at once */
 } sim_event_t;
 
 /* A message under way. */
@@ -125,6 +126,10 @@ struct world_s {
     ef_checkpoint_writer_t checkpoint;
     ef_checkpoint_part_t *part; /* owned: to be written */
     uint64_t checkpoints_used;  /* recoveries that had one */
+    uint64_t submitted_lsn;     /* of the last batch that the core handed over */
+    uint64_t durable_lsn;       /* of the last one that it was told of */
+    uint64_t gathered_lsn;      /* the checkpoint under way knows what was decided up to here */
+    bool has_gathered;          /* in this turn: so up to the batch that ends it */
     uint32_t epoch;             /* of the last start */
     bool has_written;           /* in this epoch */
     bool is_refused;            /* it found no room for a first segment */
@@ -158,6 +163,12 @@ struct world_s {
 
 extern const char *const sim_topics[SIM_TOPICS];
 
+/* Some events are delayed: event k by so much; 0: not at all. */
+static inline uint32_t
+sim_delay_ms (uint32_t k) {
+    return k % 37 == 0 ? 50 + k % 500 : 0;
+}
+
 /* effects.c */
 ef_effects_t sim_effects (world_t *self);
 void sim_offer_new (world_t *self, uint32_t topic); /* letters that leave and are durable */
@@ -185,6 +196,13 @@ void worker_step (world_t *self, uint32_t index);
 void worker_receive (world_t *self, uint32_t index);
 void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
 void worker_vanish (world_t *self, uint32_t index);           /* its process dies */
+
+/* oracles.c */
+void ledger_acked (world_t *self, const held_t *held, bool is_done); /* an ACKED was heard */
+void oracle_letters (world_t *self);
+void oracle_due (world_t *self, unsigned k);
+void oracle_checkpoint (world_t *self);
+void oracle_history (world_t *self, unsigned k, const ef_letter_body_t *body);
 
 /* Fails the run with what was expected. */
 _Noreturn void sim_fail (world_t *self, const char *format, ...) EF_PRINTF (2, 3);
