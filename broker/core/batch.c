@@ -223,6 +223,16 @@ ef_core_durable (ef_core_t *self, ef_batch_t *batch) {
     after_run (self);
 }
 
+uint64_t
+ef_core_written_lsn (const ef_core_t *self) {
+    return self->batch ? self->batch->lsn : self->next_lsn - 1;
+}
+
+uint64_t
+ef_core_durable_lsn (const ef_core_t *self) {
+    return self->durable_lsn;
+}
+
 bool
 ef_core_is_behind (const ef_core_t *self) {
     return self->behind > self->config.behind_bytes;

@@ -214,6 +214,10 @@ void ef_core_checkpointed (ef_core_t *self, uint32_t segment, bool is_last, int 
 void ef_core_finish (ef_core_t *self);
 bool ef_core_is_finished (const ef_core_t *self);
 
+/* The lsn behind which everything that was done so far is durable, and how far that is. */
+uint64_t ef_core_written_lsn (const ef_core_t *self);
+uint64_t ef_core_durable_lsn (const ef_core_t *self);
+
 /* How many segments are ready, and whether no further one can be made for want of space. */
 void ef_core_space (ef_core_t *self, uint32_t ready, bool is_tight);
 ef_space_t ef_core_space_state (const ef_core_t *self);

@@ -14,7 +14,8 @@ typedef struct {
     uint32_t count;        /* arguments */
     char topic[EF_TOPIC_NAME_BYTES];
     ef_buf_t answer;
-    bool is_later; /* another actor answers */
+    bool is_later;  /* another actor answers */
+    bool is_change; /* true only once it is durable */
 } admin_t;
 
 static void
@@ -132,22 +133,26 @@ s_answer_status (admin_t *self, ef_status_t status) {
 
 static void
 s_pause (admin_t *self) {
+    self->is_change = true;
     s_answer_status (self, ef_core_pause (self->router->core, self->topic, true));
 }
 
 static void
 s_resume (admin_t *self) {
+    self->is_change = true;
     s_answer_status (self, ef_core_pause (self->router->core, self->topic, false));
 }
 
 static void
 s_drain (admin_t *self) {
+    self->is_change = true;
     s_answer_status (self, ef_core_drain (self->router->core, self->topic));
 }
 
 static void
 s_purge (admin_t *self) {
     uint64_t purged = 0;
+    self->is_change = true;
     ef_status_t status = ef_core_purge (self->router->core, self->topic, &purged);
     s_answer_status (self, status);
     if (status == EF_OK) {
@@ -273,6 +278,54 @@ s_run (admin_t *self) {
     s_error (self, EF_BAD_COMMAND, text);
 }
 
+/* An answer that waits for what it tells of to be durable. */
+typedef struct {
+    ef_peer_t peer; /* a copy */
+    uint64_t lsn;
+    ef_buf_t answer; /* owned */
+} admin_wait_t;
+
+static void
+s_wait (admin_t *self) {
+    admin_wait_t *wait = calloc (1, sizeof *wait);
+    ef_assert (wait != NULL);
+    wait->peer = *self->peer;
+    wait->lsn = ef_core_written_lsn (self->router->core);
+    wait->answer = self->answer;
+    memset (&self->answer, 0, sizeof self->answer);
+    outbox_add (&self->router->admin_waits, wait);
+}
+
+static void
+s_end_wait (ef_router_t *self) {
+    admin_wait_t *wait = self->admin_waits.items[self->admin_waits.head++];
+    self->admin_waits.count--;
+    ef_buf_free (&wait->answer);
+    free (wait);
+}
+
+/* Sends the answers that have become true, in order. */
+void
+router_admin_durable (ef_router_t *self) {
+    while (self->admin_waits.count > 0) {
+        const admin_wait_t *wait = self->admin_waits.items[self->admin_waits.head];
+        if (wait->lsn > ef_core_durable_lsn (self->core)) {
+            return;
+        }
+        (void)router_send_frames (self, &wait->peer, &wait->answer, NULL); /* it asks again */
+        s_end_wait (self);
+    }
+    self->admin_waits.head = 0;
+}
+
+void
+router_admin_forget (ef_router_t *self) {
+    while (self->admin_waits.count > 0) {
+        s_end_wait (self);
+    }
+    outbox_free (&self->admin_waits);
+}
+
 void
 router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame) {
     admin_t admin = {.router = self, .peer = peer};
@@ -281,7 +334,9 @@ router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame) 
         admin.arguments = admin.request;
     }
     s_run (&admin);
-    if (!admin.is_later) {
+    if (admin.is_change && ef_core_written_lsn (self->core) > ef_core_durable_lsn (self->core)) {
+        s_wait (&admin);
+    } else if (!admin.is_later) {
         (void)router_send_frames (self, peer, &admin.answer, NULL); /* it asks again */
     }
     ef_buf_free (&admin.answer);

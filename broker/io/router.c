@@ -112,6 +112,7 @@ ef_router_destroy (ef_router_t **self_p) {
         ef_buf_free (&part->buf);
         free (part);
     }
+    router_admin_forget (self);
     outbox_free (&self->to_dead);
     outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
@@ -493,6 +494,7 @@ ef_router_run (ef_router_t *self) {
         }
         bool is_busy = s_take_answers (self, &effects);
         s_look_at_space (self);
+        router_admin_durable (self);
         bool reads_publishers = !ef_core_is_behind (self->core);
         is_busy = s_drain (self, SOCKET_BACK) || is_busy;
         is_busy = s_drain (self, SOCKET_ADMIN) || is_busy;

@@ -29,6 +29,7 @@ struct ef_router_s {
     outbox_t to_upkeep;              /* ef_checkpoint_part_t */
     outbox_t to_monitor;             /* ef_monitor_message_t */
     ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
+    outbox_t admin_waits;            /* admin_wait_t: answers that aren't true yet */
     uint32_t batches_out;            /* submitted and not back */
     uint64_t next_stats_ms;
     uint64_t started_ms;
@@ -64,6 +65,8 @@ bool router_await_recovery (ef_router_t *self);
 /* admin.c */
 void router_put_process (ef_router_t *self, ef_buf_t *out);
 void router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame);
+void router_admin_durable (ef_router_t *self);
+void router_admin_forget (ef_router_t *self);
 void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
 void router_stats (ef_router_t *self);
 
