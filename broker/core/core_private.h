@@ -508,7 +508,7 @@ void checkpoint_durable (ef_core_t *self, const ef_batch_t *batch);
 void checkpoint_step (ef_core_t *self);
 
 /* space.c */
-bool space_for_delivery (const ef_core_t *self);
+uint64_t space_for_deliveries (const ef_core_t *self);
 bool space_for_copies (const ef_core_t *self, uint64_t bytes);
 
 /* replay.c */

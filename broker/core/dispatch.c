@@ -342,8 +342,10 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     uint64_t limit = (ready + takers - 1) / takers;
     uint64_t credit = sub->worker->credit - sub->worker->in_flight;
     uint64_t room = topic->config.retry_capacity - in_hand;
+    uint64_t space = space_for_deliveries (core);
     limit = limit < credit ? limit : credit;
     limit = limit < room ? limit : room;
+    limit = limit < space ? limit : space;
     limit = EF_BUGGIFY (10) ? 1 : limit;
     gather.limit = (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS);
     gather.bytes_left = sub->worker->bytes > sub->worker->bytes_in_flight
@@ -387,7 +389,7 @@ dispatch_all (ef_core_t *core) {
             s_avoids_expire (core, topic);
         }
         while (s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1])) {
-            if (!space_for_delivery (core) || !s_dispatch_one (core, topic)) {
+            if (space_for_deliveries (core) == 0 || !s_dispatch_one (core, topic)) {
                 break;
             }
         }

@@ -21,7 +21,7 @@ s_room (const ef_core_t *self) {
    new segment begins with. */
 static uint64_t
 s_promised (const ef_core_t *self) {
-    uint64_t events = EF_BATCH_EVENTS;
+    uint64_t events = 0;
     for (uint32_t i = 0; i < self->topic_count; i++) {
         events += self->topics[i]->counts[EF_STATE_LEASED] + self->topics[i]->inserting;
     }
@@ -67,10 +67,15 @@ ef_core_room (const ef_core_t *self) {
     return s_room (self);
 }
 
-/* A delivery may be made: its outcome will have a place. */
-bool
-space_for_delivery (const ef_core_t *self) {
-    return self->space == EF_SPACE_NORMAL || s_room (self) >= s_promised (self);
+/* How many events may be handed out: their outcomes will have a place. */
+uint64_t
+space_for_deliveries (const ef_core_t *self) {
+    uint64_t room = s_room (self);
+    uint64_t promised = s_promised (self);
+    if (self->space == EF_SPACE_NORMAL) {
+        return UINT64_MAX;
+    }
+    return room > promised ? (room - promised) / OUTCOME_BYTES : 0;
 }
 
 /* So many bytes may be copied to get the oldest segment back. */
