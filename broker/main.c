@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include <poll.h>
@@ -210,7 +211,7 @@ s_open_journal (broker_t *self, char error[512]) {
                                 .spares = &self->spares,
                                 .progress = s_progress,
                                 .progress_arg = self};
-    ef_wal_report_t report;
+    ef_wal_report_t report = {.error = 0};
     uint64_t start = ef_mono_ms ();
     rc = ef_spares_init (&self->spares, self->storage, options.segment_bytes);
     if (rc) {
@@ -218,7 +219,12 @@ s_open_journal (broker_t *self, char error[512]) {
         return EXIT_IO;
     }
     if (s_recover (self, &options, &report)) {
-        snprintf (error, 512, "%.180s: %.320s", path, report.text);
+        bool is_many = ef_core_topic_count (ef_router_core (self->router)) >= EF_TOPICS_MAX;
+        snprintf (error, 512, "%.180s: %.320s", path,
+                  is_many
+                      ? "the journal and the configuration name more than 4096 topics: take some "
+                        "out of the configuration"
+                      : report.text);
         return EXIT_IO;
     }
     if (report.torn_bytes) {
@@ -354,6 +360,16 @@ s_end (broker_t *self) {
     ef_config_free (&self->config);
 }
 
+/* As many descriptors as we may have: connections and dead-letter journals take one each. */
+static void
+s_raise_limit (void) {
+    struct rlimit limit;
+    if (getrlimit (RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit (RLIMIT_NOFILE, &limit); /* else what there is has to do */
+    }
+}
+
 int
 main (int argc, char **argv) {
     if (argc == 4 && strcmp (argv[1], "--launch") == 0) {
@@ -382,6 +398,7 @@ main (int argc, char **argv) {
         ef_config_free (&broker.config);
         return status;
     }
+    s_raise_limit ();
     ef_log_setup (broker.config.log_level, broker.config.log_json);
     status = s_start (&broker, error);
     if (status == 0) {

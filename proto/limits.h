@@ -37,6 +37,7 @@
 /* Publishers. */
 #define EF_WINDOW_EVENTS      16384u /* unconfirmed events of one session */
 #define EF_SESSIONS_MAX       65536u
+#define EF_OUTCOME_BYTES      (16ull << 20) /* of all sessions; past it unconnected ones go sooner */
 #define EF_SESSION_IDLE_MS    (3600u * 1000u)
 #define EF_REQ_WAITING_MAX    256u  /* answers that wait for one client without a session */
 #define EF_REFUSED_ITEMS_MAX  256u  /* per PUBLISH; the rest becomes one range */

@@ -433,5 +433,5 @@ ef_dead_letters_failed (ef_dead_letters_t *self) {
 void
 ef_dead_letters_hold (ef_dead_letters_t *self, bool is_held) {
     atomic_store (&self->is_held, is_held);
-    ef_waker_wake (&self->actor.waker);
+    ef_actor_poke (&self->actor);
 }

@@ -14,7 +14,8 @@ s_sleep (ef_actor_t *self, uint64_t until_ms) {
                   : until_ms - now > 1000000000 ? 1000000000
                                                 : (int)(until_ms - now);
     ef_waker_prepare (&self->waker);
-    if (timeout != 0 && ef_ring_is_empty (&self->in) && !atomic_load (&self->is_stopping)) {
+    if (timeout != 0 && ef_ring_is_empty (&self->in) && !atomic_load (&self->is_stopping) &&
+        !atomic_load (&self->is_poked)) {
         struct pollfd item = {self->waker.fd, POLLIN, 0};
         (void)poll (&item, 1, timeout); /* however it ends, the loop looks again */
     }
@@ -27,6 +28,7 @@ s_loop (void *arg) {
     bool is_last;
     do {
         is_last = atomic_load (&self->is_stopping);
+        atomic_store (&self->is_poked, false);
         uint64_t next = self->step (self->arg);
         if (!is_last) {
             s_sleep (self, next);
@@ -71,6 +73,12 @@ ef_actor_tell (ef_actor_t *self, void *message) {
     bool is_taken = ef_ring_push (&self->in, message);
     ef_waker_wake (&self->waker);
     return is_taken;
+}
+
+void
+ef_actor_poke (ef_actor_t *self) {
+    atomic_store (&self->is_poked, true);
+    ef_waker_wake (&self->waker);
 }
 
 bool

@@ -17,6 +17,7 @@ typedef struct ef_actor_s {
     ef_waker_t waker;
     ef_waker_t *owner; /* borrowed */
     _Atomic bool is_stopping;
+    _Atomic bool is_poked; /* a flag of its owner's has changed */
     bool is_running;
     pthread_t thread;
     /* Returns when to be called again at the latest, monotonic ms; UINT64_MAX: when something
@@ -34,6 +35,9 @@ void ef_actor_stop (ef_actor_t *self);
 
 /* By the owner: hands a message over. False: the ring is full, the caller keeps it. */
 EF_MUST_USE bool ef_actor_tell (ef_actor_t *self, void *message);
+
+/* By the owner: has it look at what isn't in a ring. Never lost. */
+void ef_actor_poke (ef_actor_t *self);
 
 /* By the actor: answers. False: the ring is full. */
 EF_MUST_USE bool ef_actor_answer (ef_actor_t *self, void *message);

@@ -388,7 +388,8 @@ s_lacks_space (const ef_core_t *self, const accept_request_t *request, uint64_t 
         return false;
     }
     if (request->is_emit) {
-        return bytes > request->ended_bytes + EF_EMIT_SPARE_BYTES;
+        return bytes > request->ended_bytes + EF_EMIT_SPARE_BYTES ||
+               !space_for_copies (self, 2 * bytes);
     }
     return !request->is_ingress; /* nobody would hear it; with the disk full it isn't read */
 }

@@ -16,10 +16,14 @@ s_begin (ef_core_t *self) {
     if (self->segment_fill >= self->segment_limit ||
         (self->space == EF_SPACE_NORMAL && EF_BUGGIFY (100))) {
         self->batch->roll = true;
-        self->segment_fill = 0;
-        self->segment_limit = self->config.segment_bytes;
         snapshot_write (self, &self->batch->buf);
         self->snapshot_bytes = self->batch->buf.size;
+        /* Many sessions make a long beginning: as much again must follow it, or segments would be
+           nothing but beginnings. */
+        self->segment_fill = 0;
+        self->segment_limit = self->config.segment_bytes > 2 * self->snapshot_bytes
+                                  ? self->config.segment_bytes
+                                  : 2 * self->snapshot_bytes;
         checkpoint_rolled (self, self->batch->lsn);
     }
 }
@@ -200,7 +204,8 @@ s_note_segment (ef_core_t *self, const ef_batch_t *batch) {
         uint64_t reserved = batch->offset + batch->buf.size + batch->room;
         uint64_t slack =
             self->config.segment_slack < reserved / 2 ? self->config.segment_slack : reserved / 2;
-        uint64_t limit = reserved - slack;
+        bool is_small = reserved < self->config.segment_bytes + self->config.segment_slack;
+        uint64_t limit = is_small ? reserved - slack : self->segment_limit;
         self->segment_limit = limit < self->segment_limit ? limit : self->segment_limit;
     }
     self->newest_segment = batch->segment;

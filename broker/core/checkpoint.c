@@ -251,6 +251,12 @@ ef_core_checkpointed (ef_core_t *self, uint32_t segment, bool is_last, int rc) {
     }
 }
 
+void
+checkpoint_give_up (ef_core_t *self) {
+    self->checkpoint.phase = PHASE_IDLE;
+    self->checkpoint.is_finishing = false;
+}
+
 /* Nothing more comes: a checkpoint of how everything ends makes the next start short. */
 void
 ef_core_finish (ef_core_t *self) {

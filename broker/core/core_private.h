@@ -157,6 +157,7 @@ struct session_s {
     uint64_t confirmed;   /* told on this connection up to here */
     uint64_t unconfirmed; /* events in (decided, last] */
     uint64_t kept_events; /* of the outcomes held */
+    uint64_t kept_bytes;  /* of the same */
     outcome_t *outcomes;  /* owned ring; the newest is that of `last` */
     uint32_t head;
     uint32_t count;
@@ -506,6 +507,7 @@ void outbox_flush (ef_core_t *self, topic_t *topic);
 void checkpoint_rolled (ef_core_t *self, uint64_t lsn);
 void checkpoint_durable (ef_core_t *self, const ef_batch_t *batch);
 void checkpoint_step (ef_core_t *self);
+void checkpoint_give_up (ef_core_t *self);
 
 /* space.c */
 uint64_t space_for_deliveries (const ef_core_t *self);

@@ -67,6 +67,7 @@ static void
 s_drop_first (session_t *self) {
     outcome_t *first = &self->outcomes[self->head];
     self->kept_events -= first->events;
+    self->kept_bytes -= EF_OUTCOME_ITEM + first->extra_bytes;
     free (first->extra);
     self->head = (self->head + 1) & (self->capacity - 1);
     self->count--;
@@ -90,6 +91,7 @@ s_push (session_t *self, outcome_t outcome, uint32_t window) {
     self->outcomes[(self->head + self->count++) & (self->capacity - 1)] = outcome;
     self->last++;
     self->kept_events += outcome.events;
+    self->kept_bytes += EF_OUTCOME_ITEM + outcome.extra_bytes;
     while (self->count > 1 && self->kept_events - self->outcomes[self->head].events >= window &&
            self->last - self->count + 1 <= self->confirmed) {
         s_drop_first (self);
@@ -274,14 +276,20 @@ void
 sessions_sweep (ef_core_t *self) {
     session_t *session;
     uint32_t position = 0;
+    uint64_t kept_bytes = 0;
     while ((session = ef_hash_next (&self->sessions, &position)) != NULL) {
+        kept_bytes += session->kept_bytes;
         if (session->peer != PEER_NONE) {
             session_confirm (self, session); /* where one couldn't be sent */
         } else if (self->now - session->left_ms > EF_SESSION_IDLE_MS &&
                    session->decided == session->last) {
             session_forget (self, session);
             position = 0; /* the table has changed */
+            kept_bytes = 0;
         }
+    }
+    if (kept_bytes > EF_OUTCOME_BYTES) {
+        s_make_room (self); /* the longest unconnected one; the next sweep looks again */
     }
 }
 

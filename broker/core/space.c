@@ -42,6 +42,9 @@ ef_core_space (ef_core_t *self, uint32_t ready, bool is_tight) {
     } else {
         self->space = ready < wanted || before != EF_SPACE_NORMAL ? EF_SPACE_LOW : EF_SPACE_NORMAL;
     }
+    if (self->space != EF_SPACE_NORMAL) {
+        checkpoint_give_up (self); /* it needs room that isn't kept for it */
+    }
     if (self->space != before) {
         self->effects.notify (self->effects.arg, "space", "", ef_space_name (self->space));
     }

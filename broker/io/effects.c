@@ -137,7 +137,7 @@ s_drop_segment (void *arg, uint32_t segment) {
     ef_router_t *self = arg;
     ef_log (EF_LOG_INFO, "journal.drop", "segment=%u", segment);
     atomic_fetch_add (&self->parts.journal->drops, 1);
-    ef_waker_wake (&self->parts.journal->actor.waker);
+    ef_actor_poke (&self->parts.journal->actor);
 }
 
 static void

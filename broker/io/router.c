@@ -29,7 +29,9 @@ s_new_core (ef_router_t *self) {
                              .segment_slack = ef_router_segment_slack (config),
                              .spares = EF_SPARES_WANTED,
                              .extent_span = EF_EXTENT_SPAN,
-                             .checkpoint_bytes = CHECKPOINT_BYTES,
+                             /* Written and not synced, the log may lose what a checkpoint knows. */
+                             .checkpoint_bytes =
+                                 strcmp (config->durability, "os") == 0 ? 0 : CHECKPOINT_BYTES,
                              .cache_bytes = config->cache_bytes,
                              .behind_bytes = 16u << 20,
                              .auto_create = config->auto_create,
@@ -382,7 +384,7 @@ s_look_at_space (ef_router_t *self) {
         return;
     }
     if (ready < self->spares_told) {
-        ef_waker_wake (&self->parts.upkeep->actor.waker); /* to make another one */
+        ef_actor_poke (&self->parts.upkeep->actor); /* to make another one */
     }
     self->spares_told = ready;
     self->tight_told = is_tight;

@@ -105,7 +105,9 @@ s_reader_step (void *arg) {
     while ((fetch = ef_ring_pop (&self->actor.in)) != NULL) {
         fetch->bytes = ef_read_stretch (self->storage, fetch->segment, fetch->offset, EF_READ_AHEAD,
                                         &fetch->size, &fetch->error);
-        if (fetch->bytes == NULL && fetch->error != -ENOENT) { /* dropped since it was asked for */
+        bool is_harmless = fetch->error == -ENOENT || /* dropped since it was asked for */
+                           ef_storage_is_scarce (fetch->error);
+        if (fetch->bytes == NULL && !is_harmless) {
             ef_log (EF_LOG_ERROR, "journal.unreadable",
                     "segment=%u offset=%u error=\"%s\" hint=\"eventflow journal verify\"",
                     fetch->segment, fetch->offset, strerror (-fetch->error));

@@ -165,6 +165,8 @@ ef_spares_zero (ef_spares_t *self) {
     rc = rc ? rc : storage->rename (storage, unfinished, name);
     if (rc == 0) {
         s_add (self, name, true);
+    } else {
+        (void)storage->unlink (storage, unfinished); /* what is left is found at the next start */
     }
     return rc;
 }

@@ -125,7 +125,13 @@ s_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uin
     if (written < 0) {
         return s_judge (-errno);
     }
-    return s_judge ((size_t)written == bytes ? 0 : -EIO);
+    if ((size_t)written == bytes) {
+        return 0;
+    }
+    /* Short: nothing was asked for that may be left undone. What a further byte meets says why. */
+    struct iovec rest = {parts[count - 1].iov_base, 1};
+    ssize_t more = pwritev (file, &rest, 1, (off_t)(offset + (uint64_t)written));
+    return s_judge (more < 0 && ef_storage_is_full (-errno) ? -errno : -EIO);
 }
 
 static int64_t
@@ -269,6 +275,11 @@ ef_storage_new (const char *path, int *error) {
 bool
 ef_storage_is_full (int rc) {
     return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
+}
+
+bool
+ef_storage_is_scarce (int rc) {
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM;
 }
 
 int

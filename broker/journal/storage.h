@@ -51,6 +51,10 @@ ef_storage_t *ef_storage_new (const char *path, int *error);
 /* True for the errors of a disk, a quota or a file that is full. */
 bool ef_storage_is_full (int rc);
 
+/* True where this process lacks something that others of its own may give back: descriptors,
+ * memory. */
+bool ef_storage_is_scarce (int rc);
+
 /* Takes the exclusive lock on a directory for the life of the process. 0, or a negative errno:
    -EWOULDBLOCK where another process holds it. */
 EF_MUST_USE int ef_storage_lock (const char *path);

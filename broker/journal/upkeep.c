@@ -24,7 +24,7 @@ s_has_room (ef_upkeep_t *self) {
 /* A full disk is waited for; anything else says that the disk can't be trusted with more. */
 static void
 s_fail (ef_upkeep_t *self, int rc) {
-    if (!ef_storage_is_full (rc)) {
+    if (!ef_storage_is_full (rc) && !ef_storage_is_scarce (rc)) {
         atomic_store (&self->failed, -rc);
         ef_waker_wake (self->actor.owner);
     }
@@ -102,8 +102,9 @@ s_next_segment (ef_upkeep_t *self) {
             return false;
         }
         int rc = ef_segment_open (&self->segment, self->storage, self->next_segment++);
-        if (rc == -ENOENT) {
-            continue; /* dropped meanwhile */
+        if (rc == -ENOENT || ef_storage_is_scarce (rc)) {
+            self->pass_is_good = self->pass_is_good && rc == -ENOENT;
+            continue; /* dropped meanwhile, or not to be opened now */
         }
         self->offset = 0;
         if (rc || !ef_segment_read_header (&self->segment, &header)) {
@@ -161,8 +162,12 @@ s_step (void *arg) {
     ef_upkeep_t *self = arg;
     ef_checkpoint_part_t *part;
     while ((part = ef_ring_pop (&self->actor.in)) != NULL) {
-        ef_checkpoint_take (&self->writer, self->storage, part);
-        if (part->rc) {
+        if (atomic_load (&self->damaged) > 0) {
+            part->rc = -ENOSPC; /* none is made that would hide the damage from the next start */
+        } else {
+            ef_checkpoint_take (&self->writer, self->storage, part);
+        }
+        if (part->rc && part->rc != -EBADF) {
             ef_log_limited (EF_LOG_WARNING, "journal.checkpoint", "segment=%u error=\"%s\"",
                             part->segment, strerror (-part->rc));
             s_fail (self, part->rc);

@@ -198,7 +198,9 @@ s_write_group (ef_wal_t *self, ef_batch_t *const *batches, int count) {
         self->chain = chain;
         self->next_seq++;
         self->segment_used = true;
-        batches[count - 1]->room = self->reserved - offset;
+        for (int i = 0; i < count; i++) {
+            batches[i]->room = self->reserved - (batches[i]->offset + batches[i]->buf.size);
+        }
     }
     return rc;
 }
@@ -234,7 +236,8 @@ ef_wal_hint (ef_wal_t *self) {
     int file = storage->open (storage, HINT_NAME);
     file = file == -ENOENT ? storage->create (storage, HINT_NAME, HINT_BYTES) : file;
     if (file < 0) {
-        return ef_storage_is_full (file) ? 0 : file; /* a help, not a need */
+        bool is_later = ef_storage_is_full (file) || ef_storage_is_scarce (file);
+        return is_later ? 0 : file; /* a help, not a need */
     }
     memcpy (page, HINT_MAGIC, 8);
     memcpy (page + 8, self->journal_id, 16);
