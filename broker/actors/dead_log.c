@@ -25,6 +25,7 @@ struct ef_dead_log_s {
     uint32_t placed_count;
     uint32_t placed_capacity;
     uint64_t segment_bytes;
+    bool has_left; /* letters left: a segment may hold none any more */
     uint64_t fill; /* bytes in the newest segment */
 };
 
@@ -325,6 +326,7 @@ ef_dead_log_left (ef_dead_log_t *self, uint64_t b) {
     ef_le64_put (buf->data + mark + EF_RECORD_HEAD, b);
     ef_record_end (buf, mark);
     s_drop_b (self, b);
+    self->has_left = true;
 }
 
 /* Segments from the oldest end that hold no letter go. */
@@ -401,7 +403,10 @@ ef_dead_log_commit (ef_dead_log_t *self) {
     }
     bool rolls = self->batch.roll;
     int rc = s_append (self);
-    rc = rc || !rolls ? rc : s_trim (self);
+    if (rc == 0 && (rolls || self->has_left)) {
+        self->has_left = false;
+        rc = s_trim (self);
+    }
     return rc || !rolls ? rc : s_compact (self);
 }
 

@@ -74,7 +74,7 @@ def full(run):
     limited(run)
     reports = []
     count = 20
-    for mib, segment in ((24, 1), (64, 4)):
+    for mib, segment in ((32, 1), (64, 4)):  # reserves alone take 18 and 30
         with Disk(run, mib) as disk, run.broker(
                 TOPICS, SERVER.format(segment=segment), disk.data) as broker:
             reports.append(rounds(run, disk, broker, run.rounds(count // 2, 100)))
