@@ -21,7 +21,7 @@ s_begin (ef_core_t *self) {
         /* Many sessions make a long beginning: as much again must follow it, or segments would be
            nothing but beginnings. */
         self->segment_fill = 0;
-        self->segment_limit = self->config.segment_bytes > 2 * self->snapshot_bytes
+        self->segment_limit = self->snapshot_bytes <= self->config.segment_bytes / 4 * 3
                                   ? self->config.segment_bytes
                                   : 2 * self->snapshot_bytes;
         checkpoint_rolled (self, self->batch->lsn);

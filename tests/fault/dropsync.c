@@ -109,6 +109,9 @@ s_note_bytes (int file, uint64_t offset, uint64_t bytes) {
 }
 
 /* Notes a change of names in the directory of `path`; called under the lock. */
+static void s_note_name (const char *path, const char *format, ...)
+    __attribute__ ((format (printf, 2, 3)));
+
 static void
 s_note_name (const char *path, const char *format, ...) {
     char parent[PATH_BYTES];
