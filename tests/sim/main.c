@@ -77,7 +77,7 @@ s_world_new (uint64_t seed, bool has_trace) {
                                       .max_message = 16384,
                                       .window = 200,
                                       .heartbeat_ms = 1000,
-                                      .segment_bytes = seed % 2 ? 4096 : 65536,
+                                      .segment_bytes = seed % 2 ? 4096 : 131072,
                                       .segment_slack = 24576,
                                       .spares = 3,
                                       .checkpoint_bytes = 4096u << sim_below (&self->random, 4),
