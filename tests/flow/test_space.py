@@ -180,10 +180,17 @@ def test_status_tells_how_far_recovery_is(binaries):
         broker.kill()
         for path in glob.glob(os.path.join(broker.data, "journal", "*.ckpt")):
             os.unlink(path)
-        broker.launch({"LD_PRELOAD": os.path.join(broker.binaries, "..", "tests", "libslowread.so")})
-        seen = wait_for("progress is told", lambda: progress(broker), 30)
-        assert 0 <= seen["recovered_bytes"] < seen["recovery_bytes"], seen
+        gate = os.path.join(broker.directory, "gate")
+        os.mkfifo(gate)
+        broker.launch({"LD_PRELOAD": os.path.join(broker.binaries, "..", "tests", "libgatedread.so"),
+                       "GATEDREAD_GATE": gate})
+        try:
+            seen = wait_for("progress is told", lambda: progress(broker), 30)
+            assert 0 <= seen["recovered_bytes"] < seen["recovery_bytes"], seen
+        finally:
+            writer = os.open(gate, os.O_RDWR)  # the reading goes on, also where it comes there later
         wait_for("all of it is there", lambda: ready(broker) == 720, 60)
+        os.close(writer)
 
 
 def progress(broker):
