@@ -132,7 +132,7 @@ s_unmark_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void
     (void)lease;
     (void)tag;
     (void)arg;
-    item->flags &= (uint8_t)~ENTRY_NAMED;
+    item->flags &= (uint16_t)~ENTRY_NAMED;
     return true;
 }
 

@@ -214,7 +214,7 @@ s_return_unheld (ef_core_t *core, worker_t *worker, ef_span_t held) {
         for (uint32_t i = 0; i < lease->count; i++) {
             item_t *item = &lease->items[i];
             bool is_held = item->flags & ENTRY_NAMED;
-            item->flags &= (uint8_t)~ENTRY_NAMED;
+            item->flags &= (uint16_t)~ENTRY_NAMED;
             if (item->state == ITEM_ANSWERED || is_held) {
                 continue;
             }

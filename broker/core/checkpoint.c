@@ -333,8 +333,8 @@ s_load_entry (ef_core_t *self, topic_t *topic, const ef_record_t *record) {
                              ef_le32 (header + 44)};
     entry->tries = ef_le16 (header + 48);
     entry->state = header[50] & 15;
-    entry->flags = header[51] & 31;
-    entry->reason = header[52] & 7;
+    entry->flags = header[51] & ENTRY_FLAGS;
+    entry->reason = header[52] & 15;
     history_set (self, entry, span_of (header + ENTRY_HEADER, record->body_bytes - ENTRY_HEADER));
     if (entry->state == EF_STATE_READY) {
         entry_ready (self, entry);

@@ -263,7 +263,7 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
         {"extents", topic->extents.extents},
         {"stalled_ms", topic->stalled_since ? self->now - topic->stalled_since : 0},
         {"lease_ms", topic->config.lease_ms},
-        {"attempts", topic->config.attempts},
+        {"attempts", topic->config.retry.attempts},
     };
     uint32_t count = sizeof numbers / sizeof numbers[0];
     ef_put_map (out, count + 3 + EF_STATE_COUNT);

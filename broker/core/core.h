@@ -12,37 +12,13 @@
 #include "../journal/checkpoint.h"
 #include "../journal/wal.h"
 #include "cache.h"
+#include "settings.h"
 
 /* An event in an extent is found by walking from the extent's first record; what is read for that
    must fit one stretch (EF_READ_AHEAD). */
-#define EF_EXTENT_SPAN      (32u << 10)
-
-#define EF_TOPIC_NAME_BYTES 56 /* EF_TOPIC_MAX and a NUL, rounded up */
+#define EF_EXTENT_SPAN (32u << 10)
 
 typedef struct ef_core_s ef_core_t;
-
-/* What a topic is told to do. Times in ms, sizes in bytes; 0 in a capacity: no bound but the
- * disk's. */
-typedef struct {
-    char name[EF_TOPIC_NAME_BYTES];
-    uint64_t capacity_events;
-    uint64_t capacity_bytes;
-    bool refuse_when_full;  /* on_full = refuse; else what arrives waits for re-insertion */
-    bool overflow_manual;   /* overflow_replay = manual */
-    uint32_t overflow_rate; /* events a second that return by themselves */
-    uint32_t lease_ms;
-    uint32_t stall_ms;
-    uint32_t attempts; /* processing attempts before it is dead */
-    uint32_t retry_base_ms;
-    uint32_t retry_cap_ms;
-    double retry_factor;
-    uint32_t retry_capacity; /* leased + retrying */
-    uint32_t scheduled_capacity;
-    uint32_t insert_attempts;
-    uint32_t insert_base_ms;
-    uint32_t insert_cap_ms;
-    uint32_t insert_capacity; /* events that may wait for re-insertion */
-} ef_topic_config_t;
 
 typedef struct {
     char broker[64]; /* name told in WELCOME */
@@ -58,6 +34,8 @@ typedef struct {
     uint64_t cache_bytes;
     uint64_t behind_bytes; /* not yet durable; past it publishers aren't read */
     bool auto_create;      /* an unknown topic is made with `defaults` */
+    double publisher_rate; /* events a second of one publisher; 0: no bound */
+    uint32_t publisher_burst;
     ef_topic_config_t defaults;
     const char *durability; /* named in every CONFIRM; static */
 } ef_core_config_t;
@@ -74,7 +52,9 @@ typedef struct {
     X (PERMANENT, "permanent")                                                                     \
     X (OVERFLOW, "overflow")                                                                       \
     X (EXPIRED, "expired")                                                                         \
-    X (INVALID, "invalid")
+    X (INVALID, "invalid")                                                                         \
+    X (POISON, "poison")                                                                           \
+    X (QUOTA, "quota")
 typedef enum {
 #define X(name, text) EF_REASON_##name,
     EF_REASON_TABLE (X)

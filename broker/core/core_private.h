@@ -38,8 +38,13 @@ enum {
     ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
     ENTRY_META = 4,      /* has a ttl */
     ENTRY_AT = 16,       /* scheduled for a date, not after a while */
-    ENTRY_HELD = 64,     /* an item: an answer to it was refused for want of space */
-    ENTRY_NAMED = 32     /* an item, not an entry: a message under way has named it */
+    ENTRY_KEYED = 32,    /* has an ordering key */
+    ENTRY_UNIT = 64,     /* has a unit of its quota */
+    ENTRY_SUSPECT = 128, /* a worker's process died with it: it runs alone */
+    ENTRY_ALONE = 256,   /* and one died with it alone */
+    ENTRY_FLAGS = 511,   /* all that an entry may have; the rest are an item's */
+    ENTRY_NAMED = 512,   /* a message under way has named it */
+    ENTRY_HELD = 1024    /* an answer to it was refused for want of space */
 };
 
 /* An event that needs more than its extent says: failed, scheduled, given back, dead on its way. */
@@ -61,15 +66,15 @@ typedef struct entry_s {
     uint32_t heap_at;    /* in the topic's ready heap */
     uint32_t generation; /* answers that carry another one are late */
     uint32_t bytes : 24; /* of the event */
-    uint32_t flags : 5;  /* ENTRY_, those an entry may have */
-    uint32_t reason : 3; /* ef_reason_t */
-    uint32_t tries : 16; /* failed attempts; ENTRY_INSERTING: tries to insert it */
-    uint32_t topic : 12; /* index */
+    uint32_t reason : 4; /* ef_reason_t */
     uint32_t state : 4;  /* ef_state_t */
+    uint32_t topic : 12; /* index */
+    uint32_t tries : 10; /* failed attempts; ENTRY_INSERTING: tries to insert it */
+    uint32_t flags : 10; /* ENTRY_, those an entry may have */
 } entry_t;
 _Static_assert(sizeof (entry_t) == 64, "a cache line an event in hand");
 _Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 && EF_STATE_COUNT <= 16 &&
-                   EF_REASON_COUNT <= 8,
+                   EF_REASON_COUNT <= 16,
                "what an entry says fits its bits");
 
 #define ENTRY_BLOCK 256 /* entries that are allocated at a time */
@@ -83,8 +88,8 @@ typedef struct {
     entry_t *entry; /* NULL: a first attempt straight from an extent */
     place_t place;
     uint32_t bytes;
-    uint8_t state; /* item_state_t */
-    uint8_t flags; /* ENTRY_COPY, ENTRY_PURGE, ENTRY_META */
+    uint16_t flags; /* ENTRY_ */
+    uint8_t state;  /* item_state_t */
     bool is_warned;
 } item_t;
 

@@ -69,7 +69,7 @@ s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *pl
     item->place = *place;
     item->bytes = entry ? entry->bytes : stored->event.size;
     item->flags =
-        (uint8_t)((is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
+        (uint16_t)((is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0));
     self->stored[self->count++] = *stored;
     self->bytes_left -= item->bytes < self->bytes_left ? item->bytes : self->bytes_left;
     uint64_t tag = self->core->next_tag + self->count - 1;

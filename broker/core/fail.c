@@ -11,7 +11,7 @@ item_entry (ef_core_t *self, topic_t *topic, item_t *item) {
         entry_t *entry = entry_new (self, topic, item->n);
         entry->place = item->place;
         entry->bytes = item->bytes;
-        entry->flags = item->flags & 31u;
+        entry->flags = item->flags & ENTRY_FLAGS;
         entry->state = EF_STATE_LEASED;
         item->entry = entry;
     }
@@ -165,8 +165,8 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     uint64_t wait = failure->retry_ms >= 0
                         ? (uint64_t)failure->retry_ms
                         : backoff_ms (self->effects.random (self->effects.arg), entry->tries,
-                                      topic->config.retry_base_ms, topic->config.retry_factor,
-                                      topic->config.retry_cap_ms);
+                                      topic->config.retry.base_ms, topic->config.retry.factor,
+                                      topic->config.retry.cap_ms);
     entry->due_ms = self->wall + wait;
     s_write_attempt (self, entry, &error);
     ef_buf_free (&error);
@@ -174,7 +174,7 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
         purge_one (self, entry);
     } else if (failure->is_dead) {
         kill_event (self, entry, EF_REASON_PERMANENT);
-    } else if (entry->tries >= topic->config.attempts) {
+    } else if (entry->tries >= topic->config.retry.attempts) {
         kill_event (self, entry, EF_REASON_ATTEMPTS);
     } else if (s_is_past_ttl (self, entry)) {
         kill_event (self, entry, EF_REASON_EXPIRED);
@@ -192,7 +192,7 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
 /* From here on its tries are attempts. */
 static void
 s_end_insertion (topic_t *topic, entry_t *entry) {
-    entry->flags &= ~(uint32_t)ENTRY_INSERTING & 31;
+    entry->flags &= ~(uint32_t)ENTRY_INSERTING & ENTRY_FLAGS;
     entry->tries = 0;
     topic->inserting--;
 }
@@ -209,7 +209,7 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason) {
     topic_move (topic, (ef_state_t)entry->state, EF_STATE_DEAD, 1);
     topic_shrink (topic, entry->bytes);
     entry->state = EF_STATE_DEAD;
-    entry->reason = (unsigned)reason & 7;
+    entry->reason = (unsigned)reason & 15;
     entry->dead_ms = self->wall;
     entry->m = ++topic->m;
     entry->generation = (uint32_t)++self->next_generation;

@@ -204,7 +204,7 @@ s_replay_death (ef_core_t *self, const ef_record_t *record) {
     if (entry) {
         entry_unready (self, entry);
         entry->state = EF_STATE_DEAD;
-        entry->reason = header[4] & 7;
+        entry->reason = header[4] & 15;
         entry->m = topic->m;
         entry->dead_ms = ef_le64 (header + 24);
     }

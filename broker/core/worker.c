@@ -334,8 +334,8 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
         }
         if (item->flags & ENTRY_HELD) {
             item->deadline_ms = self->now + lease->topic->config.lease_ms;
-            item->flags =
-                (uint8_t)(self->space == EF_SPACE_NORMAL ? item->flags & ~ENTRY_HELD : item->flags);
+            item->flags = (uint16_t)(self->space == EF_SPACE_NORMAL ? item->flags & ~ENTRY_HELD
+                                                                    : item->flags);
         }
         if (item->deadline_ms <= self->now) {
             failure_t failure = {.code = span_of (code, sizeof code),

@@ -141,21 +141,19 @@ s_new_core (void) {
                                .cache_bytes = 1u << 16,
                                .behind_bytes = 1u << 20,
                                .durability = "sync"};
-    config.defaults = (ef_topic_config_t){.name = "api",
-                                          .capacity_events = 20,
-                                          .overflow_rate = 10,
-                                          .lease_ms = 50,
-                                          .stall_ms = 100,
-                                          .attempts = 2,
-                                          .retry_base_ms = 1,
-                                          .retry_cap_ms = 10,
-                                          .retry_factor = 2,
-                                          .retry_capacity = 50,
-                                          .scheduled_capacity = 10,
-                                          .insert_attempts = 1,
-                                          .insert_base_ms = 1,
-                                          .insert_cap_ms = 2,
-                                          .insert_capacity = 5};
+    config.defaults =
+        (ef_topic_config_t){.name = "api",
+                            .capacity_events = 20,
+                            .overflow_rate = 10,
+                            .lease_ms = 50,
+                            .stall_ms = 100,
+                            .retry = {.base_ms = 1, .cap_ms = 10, .factor = 2, .attempts = 2},
+                            .retry_capacity = 50,
+                            .scheduled_capacity = 10,
+                            .insert_attempts = 1,
+                            .insert_base_ms = 1,
+                            .insert_cap_ms = 2,
+                            .insert_capacity = 5};
     s_core = ef_core_new (&config, &effects);
     ef_core_clock (s_core, 1000, 1000000);
     ef_assert (ef_core_configure_topic (s_core, &config.defaults) == 0);

@@ -85,19 +85,21 @@ s_world_new (uint64_t seed, bool has_trace) {
                                       .cache_bytes = 2048u << sim_below (&self->random, 6),
                                       .behind_bytes = seed % 2 ? 65536 : 16384,
                                       .durability = "sync"};
-    self->config.defaults = (ef_topic_config_t){.overflow_rate = 20,
-                                                .lease_ms = 2000,
-                                                .stall_ms = 1000,
-                                                .attempts = 6,
-                                                .retry_base_ms = 20,
-                                                .retry_cap_ms = 400,
-                                                .retry_factor = 2.0,
-                                                .retry_capacity = 100,
-                                                .scheduled_capacity = 1000,
-                                                .insert_attempts = 3,
-                                                .insert_base_ms = 20,
-                                                .insert_cap_ms = 200,
-                                                .insert_capacity = 30};
+    self->config.defaults = (ef_topic_config_t){
+        .overflow_rate = 20,
+        .lease_ms = 2000,
+        .stall_ms = 1000,
+        .retry = {.base_ms = 20, .cap_ms = 400, .factor = 2.0, .jitter = 1.0, .attempts = 6},
+        .lease_total_ms = 3600000,
+        .dedupe_ms = 600000,
+        .dedupe_count = 1000000,
+        .weight = 1,
+        .retry_capacity = 100,
+        .scheduled_capacity = 1000,
+        .insert_attempts = 3,
+        .insert_base_ms = 20,
+        .insert_cap_ms = 200,
+        .insert_capacity = 30};
     for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
         self->publishers[i].wire = UINT32_MAX;
         self->publishers[i].next_seq = 1;

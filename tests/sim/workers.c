@@ -242,7 +242,7 @@ s_delivery (world_t *self, sim_worker_t *worker, uint64_t arrived_ms, ef_cursor_
     if (known->is_acked) {
         sim_fail (self, "e%u was done for certain and is delivered again", k);
     }
-    if (attempt < 1 || attempt > self->config.defaults.attempts) {
+    if (attempt < 1 || attempt > self->config.defaults.retry.attempts) {
         sim_fail (self, "e%u: attempt %llu", k, (unsigned long long)attempt);
     }
     for (uint32_t i = 0; i < SIM_WORKERS; i++) {
