@@ -67,6 +67,7 @@
 #define EF_EMIT_SPARE_BYTES                                                                        \
     4096u /* an ACK's events may be so much larger than what they end, also on a full disk */
 #define EF_INVALID_EVENTS 10000u
+#define EF_BLOCKED_MAX    262144u /* events of a topic set aside behind keys: 16 MiB of entries */
 #define EF_INVALID_BYTES  (64ull << 20)
 
 _Static_assert(EF_MESSAGE_MAX >= EF_EVENT_MAX, "an event fits a message");

@@ -157,8 +157,8 @@ s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *wo
     }
     *word = event->raw.size;
     *word |= event->id.data ? 0 : EF_INDEX_NO_ID;
+    *word |= event_index_flags (event);
     bool is_timed = event->at_ms > 0 || event->delay_ms > 0;
-    *word |= is_timed || event->ttl_ms >= 0 ? EF_INDEX_META : 0;
     if (is_timed) {
         if ((*topic)->counts[EF_STATE_SCHEDULED] >= (*topic)->config.scheduled_capacity) {
             snprintf (text, 200, "topic %s holds all the scheduled events that it may",
@@ -167,7 +167,8 @@ s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *wo
         }
         *word |= EF_INDEX_AWAY;
     } else if (!self->request->is_emit && s_is_full (self, *topic)) {
-        if ((*topic)->config.refuse_when_full || event->key.data) {
+        if ((*topic)->config.refuse_when_full || event->key.data ||
+            (*topic)->config.order == EF_ORDER_TOPIC) {
             snprintf (text, 200, "topic %s is full", (*topic)->config.name);
             return EF_FULL;
         }

@@ -90,7 +90,8 @@ static entry_t *
 s_late (lease_t *lease, item_t *item, uint64_t tag) {
     entry_t *entry = entry_find (lease->topic, item->n);
     bool is_waiting = entry && entry->tag == tag && !(entry->flags & ENTRY_INSERTING) &&
-                      (entry->state == EF_STATE_READY || entry->state == EF_STATE_RETRYING);
+                      (entry->state == EF_STATE_READY || entry->state == EF_STATE_RETRYING ||
+                       entry->state == EF_STATE_PARKED);
     return is_waiting ? entry : NULL;
 }
 
@@ -348,6 +349,7 @@ s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *
         s_avoid (core, lease->topic, item, lease->worker, nack->failure.retry_ms);
         give_back (core, lease->topic, item);
     } else if (counts) {
+        nack->failure.started_ms = lease->started_ms;
         fail_event (core, item_entry (core, lease->topic, item), &nack->failure);
         lease->worker->failed++;
     }
@@ -396,7 +398,7 @@ s_nack (back_t *request) {
         nack.failure = (failure_t){.code = span_of (code.data, code.size),
                                    .text = text,
                                    .trace = options.trace,
-                                   .worker = request->peer->worker->name,
+                                   .worker = request->peer->worker,
                                    .retry_ms = options.retry_ms,
                                    .is_dead = options.is_dead};
         rc = s_each (request, tags, s_nack_item, &nack, &stale);

@@ -16,14 +16,17 @@
                   index, count (4 each), 1: COPIES (4)
      ENTRY (4)    0 4 topic   4 4 bytes of the event   8 8 n   16 8 due or dead   24 8 m
                   32 4 segment   36 4 offset   40 4 rel   44 4 index   48 2 attempts   50 1 state
-                  51 1 flags   52 1 reason   53 3 zero   56 the history, an array */
+                  51 1 zero   52 1 reason   53 2 flags   55 1 zero   56 the history, an array */
 enum { TOPIC = 2, EXTENTS, ENTRY };
 #define TOPIC_HEADER   8
 #define EXTENTS_HEADER 8
 #define EXTENT_ITEM    40
 #define ENTRY_HEADER   56
 
-#define PART_BYTES     (128u << 10) /* gathered in one step: well under a millisecond */
+#define CHECKPOINT_FLAGS                                                                           \
+    (ENTRY_COPY | ENTRY_META | ENTRY_AT | ENTRY_KEYED | ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE)
+
+#define PART_BYTES (128u << 10) /* gathered in one step: well under a millisecond */
 
 enum { PHASE_IDLE, PHASE_WANTED, PHASE_EXTENTS, PHASE_LEASES, PHASE_ENTRIES, PHASE_END };
 
@@ -137,25 +140,24 @@ s_add_entry (ef_core_t *self, part_t *part, const entry_t *entry) {
     topic_t *topic = entry_topic (self, entry);
     bool is_away = entry->flags & ENTRY_INSERTING;
     uint32_t attempts = is_away ? 0 : entry->tries;
-    bool is_plain = entry->state != EF_STATE_DEAD && entry->state != EF_STATE_SCHEDULED &&
-                    attempts == 0 && entry->history == NULL;
+    bool is_kept = entry->state == EF_STATE_DEAD || entry->state == EF_STATE_SCHEDULED ||
+                   entry->state == EF_STATE_PARKED;
+    bool is_plain = !is_kept && attempts == 0 && entry->history == NULL &&
+                    !(entry->flags & (ENTRY_UNIT | ENTRY_SUSPECT));
     if (is_plain) {
         s_add_event (part, topic, entry->n, entry->bytes, &entry->place, entry->flags & ENTRY_COPY);
         return;
     }
     s_end_extents (part);
     /* What the log says of an event that failed: it waits, until a time that may be over. */
-    uint32_t state = entry->state == EF_STATE_DEAD || entry->state == EF_STATE_SCHEDULED
-                         ? entry->state
-                     : attempts ? EF_STATE_RETRYING
-                                : EF_STATE_READY;
+    uint32_t state = is_kept ? entry->state : attempts ? EF_STATE_RETRYING : EF_STATE_READY;
     ef_buf_t *buf = part->buf;
     size_t mark = ef_record_begin (buf, ENTRY, 0, ENTRY_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le32_put (header, entry->topic);
     ef_le32_put (header + 4, entry->bytes);
     ef_le64_put (header + 8, entry->n);
-    ef_le64_put (header + 16, entry->due_ms);
+    ef_le64_put (header + 16, entry->flags & ENTRY_GATED ? 0 : entry->due_ms);
     ef_le64_put (header + 24, state == EF_STATE_DEAD ? entry->m : 0);
     ef_le32_put (header + 32, entry->place.segment);
     ef_le32_put (header + 36, entry->place.offset);
@@ -163,8 +165,8 @@ s_add_entry (ef_core_t *self, part_t *part, const entry_t *entry) {
     ef_le32_put (header + 44, entry->place.index);
     ef_le16_put (header + 48, (uint16_t)attempts);
     header[50] = (uint8_t)state;
-    header[51] = (uint8_t)(entry->flags & (ENTRY_COPY | ENTRY_META | ENTRY_AT));
     header[52] = entry->reason;
+    ef_le16_put (header + 53, (uint16_t)(entry->flags & CHECKPOINT_FLAGS));
     history_put (entry->history, buf);
     ef_record_end (buf, mark);
 }
@@ -333,7 +335,7 @@ s_load_entry (ef_core_t *self, topic_t *topic, const ef_record_t *record) {
                              ef_le32 (header + 44)};
     entry->tries = ef_le16 (header + 48);
     entry->state = header[50] & 15;
-    entry->flags = header[51] & ENTRY_FLAGS;
+    entry->flags = ef_le16 (header + 53) & CHECKPOINT_FLAGS;
     entry->reason = header[52] & 15;
     history_set (self, entry, span_of (header + ENTRY_HEADER, record->body_bytes - ENTRY_HEADER));
     if (entry->state == EF_STATE_READY) {
@@ -374,9 +376,11 @@ s_entry_digest (const ef_core_t *self, const entry_t *entry) {
                    (entry->due_ms <= self->wall || self->ignores_dues);
     bool is_ready = is_over || entry->state == EF_STATE_READY;
     uint64_t sum = s_mix (1, entry->n);
-    if (is_ready && entry->tries == 0 && !entry->history) {
+    uint32_t flags = entry->flags & (ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE);
+    if (is_ready && entry->tries == 0 && !entry->history && !flags) {
         return sum;
     }
+    sum = s_mix (sum, flags);
     sum = s_mix (sum, is_ready ? EF_STATE_READY : entry->state);
     sum = s_mix (sum, is_ready ? 0 : entry->due_ms);
     sum = s_mix (sum, entry->state == EF_STATE_DEAD ? entry->m : entry->tries);

@@ -97,6 +97,7 @@ s_copy_plain (round_t *self, stored_t *stored) {
     stored->attempts = 0;
     stored->due_ms = 0;
     stored->history.size = 0;
+    stored->entry_flags = 0;
     s_copy (self, stored, stored->n);
 }
 
@@ -147,13 +148,15 @@ s_copy_entry (round_t *self, entry_t *entry) {
     ef_assert (rc == 0 && stored.n == entry->n);
     ef_buf_t history = {0};
     history_put (entry->history, &history);
-    bool is_waiting = (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) &&
+    bool is_waiting = (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED ||
+                       entry->state == EF_STATE_PARKED) &&
                       !(entry->flags & ENTRY_INSERTING);
     stored.history = span_of (history.data, history.size);
     stored.attempts = entry->flags & ENTRY_INSERTING ? 0 : entry->tries;
     stored.insertions = 0;
     stored.state = is_waiting ? entry->state : EF_STATE_READY;
     stored.due_ms = is_waiting ? entry->due_ms : 0;
+    stored.entry_flags = entry->flags & (ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE | ENTRY_AT);
     s_copy (self, &stored, entry->n);
     ef_buf_free (&history);
 }

@@ -57,7 +57,9 @@ purge_one (ef_core_t *self, entry_t *entry) {
     ef_record_end (buf, mark);
     topic_move (topic, (ef_state_t)entry->state, EF_STATE_PURGED, 1);
     topic_shrink (topic, entry->bytes);
+    uint64_t n = entry->n;
     entry_free (self, &entry);
+    key_free (self, topic, n);
 }
 
 /* Lists the events that are out with workers, and marks them: they go when they come back. */
@@ -101,7 +103,9 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n) {
         bytes += entry->bytes;
         purged++;
         uint32_t capacity = topic->entries.capacity;
+        uint64_t freed = entry->n;
         entry_free (self, &entry);
+        key_free (self, topic, freed);
         /* Others may have moved into its place; a table that shrank is in a new order. */
         at = topic->entries.capacity == capacity ? at - 1 : 0;
     }

@@ -42,10 +42,26 @@ enum {
     ENTRY_UNIT = 64,     /* has a unit of its quota */
     ENTRY_SUSPECT = 128, /* a worker's process died with it: it runs alone */
     ENTRY_ALONE = 256,   /* and one died with it alone */
-    ENTRY_FLAGS = 511,   /* all that an entry may have; the rest are an item's */
-    ENTRY_NAMED = 512,   /* a message under way has named it */
-    ENTRY_HELD = 1024    /* an answer to it was refused for want of space */
+    ENTRY_GATED = 512,   /* ready, and waits behind a gate */
+    ENTRY_FLAGS = 1023,  /* all that an entry may have; the rest are an item's */
+    ENTRY_NAMED = 1024,  /* a message under way has named it */
+    ENTRY_HELD = 2048    /* an answer to it was refused for want of space */
 };
+
+typedef enum { GATE_KEY = 1, GATE_DOWNSTREAM, GATE_QUOTA, GATE_UNIT } gate_kind_t;
+#define GATE_NAME_BYTES (1 + EF_ID_MAX + 8) /* kind and name */
+struct entry_s;
+
+/* Something that events of a topic wait behind (gate.c). */
+typedef struct {
+    ef_heap_t waiting; /* entries, by n */
+    uint64_t owner;    /* of a key: the event that has it; 0: none */
+    uint64_t since_ms; /* wall clock: since when it has it, or the gate is shut */
+    uint64_t until_ms; /* wall clock: when it is to be looked at; UINT64_MAX: never by itself */
+    uint32_t asides;   /* events that are about to wait */
+    uint8_t size;      /* of the name */
+    uint8_t name[GATE_NAME_BYTES];
+} gate_t;
 
 /* An event that needs more than its extent says: failed, scheduled, given back, dead on its way. */
 typedef struct entry_s {
@@ -57,6 +73,7 @@ typedef struct entry_s {
     union {
         uint64_t due_ms;  /* wall clock; retrying and scheduled */
         uint64_t dead_ms; /* wall clock; dead */
+        gate_t *gate;     /* ENTRY_GATED */
     };
     union {
         history_t *history;   /* owned, NULL: no failed attempt */
@@ -77,6 +94,7 @@ _Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 && EF_STAT
                    EF_REASON_COUNT <= 16,
                "what an entry says fits its bits");
 
+#define TRIES_MAX   1023
 #define ENTRY_BLOCK 256 /* entries that are allocated at a time */
 
 typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
@@ -96,7 +114,8 @@ typedef struct {
 /* One delivery: events of one topic sent to one worker in one message, tags counting up by one. */
 typedef struct lease_s {
     uint64_t first_tag;
-    uint64_t next_ms; /* when one of its items must be looked at */
+    uint64_t next_ms;    /* when one of its items must be looked at */
+    uint64_t started_ms; /* wall clock */
     worker_t *worker;
     topic_t *topic;
     uint32_t heap_at;
@@ -217,8 +236,16 @@ struct topic_s {
     uint64_t published_bytes;
     uint64_t purge_floor; /* the last purge went up to here: what it spared goes once it is back */
     ef_extents_t extents;
-    ef_hash_t entries; /* by n */
-    ef_heap_t ready;   /* entries that are ready, by n */
+    ef_hash_t entries;      /* by n */
+    ef_heap_t ready;        /* entries that are ready and behind no gate, by n */
+    ef_hash_t gates;        /* by kind and name */
+    ef_hash_t owners;       /* gates of keys, by the event that has the key */
+    uint64_t blocked;       /* entries behind gates; they count as ready */
+    uint64_t gates_next_ms; /* wall clock: the first until_ms */
+    uint64_t *claims;       /* owned: n of entries that had failed before the start, whose keys
+                               aren't known yet */
+    uint32_t claim_count;
+    bool is_scan_stopped; /* no further event can be set aside */
     uint32_t inserting;
     sub_t *queues[2]; /* circular lists: idle workers, busy ones with credit */
     uint32_t workers;
@@ -371,6 +398,23 @@ entry_topic (const ef_core_t *self, const entry_t *entry) {
     return self->topics[entry->topic];
 }
 
+/* gate.c */
+void gates_init (ef_core_t *self, topic_t *topic);
+void gates_free (topic_t *topic);
+uint64_t gates_check (topic_t *topic);
+gate_t *gate_find (const ef_core_t *self, const topic_t *topic, gate_kind_t kind, ef_span_t span);
+gate_t *gate_require (ef_core_t *self, topic_t *topic, gate_kind_t kind, ef_span_t span);
+void gate_wait (ef_core_t *self, gate_t *gate, entry_t *entry);
+void gate_leave (ef_core_t *self, entry_t *entry);
+void gate_open (ef_core_t *self, topic_t *topic, gate_t *gate, uint32_t most);
+void gate_admit (ef_core_t *self, topic_t *topic, gate_t *gate, entry_t *entry);
+bool key_claim (ef_core_t *self, topic_t *topic, ef_span_t key, uint64_t n, gate_t **gate);
+void key_claim_first (ef_core_t *self, topic_t *topic, ef_span_t key, uint64_t n);
+void key_free (ef_core_t *self, topic_t *topic, uint64_t n);
+const gate_t *key_of (const topic_t *topic, uint64_t n);
+void claims_add (topic_t *topic, uint64_t n);
+bool claims_settle (ef_core_t *self, topic_t *topic); /* false: some are still to be read */
+
 /* batch.c: the batch under way and what follows it */
 ef_buf_t *batch_buf (ef_core_t *self); /* ends an open ENDS record; starts a batch where needed */
 void batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n);
@@ -392,6 +436,7 @@ typedef struct {
     uint32_t insertions;
     uint64_t due_ms;
     uint8_t state;
+    uint32_t entry_flags; /* COPIES: ENTRY_UNIT, _SUSPECT, _ALONE, _AT */
 } stored_t;
 int stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, stored_t *stored);
 /* Where the first event of a record lies, as `rel`. */
@@ -400,6 +445,10 @@ uint32_t stored_first (const uint8_t *head, bool is_copy);
 uint32_t stored_next (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy);
 const uint8_t *place_find (ef_core_t *self, place_t *place, bool is_wanted);
 void place_next (const uint8_t *head, bool is_copy, place_t *place);
+uint32_t event_index_flags (const ef_event_t *event); /* EF_INDEX_ */
+void stored_event (const stored_t *stored, ef_event_t *event);
+bool stored_is_expired (const stored_t *stored, const ef_event_t *event, uint64_t wall);
+uint32_t stored_entry_flags (const stored_t *stored); /* ENTRY_ that its record tells of */
 size_t stored_event_size (const stored_t *stored);
 uint8_t *stored_write_event (uint8_t *at, const stored_t *stored); /* id written out */
 void copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n);
@@ -483,9 +532,11 @@ typedef struct {
     ef_span_t code; /* raw MessagePack: int or str; size 0: none */
     ef_span_t text;
     ef_span_t trace;
-    const char *worker; /* name */
-    int64_t retry_ms;   /* -1: the policy's */
+    const worker_t *worker;
+    uint64_t started_ms; /* wall clock: when the lease began */
+    int64_t retry_ms;    /* -1: the policy's */
     bool is_dead;
+    bool is_unknown; /* what became of the attempt: the worker may have done its work */
 } failure_t;
 entry_t *item_entry (ef_core_t *self, topic_t *topic, item_t *item);
 void fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure);
@@ -497,9 +548,9 @@ void purge_one (ef_core_t *self, entry_t *entry);
 void history_add (ef_core_t *self, entry_t *entry, const uint8_t *item, size_t size);
 void history_set (ef_core_t *self, entry_t *entry, ef_span_t array);
 void history_put (const history_t *history, ef_buf_t *out);
-uint64_t backoff_ms (uint64_t random, uint32_t attempt, uint32_t base_ms, double factor,
-                     uint32_t cap_ms);
+void history_put_short (const history_t *history, ef_buf_t *out);
 void insert_again (ef_core_t *self, entry_t *entry);
+void wait_write (ef_core_t *self, const entry_t *entry);
 
 /* control.c */
 uint64_t purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n);

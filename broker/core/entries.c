@@ -24,6 +24,7 @@ void
 entries_init (ef_core_t *self, topic_t *topic) {
     ef_hash_init (&topic->entries, self->key, s_key);
     ef_heap_init (&topic->ready, s_before, s_placed);
+    gates_init (self, topic);
 }
 
 void
@@ -85,7 +86,9 @@ entry_ready (ef_core_t *self, entry_t *entry) {
 
 void
 entry_unready (ef_core_t *self, entry_t *entry) {
-    if (entry->heap_at != EF_HEAP_NONE) {
+    if (entry->flags & ENTRY_GATED) {
+        gate_leave (self, entry);
+    } else if (entry->heap_at != EF_HEAP_NONE) {
         ef_heap_remove (&entry_topic (self, entry)->ready, entry->heap_at);
     }
 }

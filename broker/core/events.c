@@ -56,7 +56,13 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
     stored->due_ms = ef_le64 (copy + 16);
     stored->attempts = ef_le16 (copy + 32);
     stored->state = copy[34];
-    stored->flags = copy[35] & EF_COPY_META ? EF_INDEX_META : 0;
+    stored->flags = (copy[35] & EF_COPY_META ? EF_INDEX_META : 0) |
+                    (copy[35] & EF_COPY_KEYED ? EF_INDEX_KEYED : 0) |
+                    (copy[35] & EF_COPY_EXTRA ? EF_INDEX_EXTRA : 0);
+    stored->entry_flags = (copy[35] & EF_COPY_UNIT ? ENTRY_UNIT : 0) |
+                          (copy[35] & EF_COPY_SUSPECT ? ENTRY_SUSPECT : 0) |
+                          (copy[35] & EF_COPY_ALONE ? ENTRY_ALONE : 0) |
+                          (copy[35] & EF_COPY_AT ? ENTRY_AT : 0);
     stored->insertions = ef_le16 (copy + 36);
     uint32_t history = ef_le32 (copy + 28);
     uint32_t bytes = ef_le32 (copy + 24);
@@ -66,6 +72,35 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
     stored->history = span_of (copy + EF_COPY_HEAD, history);
     stored->event = span_of (copy + EF_COPY_HEAD + history, bytes);
     return 0;
+}
+
+/* What an event's word in an index says of its meta. */
+uint32_t
+event_index_flags (const ef_event_t *event) {
+    bool is_timed = event->at_ms > 0 || event->delay_ms > 0 || event->ttl_ms >= 0;
+    bool is_extra = event->user.data || event->downstream.data || event->on_dead.data;
+    return (is_timed ? EF_INDEX_META : 0) | (event->key.data ? EF_INDEX_KEYED : 0) |
+           (is_extra ? EF_INDEX_EXTRA : 0);
+}
+
+/* What a stored event asks for. */
+void
+stored_event (const stored_t *stored, ef_event_t *event) {
+    const char *why;
+    ef_cursor_t cursor = ef_cursor (stored->event.data, stored->event.size);
+    ef_status_t status = ef_event_read (&cursor, event, &why);
+    ef_assert (status == EF_OK); /* validated at acceptance, checksummed since */
+}
+
+bool
+stored_is_expired (const stored_t *stored, const ef_event_t *event, uint64_t wall) {
+    return event->ttl_ms >= 0 && wall > stored->accepted_ms + (uint64_t)event->ttl_ms;
+}
+
+uint32_t
+stored_entry_flags (const stored_t *stored) {
+    return (stored->flags & EF_INDEX_META ? ENTRY_META : 0) |
+           (stored->flags & EF_INDEX_KEYED ? ENTRY_KEYED : 0);
 }
 
 /* Asks for a place that isn't in memory, once. */
@@ -210,7 +245,13 @@ copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n) {
     ef_le32_put (copy + 28, stored->history.size);
     ef_le16_put (copy + 32, (uint16_t)stored->attempts);
     copy[34] = stored->state;
-    copy[35] = stored->flags & EF_INDEX_META ? EF_COPY_META : 0;
+    copy[35] = (uint8_t)((stored->flags & EF_INDEX_META ? EF_COPY_META : 0) |
+                         (stored->flags & EF_INDEX_KEYED ? EF_COPY_KEYED : 0) |
+                         (stored->flags & EF_INDEX_EXTRA ? EF_COPY_EXTRA : 0) |
+                         (stored->entry_flags & ENTRY_UNIT ? EF_COPY_UNIT : 0) |
+                         (stored->entry_flags & ENTRY_SUSPECT ? EF_COPY_SUSPECT : 0) |
+                         (stored->entry_flags & ENTRY_ALONE ? EF_COPY_ALONE : 0) |
+                         (stored->entry_flags & ENTRY_AT ? EF_COPY_AT : 0));
     ef_le16_put (copy + 36, (uint16_t)stored->insertions);
     if (stored->history.size) {
         memcpy (copy + EF_COPY_HEAD, stored->history.data, stored->history.size);
@@ -291,7 +332,7 @@ s_new_entry (ef_core_t *self, topic_t *topic, const place_t *place, bool is_copy
     entry->bytes = stored->event.size & 0xffffff;
     entry->tries = (uint16_t)stored->attempts;
     entry->due_ms = stored->due_ms;
-    entry->flags = (is_copy ? ENTRY_COPY : 0) | (stored->flags & EF_INDEX_META ? ENTRY_META : 0);
+    entry->flags = (is_copy ? ENTRY_COPY : 0) | stored_entry_flags (stored) | stored->entry_flags;
     history_set (self, entry, stored->history);
     return entry;
 }
@@ -352,6 +393,7 @@ s_adopt_known (ef_core_t *self, topic_t *topic, const place_t *place, const stor
         if (self->is_replaying) {
             entry->tries = (uint16_t)stored->attempts;
             entry->due_ms = stored->due_ms;
+            entry->flags |= stored_entry_flags (stored) | stored->entry_flags;
             entry_unready (self, entry);
             entry->state = stored->state;
             if (stored->state == EF_STATE_READY) {
@@ -383,7 +425,8 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
               bool is_return) {
     topic_t *topic = run->topic;
     bool is_plain = stored->state == EF_STATE_READY && stored->attempts == 0 &&
-                    stored->history.size <= 1 && stored->insertions == 0;
+                    stored->history.size <= 1 && stored->insertions == 0 &&
+                    stored->entry_flags == 0;
     if (!is_return) {
         item_t *leased = self->is_replaying ? NULL : s_find_leased (self, topic, stored->n);
         if (s_adopt_known (self, topic, place, stored, leased)) {

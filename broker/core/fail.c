@@ -1,8 +1,7 @@
 /* What becomes of an event that failed, was given back, ended or died. SPDX-License-Identifier: MIT
  */
 #include "core_private.h"
-
-#include <math.h>
+#include "policy.h"
 
 /* The entry of a leased event, made now where it had none. */
 entry_t *
@@ -75,6 +74,26 @@ history_set (ef_core_t *self, entry_t *entry, ef_span_t array) {
     }
 }
 
+/* As deliveries show it: [code, text, trace, ms, worker] of each. */
+void
+history_put_short (const history_t *history, ef_buf_t *out) {
+    ef_put_array (out, history ? history->count : 0);
+    ef_cursor_t cursor = ef_cursor (history ? history->items : NULL, history ? history->bytes : 0);
+    for (uint32_t i = 0; history && i < history->count; i++) {
+        uint32_t fields;
+        int rc = ef_get_array (&cursor, &fields);
+        const uint8_t *start = cursor.at;
+        for (uint32_t k = 0; k < fields && rc == 0; k++) {
+            rc = ef_skip (&cursor);
+            if (k == 4) {
+                ef_put_array (out, 5);
+                ef_buf_put (out, start, (size_t)(cursor.at - start));
+            }
+        }
+        ef_assert (rc == 0 && fields >= 5);
+    }
+}
+
 void
 history_put (const history_t *history, ef_buf_t *out) {
     ef_put_array (out, history ? history->count : 0);
@@ -83,22 +102,25 @@ history_put (const history_t *history, ef_buf_t *out) {
     }
 }
 
-/* Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter",
-   2015): a random time up to min (cap, base × factor^(attempt - 1)), and at least a tenth of that,
-   so that a retry never comes at once. */
-uint64_t
-backoff_ms (uint64_t random, uint32_t attempt, uint32_t base_ms, double factor, uint32_t cap_ms) {
-    double ceiling = (double)base_ms * pow (factor, attempt > 0 ? (double)attempt - 1 : 0);
-    uint64_t most = ceiling < (double)cap_ms ? (uint64_t)ceiling : cap_ms;
-    uint64_t least = most / 10;
-    return least + random % (most - least + 1);
+/* Behind what everybody sees of an attempt: what it was, for the event's time-line. */
+static void
+s_put_more (const failure_t *failure, uint32_t attempt, uint64_t wait_ms, const char *rule,
+            ef_buf_t *out) {
+    ef_put_map (out, 6);
+    ef_put_key_uint (out, "attempt", attempt);
+    ef_put_key_str (out, "host", failure->worker->host);
+    ef_put_key_uint (out, "pid", failure->worker->pid);
+    ef_put_key_uint (out, "start", failure->started_ms);
+    ef_put_key_uint (out, "delay", wait_ms);
+    ef_put_key_str (out, "rule", rule);
 }
 
 static void
-s_put_error (ef_core_t *self, const failure_t *failure, ef_buf_t *out) {
+s_put_error (ef_core_t *self, const failure_t *failure, uint32_t attempt, uint64_t wait_ms,
+             const char *rule, ef_buf_t *out) {
     /* Past the budget of all histories, or with a full disk, an attempt keeps its code only. */
     bool is_short = self->history_bytes > EF_HISTORY_BYTES || self->space == EF_SPACE_FULL;
-    ef_put_array (out, 5);
+    ef_put_array (out, is_short ? 5 : 6);
     if (failure->code.size) {
         ef_buf_put (out, failure->code.data, failure->code.size);
     } else {
@@ -117,16 +139,20 @@ s_put_error (ef_core_t *self, const failure_t *failure, ef_buf_t *out) {
         ef_put_nil (out);
     }
     ef_put_uint (out, self->wall);
-    ef_put_str (out, failure->worker);
+    ef_put_str (out, failure->worker->name);
+    if (!is_short) {
+        s_put_more (failure, attempt, wait_ms, rule, out);
+    }
 }
 
 static void
-s_write_attempt (ef_core_t *self, const entry_t *entry, const ef_buf_t *error) {
+s_write_attempt (ef_core_t *self, const entry_t *entry, uint32_t flags, const ef_buf_t *error) {
     ef_buf_t *buf = batch_buf (self);
     size_t mark = ef_record_begin (buf, EF_LOG_ATTEMPT, 0, EF_ATTEMPT_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le32_put (header, entry_topic (self, entry)->index);
-    ef_le32_put (header + 4, entry->tries);
+    ef_le16_put (header + 4, entry->tries);
+    ef_le16_put (header + 6, (uint16_t)flags);
     ef_le64_put (header + 8, entry->n);
     ef_le64_put (header + 16, self->wall);
     ef_le64_put (header + 24, entry->due_ms);
@@ -140,14 +166,64 @@ s_is_past_ttl (ef_core_t *self, entry_t *entry) {
         entry->flags & ENTRY_META ? place_find (self, &entry->place, false) : NULL;
     stored_t stored;
     ef_event_t event;
-    const char *why;
     if (head == NULL || stored_read (head, entry->place.rel, entry->place.index,
                                      entry->flags & ENTRY_COPY, &stored)) {
         return false; /* dispatch judges it again */
     }
-    ef_cursor_t cursor = ef_cursor (stored.event.data, stored.event.size);
-    return ef_event_read (&cursor, &event, &why) == EF_OK && event.ttl_ms >= 0 &&
-           self->wall > stored.accepted_ms + (uint64_t)event.ttl_ms;
+    stored_event (&stored, &event);
+    return stored_is_expired (&stored, &event, self->wall);
+}
+
+/* Says in the journal how an event that isn't leased waits from now on. */
+void
+wait_write (ef_core_t *self, const entry_t *entry) {
+    ef_buf_t *buf = batch_buf (self);
+    size_t mark = ef_record_begin (buf, EF_LOG_WAIT, 0, EF_WAIT_HEADER);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    bool is_due = entry->state == EF_STATE_SCHEDULED || entry->state == EF_STATE_RETRYING;
+    ef_le32_put (header, entry_topic (self, entry)->index);
+    header[4] = entry->state;
+    header[5] = entry->flags & ENTRY_AT ? 1 : 0;
+    ef_le16_put (header + 6, entry->flags & ENTRY_INSERTING ? 0 : entry->tries);
+    ef_le64_put (header + 8, entry->n);
+    ef_le64_put (header + 16, is_due ? entry->due_ms : 0);
+    ef_record_end (buf, mark);
+}
+
+/* It will be tried again: after a while, or, where its key is to be parked, once an operator says
+   so. The key stays its own, unless others may pass. */
+static void
+s_retry_later (ef_core_t *self, entry_t *entry, uint64_t wait_ms) {
+    topic_t *topic = entry_topic (self, entry);
+    ef_blocked_t on_blocked = topic->config.on_blocked;
+    bool has_key = key_of (topic, entry->n) != NULL;
+    if (has_key && on_blocked == EF_BLOCKED_PARK) {
+        topic_move (topic, EF_STATE_LEASED, EF_STATE_PARKED, 1);
+        entry->state = EF_STATE_PARKED;
+        wait_write (self, entry);
+        self->effects.notify (self->effects.arg, "parked", topic->config.name,
+                              "an event failed; its key waits for an operator");
+        return;
+    }
+    topic_move (topic, EF_STATE_LEASED, EF_STATE_RETRYING, 1);
+    entry->state = EF_STATE_RETRYING;
+    batch_after (self, (after_t){.kind = AFTER_RETRY,
+                                 .peer = topic->index,
+                                 .n = entry->n,
+                                 .rel = entry->generation,
+                                 .at_ms = self->now + wait_ms});
+    if (has_key && on_blocked == EF_BLOCKED_SKIP) {
+        key_free (self, topic, entry->n);
+    }
+}
+
+static uint32_t
+s_attempt_flags (ef_core_t *self, entry_t *entry, const failure_t *failure) {
+    topic_t *topic = entry_topic (self, entry);
+    (void)failure;
+    return (key_of (topic, entry->n) ? EF_ATTEMPT_KEYED : 0) |
+           (entry->flags & ENTRY_SUSPECT ? EF_ATTEMPT_SUSPECT : 0) |
+           (entry->flags & ENTRY_ALONE ? EF_ATTEMPT_ALONE : 0);
 }
 
 /* A counted failure of a leased event. */
@@ -157,35 +233,36 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     ef_buf_t error = {0};
     ef_assert (entry->state == EF_STATE_LEASED);
     (void)batch_buf (self); /* first, as in kill_event */
-    entry->tries++;
+    const ef_rule_t *rule =
+        ef_rules_find (topic->config.rules, topic->config.rule_count, failure->code);
+    const ef_policy_t *policy = rule ? &rule->policy : &topic->config.retry;
+    const char *name = failure->retry_ms >= 0 ? "worker"
+                       : rule                 ? rule->pattern
+                                              : ef_policy_name (policy->kind);
+    bool is_permanent = failure->is_dead || (rule && rule->is_permanent);
+    entry->tries += entry->tries < TRIES_MAX;
     entry->generation = (uint32_t)++self->next_generation;
     topic->attempts_failed++;
-    s_put_error (self, failure, &error);
+    bool is_last = is_permanent || entry->tries >= policy->attempts;
+    uint64_t wait =
+        failure->retry_ms >= 0
+            ? (uint64_t)failure->retry_ms
+            : ef_policy_wait_ms (policy, entry->tries, self->effects.random (self->effects.arg));
+    s_put_error (self, failure, entry->tries, is_last ? 0 : wait, name, &error);
     history_add (self, entry, error.data, error.size);
-    uint64_t wait = failure->retry_ms >= 0
-                        ? (uint64_t)failure->retry_ms
-                        : backoff_ms (self->effects.random (self->effects.arg), entry->tries,
-                                      topic->config.retry.base_ms, topic->config.retry.factor,
-                                      topic->config.retry.cap_ms);
     entry->due_ms = self->wall + wait;
-    s_write_attempt (self, entry, &error);
+    s_write_attempt (self, entry, s_attempt_flags (self, entry, failure), &error);
     ef_buf_free (&error);
     if (entry->flags & ENTRY_PURGE) {
         purge_one (self, entry);
-    } else if (failure->is_dead) {
+    } else if (is_permanent) {
         kill_event (self, entry, EF_REASON_PERMANENT);
-    } else if (entry->tries >= topic->config.retry.attempts) {
+    } else if (is_last) {
         kill_event (self, entry, EF_REASON_ATTEMPTS);
     } else if (s_is_past_ttl (self, entry)) {
         kill_event (self, entry, EF_REASON_EXPIRED);
     } else {
-        topic_move (topic, EF_STATE_LEASED, EF_STATE_RETRYING, 1);
-        entry->state = EF_STATE_RETRYING;
-        batch_after (self, (after_t){.kind = AFTER_RETRY,
-                                     .peer = topic->index,
-                                     .n = entry->n,
-                                     .rel = entry->generation,
-                                     .at_ms = self->now + wait});
+        s_retry_later (self, entry, wait);
     }
 }
 
@@ -224,6 +301,7 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason) {
     ef_record_end (buf, mark);
     outbox_push (topic, entry);
     batch_after (self, (after_t){.kind = AFTER_DEAD, .peer = topic->index});
+    key_free (self, topic, entry->n);
     self->effects.notify (self->effects.arg, "dead", topic->config.name, ef_reason_name (reason));
 }
 
@@ -250,6 +328,7 @@ finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint6
     if (entry) {
         entry_free (self, &entry);
     }
+    key_free (self, topic, n);
 }
 
 /* Another try to insert an event that found its topic full; the first one at acceptance too. */
@@ -273,8 +352,12 @@ insert_again (ef_core_t *self, entry_t *entry) {
         kill_event (self, entry, EF_REASON_OVERFLOW);
         return;
     }
-    uint64_t wait = backoff_ms (self->effects.random (self->effects.arg), entry->tries,
-                                config->insert_base_ms, 2.0, config->insert_cap_ms);
+    const ef_policy_t policy = {.base_ms = config->insert_base_ms,
+                                .cap_ms = config->insert_cap_ms,
+                                .factor = 2.0,
+                                .jitter = 1.0};
+    uint64_t wait =
+        ef_policy_wait_ms (&policy, entry->tries, self->effects.random (self->effects.arg));
     entry->due_ms = self->wall + wait;
     self->effects.retry_at (self->effects.arg, topic->index, entry->n, entry->generation,
                             self->now + wait);

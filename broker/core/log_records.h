@@ -23,8 +23,10 @@
 
    ENDS: events done. Body: items of topic (4), count (4), first n (8).
    ATTEMPT: a failed attempt
-      0  4  topic          4  4  attempts        8  8  n             16  8  when      24  8  due
-     32     [code, text, trace, ms, worker] as MessagePack
+      0  4  topic          4  2  attempts        6  2  EF_ATTEMPT_ flags      8  8  n
+     16  8  when          24  8  due
+     32     [code, text, trace, ms, worker, more] as MessagePack; more, from the first version with
+            it on: {attempt, host, pid, start, delay, rule}
    DEAD: an event leaves for the dead letters
       0  4  topic          4  1  reason          8  8  n             16  8  m         24  8  when
    PURGE: with flag 0 every event of the topic up to n is gone, but for those listed, which may
@@ -44,7 +46,22 @@
      32     per item: events (4; bit 31: nothing of it is known), accepted (4), duplicates (4),
    bytes of extra (4), from version 2 on how many outcomes in a row are like it (4) and zeros (4),
             then extra
-   SESSION_END: 0 16 session */
+   SESSION_END: 0 16 session
+   SEED: 0 16 key of the fingerprints of ids and of quotas' subjects; drawn once for a journal
+   IDS: ids that a dedupe window knows, from segments that are gone
+      0  4  topic          4  4  count           8     count × 24: fingerprint (16), accepted (8)
+   WAIT: an event that isn't leased waits from now on as is said here
+      0  4  topic          4  1  state           5  1  1: for a date      6  2  failed attempts
+      8  8  n             16  8  due (0: at once)
+   UNIT: a unit of a quota was taken for an event
+      0  4  topic          4  4  reserved        8  8  n             16  8  when
+     24 16  fingerprint of the subject
+   BREAKER: absolute
+      0  4  topic          4  4  bytes of the name    8 32  state (breaker.h)
+     40     name of the downstream; empty: the topic's own
+   RESULT: what a worker gave with its ACK
+      0  4  topic          4  4  reserved        8  8  n             16  8  when
+     24     the result as MessagePack */
 #ifndef EF_LOG_RECORDS_H
 #define EF_LOG_RECORDS_H
 
@@ -59,7 +76,13 @@ enum {
     EF_LOG_TOPIC,
     EF_LOG_TAGS,
     EF_LOG_SESSION,
-    EF_LOG_SESSION_END
+    EF_LOG_SESSION_END,
+    EF_LOG_SEED,
+    EF_LOG_IDS,
+    EF_LOG_WAIT,
+    EF_LOG_UNIT,
+    EF_LOG_BREAKER,
+    EF_LOG_RESULT
 };
 
 #define EF_EVENTS_HEADER  48
@@ -74,6 +97,13 @@ enum {
 #define EF_TOPIC_HEADER   97
 #define EF_TOPIC_HEADER_1 89 /* of version 1 */
 #define EF_TAGS_HEADER    8
+#define EF_SEED_HEADER    16
+#define EF_IDS_HEADER     8
+#define EF_IDS_ITEM       24
+#define EF_WAIT_HEADER    24
+#define EF_UNIT_HEADER    40
+#define EF_BREAKER_HEADER 40
+#define EF_RESULT_HEADER  24
 #define EF_SESSION_HEADER 32
 #define EF_OUTCOME_ITEM   24
 #define EF_OUTCOME_ITEM_1 16 /* of version 1 */
@@ -85,10 +115,24 @@ enum {
     0x04000000u /* not ready at acceptance: scheduled or waiting for insertion                     \
                  */
 
+#define EF_INDEX_KEYED         0x08000000u /* has an ordering key */
+#define EF_INDEX_EXTRA         0x10000000u /* has a user, a downstream or an event for its death */
+
 #define EF_EVENTS_FLAG_AWAY    1u /* record: some events bear EF_INDEX_AWAY */
 #define EF_COPIES_FLAG_INVALID 1u /* record: refused at ingress, kept as dead letters */
 #define EF_PURGE_FLAG_LIST     1u /* record: just those listed */
 #define EF_COPY_META           1u /* as EF_INDEX_META */
+#define EF_COPY_KEYED          2u
+#define EF_COPY_EXTRA          4u
+#define EF_COPY_UNIT           8u  /* has a unit of its quota */
+#define EF_COPY_SUSPECT        16u /* a worker's process died with it */
+#define EF_COPY_ALONE          32u /* and one with it alone */
+#define EF_COPY_AT             64u /* scheduled for a date */
+
+#define EF_ATTEMPT_KEYED       1u
+#define EF_ATTEMPT_UNIT_BACK   2u /* its unit was given back */
+#define EF_ATTEMPT_SUSPECT     4u
+#define EF_ATTEMPT_ALONE       8u
 
 #define EF_TOPIC_FLAG_PAUSED   1u
 #define EF_TOPIC_FLAG_DRAINING 2u

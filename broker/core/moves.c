@@ -138,6 +138,18 @@ s_count_strangers (topic_t *topic, uint32_t count) {
     }
 }
 
+/* What a letter that comes back asks for; its dates are over. */
+static uint32_t
+s_letter_flags (ef_span_t letter) {
+    ef_event_t event;
+    const char *why;
+    ef_cursor_t cursor = ef_cursor (letter.data, letter.size);
+    if (ef_event_read (&cursor, &event, &why) != EF_OK) {
+        return 0;
+    }
+    return event_index_flags (&event) & ~(event.ttl_ms >= 0 ? 0 : EF_INDEX_META);
+}
+
 void
 ef_core_return (ef_core_t *self, const char *name, uint64_t b, bool purge,
                 const ef_returned_t *letters, uint32_t count) {
@@ -161,15 +173,10 @@ ef_core_return (ef_core_t *self, const char *name, uint64_t b, bool purge,
             ef_le32_put (header + 4, count);
             ef_le64_put (header + 8, b);
             for (uint32_t i = 0; i < count; i++) {
-                ef_event_t event;
-                const char *why;
-                ef_cursor_t cursor = ef_cursor (letters[i].event.data, letters[i].event.size);
-                ef_status_t status = ef_event_read (&cursor, &event, &why);
                 stored_t stored = {.accepted_ms = self->wall, /* its ttl begins anew */
                                    .event = letters[i].event,
                                    .history = letters[i].history,
-                                   .flags =
-                                       status == EF_OK && event.ttl_ms >= 0 ? EF_INDEX_META : 0,
+                                   .flags = s_letter_flags (letters[i].event),
                                    .state = EF_STATE_READY};
                 copies_add (buf, &stored, topic->next_n++);
             }

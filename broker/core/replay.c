@@ -178,15 +178,46 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
     if (entry == NULL) {
         return 0;
     }
-    if (self->is_partial && entry->tries >= ef_le32 (header + 4)) {
+    if (self->is_partial && entry->tries >= ef_le16 (header + 4)) {
         return 0; /* the checkpoint knew it */
     }
+    uint32_t flags = ef_le16 (header + 6);
     entry_unready (self, entry);
     entry->state = EF_STATE_RETRYING;
-    entry->tries = (uint16_t)ef_le32 (header + 4);
+    entry->tries = ef_le16 (header + 4) & TRIES_MAX;
+    entry->flags &= ~(uint32_t)(ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE) & ENTRY_FLAGS;
+    entry->flags |= (flags & EF_ATTEMPT_KEYED ? ENTRY_KEYED : 0) |
+                    (flags & EF_ATTEMPT_SUSPECT ? ENTRY_SUSPECT : 0) |
+                    (flags & EF_ATTEMPT_ALONE ? ENTRY_ALONE : 0);
     entry->due_ms = ef_le64 (header + 24);
     history_add (self, entry, header + record->header_bytes,
                  record->body_bytes - record->header_bytes);
+    return 0;
+}
+
+/* The checkpoint may know of later attempts than a record tells of. */
+static int
+s_replay_wait (ef_core_t *self, const ef_record_t *record) {
+    const uint8_t *header = record->body;
+    topic_t *topic =
+        record->body_bytes >= EF_WAIT_HEADER ? replay_topic (self, ef_le32 (header)) : NULL;
+    uint32_t state = header[4];
+    bool is_known = state == EF_STATE_READY || state == EF_STATE_SCHEDULED ||
+                    state == EF_STATE_RETRYING || state == EF_STATE_PARKED;
+    if (topic == NULL || !is_known) {
+        return -1;
+    }
+    entry_t *entry = s_entry (self, topic, ef_le64 (header + 8));
+    if (entry && entry->state != EF_STATE_DEAD && entry->tries == ef_le16 (header + 6)) {
+        entry_unready (self, entry);
+        entry->state = state & 15;
+        entry->due_ms = ef_le64 (header + 16);
+        entry->flags &= ~(uint32_t)ENTRY_AT & ENTRY_FLAGS;
+        entry->flags |= header[5] ? ENTRY_AT : 0;
+        if (state == EF_STATE_READY) {
+            entry_ready (self, entry);
+        }
+    }
     return 0;
 }
 
@@ -324,6 +355,7 @@ ef_core_replay (ef_core_t *self, const ef_record_t *record) {
         [EF_LOG_TAGS] = s_replay_tags,
         [EF_LOG_SESSION] = s_replay_session,
         [EF_LOG_SESSION_END] = s_replay_session_end,
+        [EF_LOG_WAIT] = s_replay_wait,
     };
     ef_assert (self->is_replaying);
     if (record->type >= sizeof replays / sizeof replays[0] || replays[record->type] == NULL) {
@@ -356,6 +388,13 @@ s_fill_outbox (topic_t *topic) {
     topic->outbox_durable = topic->outbox_count;
 }
 
+/* An event that has failed has its key still, unless others may pass it. */
+static bool
+s_may_have_key (const topic_t *topic, const entry_t *entry) {
+    return (topic->config.on_blocked != EF_BLOCKED_SKIP || entry->state == EF_STATE_PARKED) &&
+           (topic->config.order == EF_ORDER_TOPIC || (entry->flags & ENTRY_KEYED));
+}
+
 /* Counts what is live, puts what waits back to waiting. */
 static void
 s_settle_topic (ef_core_t *self, topic_t *topic) {
@@ -376,7 +415,10 @@ s_settle_topic (ef_core_t *self, topic_t *topic) {
         }
         topic->bytes += entry->bytes;
         topic->counts[entry->state]++;
-        if (entry->state != EF_STATE_READY) {
+        if (entry->tries > 0 && s_may_have_key (topic, entry)) {
+            claims_add (topic, entry->n);
+        }
+        if (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) {
             uint64_t wait = entry->due_ms > self->wall ? entry->due_ms - self->wall : 0;
             self->effects.retry_at (self->effects.arg, topic->index, entry->n, entry->generation,
                                     self->now + wait);

@@ -40,11 +40,11 @@ ef_reason_name (ef_reason_t reason) {
 /* The one table of what may become of an event: row from, column to. */
 #define B(state) (1u << EF_STATE_##state)
 static const uint32_t s_moves[EF_STATE_COUNT] = {
-    [EF_STATE_READY] = B (LEASED) | B (DONE) | B (DEAD) | B (PURGED) | B (RETRYING),
-    [EF_STATE_LEASED] = B (READY) | B (RETRYING) | B (DONE) | B (DEAD) | B (PURGED),
-    [EF_STATE_SCHEDULED] = B (READY) | B (DEAD) | B (PURGED) | B (RETRYING),
-    [EF_STATE_RETRYING] = B (READY) | B (DONE) | B (DEAD) | B (PURGED) | B (PARKED),
-    [EF_STATE_PARKED] = B (READY) | B (DEAD) | B (PURGED),
+    [EF_STATE_READY] = B (LEASED) | B (DONE) | B (DEAD) | B (PURGED) | B (SCHEDULED),
+    [EF_STATE_LEASED] = B (READY) | B (RETRYING) | B (PARKED) | B (DONE) | B (DEAD) | B (PURGED),
+    [EF_STATE_SCHEDULED] = B (READY) | B (DEAD) | B (PURGED),
+    [EF_STATE_RETRYING] = B (READY) | B (DONE) | B (DEAD) | B (PURGED) | B (SCHEDULED),
+    [EF_STATE_PARKED] = B (READY) | B (DONE) | B (DEAD) | B (PURGED) | B (SCHEDULED),
     [EF_STATE_DEAD] = B (READY) | B (ARCHIVED) | B (PURGED),
 };
 #undef B
@@ -143,6 +143,8 @@ topic_free (topic_t **self_p) {
     topic_t *self = *self_p;
     ef_hash_free (&self->entries);
     ef_heap_free (&self->ready);
+    gates_free (self);
+    free (self->claims);
     ef_extents_free (&self->extents);
     free (self->outbox);
     free (self->avoids);
@@ -240,10 +242,12 @@ s_check_topic (topic_t *topic) {
         by_state[entry->state]++;
         inserting += (entry->flags & ENTRY_INSERTING) != 0;
         ef_assert ((entry->heap_at != EF_HEAP_NONE) == (entry->state == EF_STATE_READY));
+        ef_assert (!(entry->flags & ENTRY_GATED) || entry->state == EF_STATE_READY);
         ef_assert (s_is_live ((ef_state_t)entry->state) || entry->state == EF_STATE_DEAD);
     }
     ef_assert (inserting == topic->inserting);
-    ef_assert (by_state[EF_STATE_READY] == topic->ready.count);
+    ef_assert (by_state[EF_STATE_READY] == topic->ready.count + gates_check (topic));
+    ef_assert (by_state[EF_STATE_PARKED] == topic->counts[EF_STATE_PARKED]);
     ef_assert (by_state[EF_STATE_RETRYING] == topic->counts[EF_STATE_RETRYING]);
     ef_assert (by_state[EF_STATE_SCHEDULED] == topic->counts[EF_STATE_SCHEDULED]);
     ef_assert (by_state[EF_STATE_LEASED] <= topic->counts[EF_STATE_LEASED]);

@@ -44,7 +44,7 @@ s_give_entry (const ef_core_t *self, const entry_t *entry, int (*each) (void *ar
                       .state = (ef_state_t)entry->state,
                       .reason = (ef_reason_t)entry->reason,
                       .attempts = entry->tries,
-                      .due_ms = entry->due_ms,
+                      .due_ms = entry->flags & ENTRY_GATED ? 0 : entry->due_ms,
                       .dead_ms = entry->state == EF_STATE_DEAD ? entry->dead_ms : 0,
                       .m = entry->state == EF_STATE_DEAD ? entry->m : 0,
                       .history = span_of (history.data, history.size)};

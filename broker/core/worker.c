@@ -274,7 +274,9 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
             if (item->state == ITEM_OPEN && code) {
                 failure_t failure = {.code = span_of (name.data, name.size),
                                      .text = span_of ("the worker fell silent", 22),
-                                     .worker = worker->name,
+                                     .worker = worker,
+                                     .started_ms = lease->started_ms,
+                                     .is_unknown = true,
                                      .retry_ms = -1};
                 fail_event (self, item_entry (self, lease->topic, item), &failure);
             } else if (item->state == ITEM_OPEN) {
@@ -340,7 +342,9 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
         if (item->deadline_ms <= self->now) {
             failure_t failure = {.code = span_of (code, sizeof code),
                                  .text = span_of ("the lease ran out", 17),
-                                 .worker = lease->worker->name,
+                                 .worker = lease->worker,
+                                 .started_ms = lease->started_ms,
+                                 .is_unknown = true,
                                  .retry_ms = -1};
             entry_t *entry = item_entry (self, lease->topic, item);
             entry->tag = lease->first_tag + i; /* a late answer under it still counts */

@@ -1,0 +1,262 @@
+/* Choosing the events of a delivery. SPDX-License-Identifier: MIT
+
+   Ready events go in order of n: those given back, due or let through by a gate from their heap,
+   the rest from the extents. What may not go now is set aside; it becomes an entry behind its gate
+   once it is clear what became of the delivery, so that extents are cut once. */
+#include "gather.h"
+
+static bool
+s_is_avoided (const gather_t *self, const entry_t *entry) {
+    const topic_t *topic = self->topic;
+    for (uint32_t i = 0; i < topic->avoid_count; i++) {
+        if (topic->avoids[i].n == entry->n && topic->avoids[i].until_ms > self->core->now &&
+            strcmp (topic->avoids[i].worker, self->worker->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Room for one more event of these many bytes? */
+static bool
+s_has_room (const gather_t *self, size_t bytes) {
+    bool is_first = self->count == 0 && self->worker->in_flight == 0;
+    return self->count < self->limit && (is_first || bytes <= self->bytes_left);
+}
+
+typedef enum { JUDGE_GO, JUDGE_WAIT, JUDGE_EXPIRED } verdict_t;
+
+/* May this event go now? JUDGE_WAIT: `*gate` says behind what it is to wait. */
+static verdict_t
+s_judge (gather_t *self, const stored_t *stored, gate_t **gate) {
+    ef_core_t *core = self->core;
+    topic_t *topic = self->topic;
+    bool is_ordered = topic->config.order == EF_ORDER_TOPIC;
+    if (!is_ordered && !(stored->flags & (EF_INDEX_META | EF_INDEX_KEYED))) {
+        return JUDGE_GO;
+    }
+    ef_event_t event;
+    stored_event (stored, &event);
+    if (stored_is_expired (stored, &event, core->wall)) {
+        return JUDGE_EXPIRED;
+    }
+    if ((is_ordered || event.key.data) &&
+        !key_claim (core, topic, is_ordered ? span_of (NULL, 0) : event.key, stored->n, gate)) {
+        return JUDGE_WAIT;
+    }
+    return JUDGE_GO;
+}
+
+static uint16_t
+s_flags (const stored_t *stored, bool is_copy) {
+    return (uint16_t)((is_copy ? ENTRY_COPY : 0) | stored_entry_flags (stored));
+}
+
+static void
+s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *place, bool is_copy) {
+    item_t *item = &self->items[self->count];
+    memset (item, 0, sizeof *item);
+    item->n = stored->n;
+    item->entry = entry;
+    item->place = *place;
+    item->bytes = entry ? entry->bytes : stored->event.size;
+    item->flags = s_flags (stored, is_copy);
+    self->stored[self->count++] = *stored;
+    self->bytes_left -= item->bytes < self->bytes_left ? item->bytes : self->bytes_left;
+    uint64_t tag = self->core->next_tag + self->count - 1;
+    self->body_bytes += 1 + ef_uint_size (tag) + stored_event_size (stored);
+    uint32_t attempt = 1u + (entry ? entry->tries : 0);
+    self->body_bytes += ef_uint_size (attempt);
+}
+
+/* The next of the entries that are ready. False: none fits now. */
+static bool
+s_gather_entry (gather_t *self, entry_t *entry) {
+    place_t place = entry->place;
+    const uint8_t *head = place_find (self->core, &place, true);
+    bool is_copy = entry->flags & ENTRY_COPY;
+    stored_t stored;
+    gate_t *gate;
+    if (head == NULL || !s_has_room (self, entry->bytes)) {
+        return false;
+    }
+    entry->place = place; /* found once */
+    int rc = stored_read (head, entry->place.rel, entry->place.index, is_copy, &stored);
+    ef_assert (rc == 0);
+    entry->flags |= stored_entry_flags (&stored);
+    if (s_is_avoided (self, entry) && self->avoided_count < 16) {
+        entry_unready (self->core, entry);
+        self->avoided[self->avoided_count++] = entry;
+        return true;
+    }
+    verdict_t verdict = s_judge (self, &stored, &gate);
+    if (verdict == JUDGE_EXPIRED) {
+        kill_event (self->core, entry, EF_REASON_EXPIRED);
+        self->has_moved = true;
+        return true;
+    }
+    entry_unready (self->core, entry);
+    if (verdict == JUDGE_WAIT) {
+        gate_wait (self->core, gate, entry);
+        self->has_moved = true;
+    } else {
+        s_add (self, &stored, entry, &entry->place, is_copy);
+    }
+    return true;
+}
+
+/* An event of an extent that won't be in the delivery. False: no more can be set aside now. */
+static bool
+s_set_aside (gather_t *self, const stored_t *stored, const place_t *place, aside_why_t why,
+             gate_t *gate) {
+    if (self->aside_count == GATHER_ASIDES) {
+        return false;
+    }
+    if (why == ASIDE_GATE) {
+        if (self->topic->blocked + self->aside_count >= EF_BLOCKED_MAX) {
+            self->topic->is_scan_stopped = true;
+            return false;
+        }
+        gate->asides++;
+    }
+    self->asides[self->aside_count++] = (aside_t){.n = stored->n,
+                                                  .gate = gate,
+                                                  .place = *place,
+                                                  .bytes = stored->event.size,
+                                                  .flags = s_flags (stored, self->run.is_copy),
+                                                  .why = (uint8_t)why};
+    return true;
+}
+
+/* Moves on to the event behind the one at `place`. */
+static void
+s_step (gather_t *self, const uint8_t *head, place_t *place) {
+    ef_extent_t *run = &self->run;
+    self->first = self->last ? self->first : run->n;
+    self->last = run->n;
+    place_next (head, run->is_copy, place);
+    run->n++;
+    run->offset = place->offset;
+    run->index = place->index;
+    run->rel = place->rel;
+    if (--run->count == 0) {
+        const ef_extent_t *next = ef_extents_next (&self->topic->extents, &self->at);
+        self->has_run = next != NULL;
+        self->run = next ? *next : self->run;
+    }
+}
+
+static bool
+s_gather_extent (gather_t *self) {
+    ef_extent_t *run = &self->run;
+    place_t place = {run->segment, run->offset, run->rel, run->index};
+    const uint8_t *head = place_find (self->core, &place, true);
+    stored_t stored;
+    gate_t *gate = NULL;
+    if (head == NULL) {
+        return false;
+    }
+    int rc = stored_read (head, place.rel, place.index, run->is_copy, &stored);
+    ef_assert (rc == 0 && stored.n == run->n);
+    if (!s_has_room (self, stored.event.size)) {
+        return false;
+    }
+    verdict_t verdict = s_judge (self, &stored, &gate);
+    if (verdict == JUDGE_GO) {
+        s_add (self, &stored, NULL, &place, run->is_copy);
+    } else if (!s_set_aside (self, &stored, &place,
+                             verdict == JUDGE_EXPIRED ? ASIDE_EXPIRED : ASIDE_GATE, gate)) {
+        return false;
+    }
+    s_step (self, head, &place);
+    return true;
+}
+
+void
+gather_run (gather_t *self) {
+    const ef_extent_t *first = ef_extents_first (&self->topic->extents, &self->at);
+    self->has_run = first != NULL;
+    self->run = first ? *first : self->run;
+    for (bool goes_on = true; goes_on && self->count < self->limit;) {
+        entry_t *entry = ef_heap_top (&self->topic->ready);
+        if (entry && (!self->has_run || entry->n < self->run.n)) {
+            goes_on = s_gather_entry (self, entry);
+        } else if (self->has_run) {
+            goes_on = s_gather_extent (self);
+        } else {
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < self->avoided_count; i++) {
+        entry_ready (self->core, self->avoided[i]);
+    }
+}
+
+/* What was looked at leaves the extents: their front, all of it up to the last one. */
+static void
+s_cut (gather_t *self) {
+    uint64_t bytes;
+    if (self->last == 0) {
+        return;
+    }
+    (void)ef_extents_cut (&self->topic->extents, self->first, self->last, &bytes);
+    ef_extent_at_t at;
+    ef_extent_t *front = ef_extents_first (&self->topic->extents, &at);
+    if (front && self->has_run && front->n == self->run.n) {
+        /* Known here, not to the cut. */
+        front->offset = self->run.offset;
+        front->index = self->run.index;
+        front->rel = self->run.rel;
+    }
+}
+
+/* Those set aside get their entries, in order of n. */
+static void
+s_admit (gather_t *self) {
+    for (uint32_t i = 0; i < self->aside_count; i++) {
+        const aside_t *aside = &self->asides[i];
+        entry_t *entry = entry_new (self->core, self->topic, aside->n);
+        entry->place = aside->place;
+        entry->bytes = aside->bytes & 0xffffff;
+        entry->flags = aside->flags;
+        if (aside->why == ASIDE_EXPIRED) {
+            entry->state = EF_STATE_READY;
+            kill_event (self->core, entry, EF_REASON_EXPIRED);
+        } else {
+            gate_admit (self->core, self->topic, aside->gate, entry);
+        }
+        self->has_moved = true;
+    }
+}
+
+void
+gather_taken (gather_t *self) {
+    s_cut (self);
+    s_admit (self);
+}
+
+/* Nothing was taken. Who had no entry stays in its extent, unless something between them was set
+   aside or has a key: then all get entries. */
+void
+gather_undone (gather_t *self) {
+    bool must_cut = self->aside_count > 0;
+    for (uint32_t i = 0; i < self->count; i++) {
+        must_cut =
+            must_cut || (self->items[i].entry == NULL && key_of (self->topic, self->items[i].n));
+    }
+    if (must_cut) {
+        s_cut (self);
+    }
+    for (uint32_t i = 0; i < self->count; i++) {
+        item_t *item = &self->items[i];
+        if (item->entry == NULL && must_cut) {
+            (void)item_entry (self->core, self->topic, item);
+        }
+        if (item->entry) {
+            entry_ready (self->core, item->entry);
+        }
+    }
+    if (must_cut) {
+        s_admit (self);
+    }
+}
