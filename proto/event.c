@@ -63,13 +63,17 @@ s_read_meta_key (ef_cursor_t *cursor, ef_span_t key, ef_event_t *event, const ch
         }
         return rc < 0 ? ef_skip (cursor) : 0;
     }
-    const uint8_t *start = cursor->at;
+    bool is_map = ef_peek (cursor) == EF_TYPE_MAP;
+    ef_span_t value = {(const char *)cursor->at, 0};
     if (ef_skip (cursor)) {
         return -1;
     }
+    value.size = (uint32_t)((const char *)cursor->at - value.data);
     if (ef_span_is (key, "on_dead")) {
-        event->on_dead.data = (const char *)start;
-        event->on_dead.size = (uint32_t)(cursor->at - start);
+        event->on_dead = value;
+    } else if (is_map && ef_span_is (key, "headers")) {
+        /* Others aren't refused: there are stored events whose headers nobody ever judged. */
+        event->headers = value;
     }
     return 0;
 }

@@ -21,8 +21,9 @@ typedef struct {
     ef_span_t user;
     ef_span_t downstream;
     ef_span_t on_dead;
-    int64_t time_ms; /* the producer's dispatch date, ms since 1970 */
-    int64_t at_ms;   /* not before, ms since 1970 */
+    ef_span_t headers; /* the map with its head; what is no map counts as absent */
+    int64_t time_ms;   /* the producer's dispatch date, ms since 1970 */
+    int64_t at_ms;     /* not before, ms since 1970 */
     int64_t delay_ms;
     int64_t ttl_ms;
     int64_t schema;

@@ -17,8 +17,10 @@
                                            */
 #define EF_MESSAGE_CEILING    (64u << 20) /* a record must fit a segment */
 #define EF_MESSAGE_EVENTS_MAX 65536u      /* bounds the scratch table of one message */
-#define EF_REFUSED_BY_SOCKET  4  /* up to so many message limits: TOO_LARGE; past: cut off */
-#define EF_NESTING_MAX        32 /* the depth that msgpack-c accepts too */
+#define EF_ROUTE_HEADERS_SEEN 64u         /* routes look at the first ones: 1,024 conditions each */
+#define EF_ROUTE_TEXT_MAX     1024u /* longer types and values fit no pattern, for the same reason */
+#define EF_REFUSED_BY_SOCKET  4     /* up to so many message limits: TOO_LARGE; past: cut off */
+#define EF_NESTING_MAX        32    /* the depth that msgpack-c accepts too */
 #define EF_HEADER_MAX         (256u << 10) /* an ACK of 4,096 single tags, with texts and a result */
 #define EF_FRAMES_MAX         64           /* frames of one message, envelope included */
 #define EF_TAGS_MAX           65536u       /* items in one tags array */

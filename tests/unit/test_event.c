@@ -74,6 +74,33 @@ test_event_read_judges_each_field (void **state) {
 }
 
 static void
+test_event_headers_are_a_map_or_absent (void **state) {
+    (void)state;
+    static const struct {
+        const char *json;
+        uint32_t size; /* of the headers; 0: absent */
+    } cases[] = {
+        {"[\"t\",\"i\",1,{\"headers\":{\"a\":\"b\"},\"type\":\"x\"}]", 5},
+        {"[\"t\",\"i\",1,{\"headers\":{},\"type\":\"x\"}]", 1},
+        {"[\"t\",\"i\",1,{\"headers\":[1],\"type\":\"x\"}]", 0},
+        {"[\"t\",\"i\",1,{\"headers\":null,\"type\":\"x\"}]", 0},
+        {"[\"t\",\"i\",1,{\"type\":\"x\"}]", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ef_buf_t buf = {0};
+        ef_event_t event;
+        const char *why;
+        s_event_of (&buf, cases[i].json);
+        ef_cursor_t cursor = ef_cursor (buf.data, buf.size);
+        assert_int_equal (ef_event_read (&cursor, &event, &why), EF_OK);
+        assert_int_equal (event.headers.size, cases[i].size);
+        assert_int_equal (event.headers.data != NULL, cases[i].size > 0);
+        assert_int_equal (event.type.size, 1);
+        ef_buf_free (&buf);
+    }
+}
+
+static void
 test_uuid_counts_on_from_its_base (void **state) {
     (void)state;
     static const uint64_t random[2] = {UINT64_MAX, UINT64_MAX};
@@ -220,6 +247,7 @@ main (void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_topic_names_valid_and_not),
         cmocka_unit_test (test_event_read_judges_each_field),
+        cmocka_unit_test (test_event_headers_are_a_map_or_absent),
         cmocka_unit_test (test_uuid_counts_on_from_its_base),
         cmocka_unit_test (test_dates_both_ways),
         cmocka_unit_test (test_json_is_lossless_both_ways),
