@@ -60,6 +60,7 @@
 #define EF_LIVENESS           3u /* silent heartbeats before a peer is gone */
 #define EF_PEERS_MAX          65536u
 #define EF_PEER_IDLE_MS       60000u /* peers that have nothing open are forgotten */
+#define EF_RELEASED_MS        60000u /* the same after an operator took it away */
 #define EF_RELEASE_MS         1000u  /* not to the same worker again before this */
 
 /* The broker. */

@@ -1,36 +1,15 @@
 /* Taking events in: checks, refusals, records. SPDX-License-Identifier: MIT
 
-   A message is read once into a table of where its events lie, then written record by record, one a
-   topic; its bytes are copied once, into the batch. */
-#include "core_private.h"
+   A message is read once into a table of where its events lie, each judged by itself; store.c
+   writes them record by record, one a topic. Their bytes are copied once, into the batch; those of
+   a routed event twice, since its topic and id are written into it first. */
+#include "accept.h"
+#include "route.h"
 
 #include <stdio.h>
 
-/* One event of the message. */
-struct scan_s {
-    const char *data;
-    topic_t *topic; /* NULL: refused */
-    uint32_t word;  /* as in the record's index */
-    uint32_t index; /* in the message */
-};
-
-typedef struct {
-    ef_core_t *core;
-    const accept_request_t *request;
-    accept_result_t *result;
-    uint32_t count;      /* in core->scan */
-    topic_t *last_topic; /* the topic of the event before; most have the same */
-    ef_span_t last_name;
-    ef_status_t run_status; /* refusals of neighbours with one code are one item */
-    uint32_t run_first;
-    uint32_t run_last;
-    char run_text[200];
-    ef_status_t first_refusal;
-    unsigned searches; /* for the nearest name */
-} scanner_t;
-
-static void
-s_put_seq (scanner_t *self, ef_buf_t *buf) {
+void
+scan_put_seq (const scanner_t *self, ef_buf_t *buf) {
     const accept_request_t *request = self->request;
     if (request->session) {
         ef_put_uint (buf, request->seq);
@@ -48,7 +27,7 @@ s_end_run (scanner_t *self) {
     }
     ef_buf_t *buf = &self->result->refused;
     ef_put_array (buf, 4);
-    s_put_seq (self, buf);
+    scan_put_seq (self, buf);
     if (self->run_first == self->run_last) {
         ef_put_uint (buf, self->run_first);
     } else {
@@ -81,11 +60,6 @@ s_refuse (scanner_t *self, uint32_t index, ef_status_t status, const char *text)
 static topic_t *
 s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char text[200]) {
     ef_core_t *core = self->core;
-    if (event->topic.data == NULL) {
-        *status = EF_UNROUTED;
-        snprintf (text, 200, "the event names no topic and no route is configured");
-        return NULL;
-    }
     if (self->last_topic && event->topic.size == self->last_name.size &&
         memcmp (event->topic.data, self->last_name.data, event->topic.size) == 0) {
         return self->last_topic;
@@ -117,59 +91,73 @@ s_topic (scanner_t *self, const ef_event_t *event, ef_status_t *status, char tex
     return topic;
 }
 
-/* How many of the topic's events this message already holds, to be judged against its capacity. */
-static bool
-s_is_full (const scanner_t *self, const topic_t *topic) {
-    const ef_topic_config_t *config = &topic->config;
-    if (config->capacity_events == 0 && config->capacity_bytes == 0) {
-        return false;
+/* What this message holds of a topic so far. */
+static void
+s_count_anew (const scanner_t *self, topic_t *topic) {
+    if (topic->scan_serial != self->core->scan_serial) {
+        topic->scan_serial = self->core->scan_serial;
+        topic->scan_events = topic->scan_scheduled = 0;
+        topic->scan_bytes = 0;
     }
-    uint64_t events = 0;
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < self->count; i++) {
-        bool is_same = self->core->scan[i].topic == topic;
-        events += is_same;
-        bytes += is_same ? self->core->scan[i].word & EF_INDEX_LENGTH : 0;
-    }
-    uint64_t depth = topic->counts[EF_STATE_READY] + topic->counts[EF_STATE_LEASED];
-    return (config->capacity_events && depth + events >= config->capacity_events) ||
-           (config->capacity_bytes && topic->bytes + bytes >= config->capacity_bytes);
 }
 
-/* Judges one well-formed event. EF_OK: `*word` and `*topic` are set. */
+static bool
+s_is_full (const topic_t *topic) {
+    const ef_topic_config_t *config = &topic->config;
+    uint64_t depth =
+        topic->counts[EF_STATE_READY] + topic->counts[EF_STATE_LEASED] + topic->scan_events;
+    return (config->capacity_events && depth >= config->capacity_events) ||
+           (config->capacity_bytes && topic->bytes + topic->scan_bytes >= config->capacity_bytes);
+}
+
+/* Does the topic take this version of the payload's schema? */
+static bool
+s_takes_schema (const ef_topic_config_t *config, const ef_event_t *event, char text[200]) {
+    bool is_known = config->schema_count == 0;
+    for (uint32_t i = 0; i < config->schema_count; i++) {
+        is_known = is_known || event->schema == (int64_t)config->schemas[i];
+    }
+    if (is_known) {
+        return true;
+    }
+    int used = event->schema < 0
+                   ? snprintf (text, 200, "the event names no schema version; topic %s takes",
+                               config->name)
+                   : snprintf (text, 200, "schema version %lld; topic %s takes",
+                               (long long)event->schema, config->name);
+    for (uint32_t i = 0; i < config->schema_count && used < 180; i++) {
+        used +=
+            snprintf (text + used, 200 - (size_t)used, "%s %u", i ? "," : "", config->schemas[i]);
+    }
+    return false;
+}
+
+/* What stands against an event that names a good topic. */
 static ef_status_t
-s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *word,
-         char text[200]) {
-    ef_core_t *core = self->core;
-    ef_status_t status = EF_OK;
-    if (event->raw.size > core->config.max_event) {
-        snprintf (text, 200, "an event of %u bytes; the limit is %u", event->raw.size,
-                  core->config.max_event);
-        return EF_TOO_LARGE;
-    }
-    *topic = s_topic (self, event, &status, text);
-    if (*topic == NULL) {
-        return status;
-    }
-    if ((*topic)->is_draining && !self->request->is_emit) {
-        snprintf (text, 200, "topic %s is draining and takes nothing new", (*topic)->config.name);
+s_judge_topic (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_t *word,
+               char text[200]) {
+    const ef_topic_config_t *config = &topic->config;
+    bool is_emit = self->request->is_emit;
+    s_count_anew (self, topic);
+    if (topic->is_draining && !is_emit) {
+        snprintf (text, 200, "topic %s is draining and takes nothing new", config->name);
         return EF_DRAINING;
     }
-    *word = event->raw.size;
-    *word |= event->id.data ? 0 : EF_INDEX_NO_ID;
-    *word |= event_index_flags (event);
-    bool is_timed = event->at_ms > 0 || event->delay_ms > 0;
-    if (is_timed) {
-        if ((*topic)->counts[EF_STATE_SCHEDULED] >= (*topic)->config.scheduled_capacity) {
+    if (!s_takes_schema (config, event, text)) {
+        return EF_SCHEMA;
+    }
+    *word = event->raw.size | (event->id.data ? 0 : EF_INDEX_NO_ID) | event_index_flags (event);
+    if (event->at_ms > 0 || event->delay_ms > 0) {
+        if (topic->counts[EF_STATE_SCHEDULED] + topic->scan_scheduled >=
+            config->scheduled_capacity) {
             snprintf (text, 200, "topic %s holds all the scheduled events that it may",
-                      (*topic)->config.name);
+                      config->name);
             return EF_FULL;
         }
         *word |= EF_INDEX_AWAY;
-    } else if (!self->request->is_emit && s_is_full (self, *topic)) {
-        if ((*topic)->config.refuse_when_full || event->key.data ||
-            (*topic)->config.order == EF_ORDER_TOPIC) {
-            snprintf (text, 200, "topic %s is full", (*topic)->config.name);
+    } else if (!is_emit && s_is_full (topic)) {
+        if (config->refuse_when_full || event->key.data || config->order == EF_ORDER_TOPIC) {
+            snprintf (text, 200, "topic %s is full", config->name);
             return EF_FULL;
         }
         *word |= EF_INDEX_AWAY;
@@ -178,14 +166,135 @@ s_judge (scanner_t *self, const ef_event_t *event, topic_t **topic, uint32_t *wo
 }
 
 static void
-s_add (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_t word, uint32_t index) {
+s_add (scanner_t *self, const struct scan_s *item) {
     ef_core_t *core = self->core;
     if (self->count == core->scan_capacity) {
         core->scan_capacity = core->scan_capacity ? 2 * core->scan_capacity : 256;
         core->scan = realloc (core->scan, core->scan_capacity * sizeof *core->scan);
         ef_assert (core->scan != NULL);
     }
-    core->scan[self->count++] = (struct scan_s){event->raw.data, topic, word, index};
+    core->scan[self->count++] = *item;
+}
+
+/* Takes an event in for one topic; what was refused for the moment only is let through where its id
+   is known, since it is a duplicate then. */
+static ef_status_t
+s_take (scanner_t *self, const ef_event_t *event, topic_t *topic, char text[200]) {
+    struct scan_s item = {
+        .data = event->raw.data, .topic = topic, .index = self->result->events, .word = 0};
+    item.has_print = event->id.data && topic->config.dedupe_ms > 0 && !self->request->passes_window;
+    if (item.has_print) {
+        item.print = ids_print (self->core, event->id);
+        ids_prefetch (topic, item.print);
+    }
+    ef_status_t status = s_judge_topic (self, event, topic, &item.word, text);
+    bool is_passing = status == EF_FULL || status == EF_DRAINING;
+    if (is_passing && item.has_print && ids_have (self->core, topic, item.print)) {
+        item.word = event->raw.size;
+        status = EF_OK;
+    }
+    if (status == EF_OK) {
+        item.word |= self->request->passes_window ? EF_INDEX_PASSES : 0;
+        topic->scan_events++;
+        topic->scan_scheduled += event->at_ms > 0 || event->delay_ms > 0;
+        topic->scan_bytes += event->raw.size;
+        s_add (self, &item);
+    }
+    return status;
+}
+
+/* A copy of a routed event with its topic and id written into it; owned by the last item. */
+static ef_status_t
+s_take_copy (scanner_t *self, const ef_event_t *event, const char *name, const char *id,
+             char text[200]) {
+    ef_buf_t copy = {0};
+    ef_event_t written;
+    const char *why;
+    ef_put_array (&copy, event->fields);
+    ef_put_str (&copy, name);
+    if (event->id.data) {
+        ef_span_t raw = event_raw_id (event);
+        ef_buf_put (&copy, raw.data, raw.size);
+    } else {
+        ef_put_strn (&copy, id, 36);
+    }
+    ef_buf_put (&copy, event->tail.data, event->tail.size);
+    ef_cursor_t cursor = ef_cursor (copy.data, copy.size);
+    ef_status_t status = ef_event_read (&cursor, &written, &why);
+    ef_assert (status == EF_OK);
+    topic_t *topic = s_topic (self, &written, &status, text);
+    uint32_t before = self->count;
+    if (topic && copy.size > self->core->config.max_event) {
+        snprintf (text, 200, "an event of %zu bytes with its topic; the limit is %u", copy.size,
+                  self->core->config.max_event);
+        status = EF_TOO_LARGE;
+    } else if (topic) {
+        written.id.data = event->id.data ? written.id.data : NULL; /* else no id of its sender's */
+        status = s_take (self, &written, topic, text);
+    }
+    if (self->count > before) {
+        struct scan_s *item = &self->core->scan[before];
+        item->owned = (char *)copy.data;
+        item->is_named = event->id.data == NULL;
+        item->word &= ~EF_INDEX_NO_ID;
+    } else {
+        ef_buf_free (&copy);
+    }
+    self->last_topic = NULL; /* its name was borrowed from the copy */
+    return status;
+}
+
+static void
+s_drop_from (scanner_t *self, uint32_t count) {
+    while (self->count > count) {
+        free (self->core->scan[--self->count].owned);
+    }
+}
+
+/* An event that names no topic goes to all topics of its route or to none. */
+static ef_status_t
+s_route (scanner_t *self, const ef_event_t *event, char text[200]) {
+    ef_core_t *core = self->core;
+    const ef_route_t *route = ef_route_find (core->routes, core->route_count, event);
+    uint32_t before = self->count;
+    ef_status_t status = EF_OK;
+    char id[37] = "";
+    if (route == NULL) {
+        snprintf (text, 200, "the event names no topic and no route fits type %.*s",
+                  event->type.size < 60 ? (int)event->type.size : 60,
+                  event->type.data ? event->type.data : "");
+        return EF_UNROUTED;
+    }
+    if (event->id.data == NULL) {
+        uint8_t base[16];
+        uint64_t random[2] = {core->effects.random (core->effects.arg),
+                              core->effects.random (core->effects.arg)};
+        ef_uuid7 (base, core->wall, random);
+        ef_uuid_text (base, 0, id);
+    }
+    for (uint32_t i = 0; i < route->topic_count && status == EF_OK; i++) {
+        status = s_take_copy (self, event, route->topics[i], id, text);
+    }
+    if (status != EF_OK) {
+        s_drop_from (self, before);
+    }
+    return status;
+}
+
+/* Judges one well-formed event and puts it, or its copies, into the table. */
+static ef_status_t
+s_take_event (scanner_t *self, const ef_event_t *event, char text[200]) {
+    ef_status_t status = EF_OK;
+    if (event->raw.size > self->core->config.max_event && !self->request->is_ending) {
+        snprintf (text, 200, "an event of %u bytes; the limit is %u", event->raw.size,
+                  self->core->config.max_event);
+        return EF_TOO_LARGE;
+    }
+    if (event->topic.data == NULL) {
+        return s_route (self, event, text);
+    }
+    topic_t *topic = s_topic (self, event, &status, text);
+    return topic ? s_take (self, event, topic, text) : status;
 }
 
 /* Reads every event of the message into the table. False: the whole message is refused. */
@@ -202,8 +311,6 @@ s_scan (scanner_t *self) {
                 return false;
             }
             ef_event_t event;
-            topic_t *topic = NULL;
-            uint32_t word = 0;
             const char *why;
             char text[200];
             const uint8_t *start = cursor.at;
@@ -214,12 +321,10 @@ s_scan (scanner_t *self) {
                 return false;
             }
             if (status == EF_OK) {
-                status = s_judge (self, &event, &topic, &word, text);
+                status = s_take_event (self, &event, text);
                 why = text;
             }
-            if (status == EF_OK) {
-                s_add (self, &event, topic, word, result->events);
-            } else {
+            if (status != EF_OK) {
                 s_refuse (self, result->events, status, why);
                 if (self->request->is_ingress) {
                     accept_invalid (self->core, span_of (start, (size_t)(cursor.at - start)),
@@ -233,149 +338,14 @@ s_scan (scanner_t *self) {
     return true;
 }
 
-static void
-s_put_outcome (const accept_request_t *request, const accept_result_t *result, uint8_t *at) {
-    memcpy (at, request->session->id, 16);
-    ef_le64_put (at + 16, request->seq);
-    ef_le32_put (at + 24, result->accepted);
-    ef_le32_put (at + 28, 0);
-}
-
-/* Writes the events of one topic as a record; those of `scan` from `first` on are looked through.
- */
-static void
-s_write_record (scanner_t *self, topic_t *topic, uint32_t first, bool with_outcome) {
-    ef_core_t *core = self->core;
-    struct scan_s *scan = core->scan;
-    ef_buf_t *buf = batch_buf (core);
-    size_t mark = ef_record_begin (buf, EF_LOG_EVENTS, 0, EF_EVENTS_HEADER);
-    uint32_t outcome = 0;
-    if (with_outcome) {
-        outcome =
-            EF_OUTCOME_HEAD + 8 + (uint32_t)(self->result->refused.size + self->result->ids.size);
-        uint8_t *at = ef_buf_add (buf, EF_OUTCOME_HEAD + 8);
-        s_put_outcome (self->request, self->result, at);
-        ef_le32_put (at + EF_OUTCOME_HEAD, self->result->refused_count);
-        ef_le32_put (at + EF_OUTCOME_HEAD + 4, self->result->id_count);
-        ef_buf_put (buf, self->result->refused.data, self->result->refused.size);
-        ef_buf_put (buf, self->result->ids.data, self->result->ids.size);
-    }
-    uint32_t count = 0;
-    bool has_away = false;
-    for (uint32_t i = first; i < self->count; i++) {
-        if (scan[i].topic == topic) {
-            ef_le32_put (ef_buf_add (buf, 4), scan[i].word);
-            has_away = has_away || (scan[i].word & EF_INDEX_AWAY);
-            count++;
-        }
-    }
-    for (uint32_t i = first; i < self->count;) {
-        /* Neighbours in the frame are neighbours in the record: one copy for a whole run. */
-        size_t bytes = 0;
-        const char *start = scan[i].data;
-        while (i < self->count && scan[i].topic == topic && scan[i].data == start + bytes) {
-            bytes += scan[i].word & EF_INDEX_LENGTH;
-            scan[i++].topic = NULL;
-        }
-        ef_buf_put (buf, start, bytes);
-        topic->published_bytes += bytes;
-        i += bytes == 0;
-    }
-    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
-    ef_le32_put (header, topic->index);
-    ef_le32_put (header + 4, count);
-    ef_le64_put (header + 8, topic->next_n);
-    ef_le64_put (header + 16, core->wall);
-    memcpy (header + 24, self->result->base_id, 16);
-    ef_le32_put (header + 40, outcome);
-    buf->data[mark + 21] = has_away ? EF_EVENTS_FLAG_AWAY : 0;
-    topic->next_n += count;
-    topic->pending_events += count;
-    ef_record_end (buf, mark);
-    batch_after (core,
-                 (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t)mark});
-}
-
-/* Records of one message mustn't share ids: the base of each further topic is moved on. */
-static void
-s_move_base (uint8_t base_id[16], uint32_t ordinal) {
-    uint32_t sum = ((uint32_t)base_id[9] << 8 | base_id[10]) + ordinal;
-    base_id[9] = (uint8_t)(sum >> 8);
-    base_id[10] = (uint8_t)sum;
-}
-
-/* Where event i will stand: in which record of the message, and where in that record. */
-static void
-s_record_place (const struct scan_s *scan, uint32_t i, uint32_t *ordinal, uint32_t *index) {
-    *ordinal = *index = 0;
-    uint32_t first = 0;
-    while (scan[first].topic != scan[i].topic) {
-        first++;
-    }
-    for (uint32_t k = 0; k < first; k++) {
-        uint32_t earlier = 0;
-        while (scan[earlier].topic != scan[k].topic) {
-            earlier++;
-        }
-        *ordinal += earlier == k;
-    }
-    for (uint32_t k = first; k < i; k++) {
-        *index += scan[k].topic == scan[i].topic;
-    }
-}
-
-/* The ids that the broker assigned, where they were asked for. */
-static void
-s_list_ids (scanner_t *self) {
-    const struct scan_s *scan = self->core->scan;
-    accept_result_t *result = self->result;
-    bool is_wanted = self->request->wants_ids || result->events == 1;
-    for (uint32_t i = 0; is_wanted && i < self->count; i++) {
-        if (!(scan[i].word & EF_INDEX_NO_ID)) {
-            continue;
-        }
-        uint32_t ordinal;
-        uint32_t index;
-        s_record_place (scan, i, &ordinal, &index);
-        uint8_t base_id[16];
-        memcpy (base_id, result->base_id, 16);
-        s_move_base (base_id, ordinal);
-        char text[37];
-        ef_uuid_text (base_id, index, text);
-        ef_put_array (&result->ids, 3);
-        s_put_seq (self, &result->ids);
-        ef_put_uint (&result->ids, scan[i].index);
-        ef_put_strn (&result->ids, text, 36);
-        result->id_count++;
-    }
-}
-
-static void
-s_write_records (scanner_t *self) {
-    bool with_outcome = self->request->session != NULL;
-    for (uint32_t i = 0; i < self->count; i++) {
-        topic_t *topic = self->core->scan[i].topic;
-        if (topic == NULL) {
-            continue;
-        }
-        if (topic->is_new) {
-            topic_write (topic, batch_buf (self->core));
-            topic->is_new = false;
-        }
-        s_write_record (self, topic, i, with_outcome);
-        with_outcome = false;
-        s_move_base (self->result->base_id, 1);
-    }
-}
-
 /* Of an atomic message nothing is taken: an item for the whole behind those that stood in the way.
  */
 static void
 s_refuse_all (scanner_t *self) {
     ef_buf_t *buf = &self->result->refused;
-    self->count = 0;
+    s_drop_from (self, 0);
     ef_put_array (buf, 4);
-    s_put_seq (self, buf);
+    scan_put_seq (self, buf);
     ef_put_nil (buf);
     ef_put_str (buf, ef_status_name (self->first_refusal));
     ef_put_str (buf, "atomic: nothing of this PUBLISH was accepted");
@@ -385,7 +355,7 @@ s_refuse_all (scanner_t *self) {
 /* What is left is for finishing work: an emit may take the place of what ends with it. */
 static bool
 s_lacks_space (const ef_core_t *self, const accept_request_t *request, uint64_t bytes) {
-    if (self->space == EF_SPACE_NORMAL) {
+    if (self->space == EF_SPACE_NORMAL || request->is_ending) {
         return false;
     }
     if (request->is_emit) {
@@ -393,6 +363,67 @@ s_lacks_space (const ef_core_t *self, const accept_request_t *request, uint64_t 
                !space_for_copies (self, 2 * bytes);
     }
     return !request->is_ingress; /* nobody would hear it; with the disk full it isn't read */
+}
+
+/* One message of any size may go where there is anything left; what it takes too much is owed. */
+static bool
+s_is_within_rate (const ef_core_t *core, ef_bucket_t *bucket, uint32_t events) {
+    const ef_core_config_t *config = &core->config;
+    if (bucket->rate != config->publisher_rate || bucket->burst != config->publisher_burst) {
+        ef_bucket_set (bucket, config->publisher_rate, config->publisher_burst, core->now);
+    }
+    return ef_bucket_charge (bucket, events, core->now);
+}
+
+/* What refuses a message that can be read as a whole. */
+static bool
+s_judge_message (scanner_t *self) {
+    ef_core_t *core = self->core;
+    const accept_request_t *request = self->request;
+    accept_result_t *result = self->result;
+    const session_t *session = request->session;
+    if (session && session->unconfirmed > 0 &&
+        session->unconfirmed + result->events > core->config.window) {
+        result->status = EF_WINDOW;
+        result->text = "more events unconfirmed than WELCOME's window";
+    } else if (request->wants_ids && result->events > EF_IDS_MAX) {
+        result->status = EF_BAD_COMMAND;
+        result->text = "ids can be asked for up to 256 events";
+    } else if (request->bucket && core->config.publisher_rate > 0 &&
+               !s_is_within_rate (core, request->bucket, result->events)) {
+        result->status = EF_RATE;
+        result->text = "more events a second than one publisher may send; send it again later";
+    }
+    return result->status == EF_OK;
+}
+
+/* Takes out what a topic's window knows, and counts: an event is new if any of its copies is. */
+static void
+s_dedupe (scanner_t *self) {
+    struct scan_s *scan = self->core->scan;
+    accept_result_t *result = self->result;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < self->count;) {
+        uint32_t index = scan[i].index;
+        uint32_t before = kept;
+        for (; i < self->count && scan[i].index == index; i++) {
+            if (scan[i].has_print && !ids_add (self->core, scan[i].topic, scan[i].print)) {
+                free (scan[i].owned);
+            } else {
+                scan[kept++] = scan[i];
+            }
+        }
+        result->accepted += kept > before;
+        result->duplicates += kept == before;
+    }
+    self->count = kept;
+    const topic_t *last = NULL;
+    for (uint32_t i = 0; i < kept; i++) {
+        if (scan[i].topic != last) {
+            ids_expire (self->core, scan[i].topic, 64);
+            last = scan[i].topic;
+        }
+    }
 }
 
 void
@@ -403,7 +434,7 @@ accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t
     for (uint32_t i = 0; i < request->count; i++) {
         bytes += request->frames[i].size;
     }
-    if (bytes > self->config.max_message) {
+    if (bytes > self->config.max_message && !request->is_ending) {
         result->status = EF_TOO_LARGE;
         result->text = "a message past the limit";
         self->refused[EF_TOO_LARGE]++;
@@ -415,93 +446,27 @@ accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t
         self->refused[EF_NO_SPACE]++;
         return;
     }
-    bool is_readable = s_scan (&scanner);
-    const session_t *session = request->session;
-    if (is_readable && session && session->unconfirmed > 0 &&
-        session->unconfirmed + result->events > self->config.window) {
-        result->status = EF_WINDOW;
-        result->text = "more events unconfirmed than WELCOME's window";
-        is_readable = false;
-    }
+    self->scan_serial++;
+    bool is_readable = s_scan (&scanner) && s_judge_message (&scanner);
     if (is_readable && request->is_atomic && result->refused_events > 0) {
         s_refuse_all (&scanner);
-    } else if (is_readable && request->wants_ids && result->events > EF_IDS_MAX) {
-        result->status = EF_BAD_COMMAND;
-        result->text = "ids can be asked for up to 256 events";
-        is_readable = false;
-    }
-    if (!is_readable) {
+    } else if (!is_readable) {
+        s_drop_from (&scanner, 0);
         self->refused[result->status]++;
         return;
     }
-    result->accepted = scanner.count;
-    if (scanner.count == 0) {
-        return;
+    s_dedupe (&scanner);
+    if (scanner.count > 0) {
+        uint64_t random[2] = {self->effects.random (self->effects.arg),
+                              self->effects.random (self->effects.arg)};
+        ef_uuid7 (result->base_id, self->wall, random);
+        store_events (&scanner);
+        s_drop_from (&scanner, 0);
     }
-    uint64_t random[2] = {self->effects.random (self->effects.arg),
-                          self->effects.random (self->effects.arg)};
-    ef_uuid7 (result->base_id, self->wall, random);
-    s_list_ids (&scanner);
-    s_write_records (&scanner);
 }
 
 void
 accept_result_free (accept_result_t *result) {
     ef_buf_free (&result->refused);
     ef_buf_free (&result->ids);
-}
-
-/* Keeps what came by ingress and can't be accepted as a dead letter of $invalid. */
-void
-accept_invalid (ef_core_t *self, ef_span_t raw, ef_status_t status, const char *text) {
-    topic_t *topic = topic_require (self, "$invalid", 8);
-    uint32_t bytes = raw.size < self->config.max_event ? raw.size : self->config.max_event;
-    if (topic == NULL || topic->counts[EF_STATE_DEAD] + topic->pending_dead >= EF_INVALID_EVENTS ||
-        self->invalid_bytes + bytes > EF_INVALID_BYTES) {
-        return; /* counted already */
-    }
-    self->invalid_bytes += bytes;
-    ef_buf_t event = {0};
-    ef_put_array (&event, 3);
-    ef_put_str (&event, "$invalid");
-    ef_put_nil (&event);
-    ef_put_bin (&event, raw.data, bytes);
-    ef_buf_t error = {0};
-    ef_put_array (&error, 5);
-    ef_put_str (&error, ef_status_name (status));
-    ef_put_str (&error, text);
-    ef_put_nil (&error);
-    ef_put_uint (&error, self->wall);
-    ef_put_nil (&error);
-    uint8_t base_id[16];
-    uint64_t random[2] = {self->effects.random (self->effects.arg),
-                          self->effects.random (self->effects.arg)};
-    ef_uuid7 (base_id, self->wall, random);
-    ef_buf_t *buf = batch_buf (self);
-    if (topic->is_new) {
-        topic_write (topic, buf);
-        topic->is_new = false;
-    }
-    size_t mark = ef_record_begin (buf, EF_LOG_COPIES, EF_COPIES_FLAG_INVALID, EF_COPIES_HEADER);
-    ef_le32_put (buf->data + mark + EF_RECORD_HEAD, topic->index);
-    ef_le32_put (buf->data + mark + EF_RECORD_HEAD + 4, 1);
-    ef_buf_t history = {0};
-    ef_put_array (&history, 1);
-    ef_buf_put (&history, error.data, error.size);
-    stored_t stored = {.accepted_ms = self->wall,
-                       .base_id = base_id,
-                       .flags = EF_INDEX_NO_ID,
-                       .event = span_of (event.data, event.size),
-                       .history = span_of (history.data, history.size),
-                       .attempts = 1,
-                       .state = EF_STATE_DEAD};
-    copies_add (buf, &stored, topic->next_n++);
-    topic->pending_events++;
-    topic->pending_dead++;
-    ef_record_end (buf, mark);
-    ef_buf_free (&event);
-    ef_buf_free (&error);
-    ef_buf_free (&history);
-    batch_after (self,
-                 (after_t){.kind = AFTER_RECORD, .peer = topic->index, .rel = (uint32_t)mark});
 }

@@ -95,24 +95,47 @@ s_late (lease_t *lease, item_t *item, uint64_t tag) {
     return is_waiting ? entry : NULL;
 }
 
+typedef struct {
+    ef_span_t result;
+    uint64_t done;
+    bool is_one_batch; /* all of it goes in one batch, with the events that it brings */
+} ack_t;
+
+/* An event that is done: what its end brings stands in the same batch. */
+static void
+s_finish (ef_core_t *core, lease_t *lease, item_t *item, entry_t *entry, const ack_t *ack) {
+    topic_t *topic = lease->topic;
+    ef_state_t from = item->state == ITEM_OPEN ? EF_STATE_LEASED : (ef_state_t)entry->state;
+    if (ack->result.size) {
+        result_write (core, topic, item->n, ack->result);
+    }
+    if (topic->config.on_done[0]) {
+        (void)batch_buf (core); /* first: a new batch may begin with the counts as they are */
+        ended_t ended = {.n = item->n,
+                         .attempts = entry ? entry->tries : 0,
+                         .history = entry ? entry->history : NULL,
+                         .worker = lease->worker,
+                         .result = ack->result};
+        emit_ended (core, topic, span_of (item->event, item->event_bytes), &ended);
+    }
+    finish_event (core, topic, item->n, entry, entry ? entry->bytes : item->bytes, from);
+}
+
 static bool
 s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
     ef_core_t *core = request->core;
-    uint64_t *done = arg;
-    bool counts = true;
-    if (item->state == ITEM_OPEN) {
-        finish_event (core, lease->topic, item->n, item->entry, item->bytes, EF_STATE_LEASED);
-    } else {
-        entry_t *entry = s_late (lease, item, tag);
-        counts = entry != NULL;
-        if (entry) {
-            finish_event (core, lease->topic, item->n, entry, entry->bytes,
-                          (ef_state_t)entry->state);
-        }
+    ack_t *ack = arg;
+    entry_t *entry = item->state == ITEM_OPEN ? item->entry : s_late (lease, item, tag);
+    bool counts = item->state == ITEM_OPEN || entry;
+    if (counts && !ack->is_one_batch && lease->topic->config.on_done[0]) {
+        batch_split (core);
+    }
+    if (counts) {
+        s_finish (core, lease, item, entry, ack);
     }
     item_answered (core, lease, item);
     lease->worker->done += counts;
-    *done += counts;
+    ack->done += counts;
     return counts;
 }
 
@@ -155,6 +178,8 @@ typedef struct {
     bool is_release;
     int64_t retry_ms;
     ef_span_t trace;
+    ef_span_t downstream;
+    ef_span_t result; /* raw MessagePack */
 } options_t;
 
 static int
@@ -185,6 +210,12 @@ s_read_options (back_t *request, options_t *options) {
         } else if (rc == 0 && ef_span_is (key, "trace")) {
             rc = ef_get_str (cursor, &text);
             options->trace = text;
+        } else if (rc == 0 && ef_span_is (key, "downstream")) {
+            rc = ef_get_str (cursor, &options->downstream);
+        } else if (rc == 0 && ef_span_is (key, "result")) {
+            const uint8_t *start = cursor->at;
+            rc = ef_skip (cursor);
+            options->result = span_of (start, (size_t)(cursor->at - start));
         } else if (rc == 0) {
             rc = ef_skip (cursor);
         }
@@ -243,10 +274,10 @@ s_strip_refused (const accept_result_t *result, ef_buf_t *out) {
 
 /* An ACK that brings events: they and the acknowledgement go in one batch, or nothing happens. */
 static void
-s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
+s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq, ack_t *ack) {
     ef_core_t *core = request->core;
     stale_t stale = {.count = 0};
-    uint64_t done = 0;
+    ack->is_one_batch = true;
     ef_buf_t refused = {0};
     uint32_t refused_count = 0;
     stale_t ignored = {.count = 0};
@@ -278,13 +309,22 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq) {
         } else if (result.refused_count) {
             refused_count = s_strip_refused (&result, &refused);
         } else {
-            rc = s_each (request, tags, s_ack_item, &done, &stale);
+            rc = s_each (request, tags, s_ack_item, ack, &stale);
             ef_assert (rc == 0); /* read once already */
         }
         accept_result_free (&result);
     }
-    s_queue_acked (request, seq, done, &stale, &refused, refused_count);
+    s_queue_acked (request, seq, ack->done, &stale, &refused, refused_count);
     ef_buf_free (&refused);
+}
+
+static bool
+s_is_one_tag (ef_cursor_t tags) {
+    uint32_t count;
+    uint64_t first;
+    uint64_t last;
+    return ef_get_array (&tags, &count) == 0 && count == 1 &&
+           back_read_tag (&tags, &first, &last) == 0 && first == last;
 }
 
 static void
@@ -293,7 +333,7 @@ s_ack (back_t *request) {
     ef_cursor_t tags = request->arguments;
     options_t options;
     stale_t stale = {.count = 0};
-    uint64_t done = 0;
+    ack_t ack = {.done = 0};
     if (request->count < 1 || ef_skip (&request->arguments)) {
         peer_error (core, request->number, EF_BAD_COMMAND, "expected [\"ACK\", tags, options?]",
                     NULL);
@@ -305,17 +345,23 @@ s_ack (back_t *request) {
                     "options of ACK are a map; with events it needs a seq (int)", NULL);
         return;
     }
-    if (request->frames > 0) {
-        s_ack_with_events (request, tags, options.seq);
+    if (options.result.size > EF_RESULT_MAX || (options.result.size && !s_is_one_tag (tags))) {
+        peer_error (core, request->number, EF_BAD_COMMAND,
+                    "a result goes with one tag and has up to 65,536 bytes", NULL);
         return;
     }
-    if (s_each (request, tags, s_ack_item, &done, &stale)) {
+    ack.result = options.result;
+    if (request->frames > 0) {
+        s_ack_with_events (request, tags, options.seq, &ack);
+        return;
+    }
+    if (s_each (request, tags, s_ack_item, &ack, &stale)) {
         peer_error (core, request->number, EF_BAD_COMMAND,
                     "tags must be an array of tags and pairs", NULL);
     }
     core->stale_answers += stale.total;
     if (options.has_seq) {
-        s_queue_acked (request, options.seq, done, &stale, NULL, 0);
+        s_queue_acked (request, options.seq, ack.done, &stale, NULL, 0);
     }
 }
 
@@ -325,20 +371,6 @@ typedef struct {
     uint64_t count;
 } nack_t;
 
-static void
-s_avoid (ef_core_t *core, topic_t *topic, const item_t *item, const worker_t *worker,
-         int64_t retry_ms) {
-    if (topic->avoid_count == 256) {
-        return; /* then it may come back to the same worker sooner */
-    }
-    topic->avoids = realloc (topic->avoids, (topic->avoid_count + 1) * sizeof *topic->avoids);
-    ef_assert (topic->avoids != NULL);
-    avoid_t *avoid = &topic->avoids[topic->avoid_count++];
-    avoid->n = item->n;
-    avoid->until_ms = core->now + (retry_ms >= 0 ? (uint64_t)retry_ms : EF_RELEASE_MS);
-    memcpy (avoid->worker, worker->name, sizeof avoid->worker);
-}
-
 static bool
 s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
     (void)tag;
@@ -346,10 +378,14 @@ s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *
     nack_t *nack = arg;
     bool counts = item->state == ITEM_OPEN;
     if (counts && nack->is_release) {
-        s_avoid (core, lease->topic, item, lease->worker, nack->failure.retry_ms);
+        int64_t retry_ms = nack->failure.retry_ms;
+        avoid_add (lease->topic, item->n, lease->worker->name, false,
+                   core->now + (retry_ms >= 0 ? (uint64_t)retry_ms : EF_RELEASE_MS));
         give_back (core, lease->topic, item);
     } else if (counts) {
         nack->failure.started_ms = lease->started_ms;
+        nack->failure.event = span_of (item->event, item->event_bytes);
+        batch_split (core);
         fail_event (core, item_entry (core, lease->topic, item), &nack->failure);
         lease->worker->failed++;
     }
@@ -421,7 +457,9 @@ s_extend_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void
     if (item->state != ITEM_OPEN) {
         return false;
     }
-    item->deadline_ms = request->core->now + *ms;
+    uint64_t most = lease->began_ms + lease->topic->config.lease_total_ms;
+    uint64_t wanted = request->core->now + *ms;
+    item->deadline_ms = wanted < most ? wanted : most;
     item->is_warned = false;
     lease->next_ms = request->core->now; /* looked at in this turn, which sets it right */
     ef_heap_moved (&request->core->leases, lease->heap_at);

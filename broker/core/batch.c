@@ -84,6 +84,14 @@ batch_submit (ef_core_t *self) {
     self->effects.submit (self->effects.arg, batch);
 }
 
+/* The same between two events of one message, where they needn't stand in one batch. */
+void
+batch_split (ef_core_t *self) {
+    if (self->batch && self->batch->buf.size >= BATCH_BYTES) {
+        batch_submit (self);
+    }
+}
+
 /* What one turn gathers must fit what a segment's file has beyond its share. */
 void
 batch_bound (ef_core_t *self) {

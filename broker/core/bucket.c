@@ -49,6 +49,15 @@ ef_bucket_take (ef_bucket_t *self, uint32_t most, uint64_t now_ms) {
     return count;
 }
 
+bool
+ef_bucket_charge (ef_bucket_t *self, uint32_t count, uint64_t now_ms) {
+    if (count > 0 && ef_bucket_take (self, 1, now_ms) == 0) {
+        return false;
+    }
+    self->taken += count > 0 ? count - 1 : 0;
+    return true;
+}
+
 uint64_t
 ef_bucket_next_ms (const ef_bucket_t *self, uint64_t now_ms) {
     if (self->rate <= 0 || s_tokens (self, now_ms) + HAIR >= 1) {

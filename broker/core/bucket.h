@@ -11,6 +11,7 @@
 
 #include "../../proto/assert.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
@@ -27,6 +28,10 @@ void ef_bucket_set (ef_bucket_t *self, double rate, uint32_t burst, uint64_t now
 
 /* Takes up to `most`; returns how many. */
 EF_MUST_USE uint32_t ef_bucket_take (ef_bucket_t *self, uint32_t most, uint64_t now_ms);
+
+/* Takes `count` where at least one is there; what is missing is owed first. False: none is there.
+ */
+EF_MUST_USE bool ef_bucket_charge (ef_bucket_t *self, uint32_t count, uint64_t now_ms);
 
 /* From when on at least one is there; `now_ms` where one is. */
 uint64_t ef_bucket_next_ms (const ef_bucket_t *self, uint64_t now_ms);

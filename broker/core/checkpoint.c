@@ -16,8 +16,10 @@
                   index, count (4 each), 1: COPIES (4)
      ENTRY (4)    0 4 topic   4 4 bytes of the event   8 8 n   16 8 due or dead   24 8 m
                   32 4 segment   36 4 offset   40 4 rel   44 4 index   48 2 attempts   50 1 state
-                  51 1 zero   52 1 reason   53 2 flags   55 1 zero   56 the history, an array */
-enum { TOPIC = 2, EXTENTS, ENTRY };
+                  51 1 zero   52 1 reason   53 2 flags   55 1 zero   56 the history, an array
+     IDS (5)      0 4 topic   4 4 count   8 count × 28: fingerprint (16), accepted (8), segment (4)
+ */
+enum { TOPIC = 2, EXTENTS, ENTRY, IDS };
 #define TOPIC_HEADER   8
 #define EXTENTS_HEADER 8
 #define EXTENT_ITEM    40
@@ -28,7 +30,7 @@ enum { TOPIC = 2, EXTENTS, ENTRY };
 
 #define PART_BYTES (128u << 10) /* gathered in one step: well under a millisecond */
 
-enum { PHASE_IDLE, PHASE_WANTED, PHASE_EXTENTS, PHASE_LEASES, PHASE_ENTRIES, PHASE_END };
+enum { PHASE_IDLE, PHASE_WANTED, PHASE_EXTENTS, PHASE_LEASES, PHASE_ENTRIES, PHASE_IDS, PHASE_END };
 
 typedef struct {
     ef_buf_t *buf;
@@ -183,6 +185,23 @@ s_gather_entries (ef_core_t *self, part_t *part) {
     }
     s_end_extents (part);
     if (self->checkpoint.entry >= end) {
+        self->checkpoint.phase = PHASE_IDS;
+        self->checkpoint.topic = 0;
+        memset (&self->checkpoint.ids, 0, sizeof self->checkpoint.ids);
+    }
+}
+
+static void
+s_gather_ids (ef_core_t *self, part_t *part) {
+    while (self->checkpoint.topic < self->topic_count && part->buf->size < PART_BYTES) {
+        topic_t *topic = self->topics[self->checkpoint.topic];
+        ids_checkpoint (self, topic, &self->checkpoint.ids, IDS, part->buf, PART_BYTES);
+        if (self->checkpoint.ids.is_done) {
+            memset (&self->checkpoint.ids, 0, sizeof self->checkpoint.ids);
+            self->checkpoint.topic++;
+        }
+    }
+    if (self->checkpoint.topic == self->topic_count) {
         self->checkpoint.phase = PHASE_END;
         self->checkpoint.lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
     }
@@ -230,6 +249,7 @@ checkpoint_step (ef_core_t *self) {
     case PHASE_EXTENTS: s_gather_extents (self, &part); break;
     case PHASE_LEASES: s_gather_leases (self, &part); break;
     case PHASE_ENTRIES: s_gather_entries (self, &part); break;
+    case PHASE_IDS: s_gather_ids (self, &part); break;
     case PHASE_END:
         message->is_last = true;
         self->checkpoint.phase = PHASE_IDLE;
@@ -360,6 +380,7 @@ ef_core_restore (ef_core_t *self, const ef_record_t *record) {
     }
     return record->type == EXTENTS ? s_load_extents (topic, record)
            : record->type == ENTRY ? s_load_entry (self, topic, record)
+           : record->type == IDS   ? ids_load (self, topic, record, true)
                                    : -1;
 }
 
@@ -410,6 +431,7 @@ s_topic_digest (const ef_core_t *self, topic_t *topic) {
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         sum = s_mix (sum, numbers[i]);
     }
+    sum = s_mix (sum, self->ignores_dues ? 0 : ids_digest (self, topic));
     while ((entry = ef_hash_next (&topic->entries, &position)) != NULL) {
         events += s_entry_digest (self, entry);
     }

@@ -36,7 +36,11 @@ topic_write (const topic_t *topic, ef_buf_t *buf) {
 
 void
 snapshot_write (ef_core_t *self, ef_buf_t *buf) {
-    size_t mark = ef_record_begin (buf, EF_LOG_TAGS, 0, EF_TAGS_HEADER);
+    size_t mark = ef_record_begin (buf, EF_LOG_SEED, 0, EF_SEED_HEADER);
+    ef_le64_put (buf->data + mark + EF_RECORD_HEAD, self->print_key[0]);
+    ef_le64_put (buf->data + mark + EF_RECORD_HEAD + 8, self->print_key[1]);
+    ef_record_end (buf, mark);
+    mark = ef_record_begin (buf, EF_LOG_TAGS, 0, EF_TAGS_HEADER);
     uint64_t limit = self->tag_asked > self->tag_limit ? self->tag_asked : self->tag_limit;
     ef_le64_put (buf->data + mark + EF_RECORD_HEAD, limit);
     ef_record_end (buf, mark);
@@ -212,6 +216,7 @@ live_bytes (const ef_core_t *self) {
             count += topic->counts[state];
         }
         bytes += topic->bytes + count * COPY_BYTES;
+        bytes += topic->ids ? (uint64_t)ef_window_count (topic->ids) * EF_IDS_ITEM : 0;
     }
     return bytes;
 }
@@ -221,6 +226,9 @@ live_bytes (const ef_core_t *self) {
 static bool
 s_is_due (const ef_core_t *self) {
     uint64_t kept = live_bytes (self);
+    uint64_t share = self->config.segment_bytes; /* of a segment, behind what it begins with */
+    share -= self->snapshot_bytes < share / 4 * 3 ? self->snapshot_bytes : share / 4 * 3;
+    kept += kept / share * (self->config.segment_bytes - share);
     if (self->space != EF_SPACE_NORMAL) {
         kept += kept / 16 + self->config.segment_bytes; /* every byte counts */
     } else {
@@ -281,6 +289,7 @@ s_round (ef_core_t *self) {
         s_copy_entries (&round);
         s_copy_leased (&round);
         s_end_record (&round);
+        round.bytes += ids_rescue (self, round.topic, self->oldest_segment, CLEAN_ROUND_BYTES);
     }
     if (round.bytes > 0) {
         self->clean_lsn = self->batch->lsn;

@@ -70,6 +70,7 @@ ef_core_destroy (ef_core_t **self_p) {
     free (self->peers);
     free (self->after);
     free (self->scan);
+    free (self->routes);
     free (self);
     *self_p = NULL;
 }
@@ -87,6 +88,18 @@ s_follow_wall (ef_core_t *self) {
                                     self->now + wait);
         }
     }
+}
+
+void
+ef_core_set_routes (ef_core_t *self, const ef_route_t *routes, uint32_t count) {
+    ef_route_t *copy = malloc ((count ? count : 1) * sizeof *copy);
+    ef_assert (copy != NULL && count <= EF_ROUTES_MAX);
+    if (count) {
+        memcpy (copy, routes, count * sizeof *copy);
+    }
+    free (self->routes);
+    self->routes = copy;
+    self->route_count = count;
 }
 
 void
@@ -166,6 +179,9 @@ ef_core_tick (ef_core_t *self) {
         self->sweep_next_ms = self->now + sweep;
         peers_sweep (self);
         sessions_sweep (self);
+        for (uint32_t i = 0; i < self->topic_count; i++) {
+            ids_expire (self, self->topics[i], 4096);
+        }
         s_call_back_overflow (self);
     }
 }

@@ -151,6 +151,9 @@ void ef_core_destroy (ef_core_t **self_p);
    -1 past EF_TOPICS_MAX. */
 EF_MUST_USE int ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config);
 
+/* Where events go that name no topic; copied. At any time. */
+void ef_core_set_routes (ef_core_t *self, const ef_route_t *routes, uint32_t count);
+
 /* A checkpoint's records, before any replay. 0, or -1 for one that makes no sense: the core is to
    be thrown away then. */
 EF_MUST_USE int ef_core_restore (ef_core_t *self, const ef_record_t *record);
@@ -222,6 +225,20 @@ bool ef_core_is_settled (const ef_core_t *self);
 ef_status_t ef_core_pause (ef_core_t *self, const char *topic, bool paused);
 ef_status_t ef_core_drain (ef_core_t *self, const char *topic);
 ef_status_t ef_core_purge (ef_core_t *self, const char *topic, uint64_t *purged);
+/* Single events that aren't leased, by topic and n: gone for good (counted as purged); not before a
+   time (wall clock; a date follows the wall clock when it is set, a while doesn't); at once.
+   EF_NOT_FOUND: it isn't live; EF_BAD_COMMAND: it is leased, or ready already. */
+ef_status_t ef_core_cancel (ef_core_t *self, uint32_t topic, uint64_t n);
+ef_status_t ef_core_delay (ef_core_t *self, uint32_t topic, uint64_t n, uint64_t due_ms,
+                           bool is_date);
+ef_status_t ef_core_run_now (ef_core_t *self, uint32_t topic, uint64_t n);
+/* Takes a leased event away from its worker, uncounted; it isn't given back to that one for a
+   while, or, with a name in `to`, to no other. EF_BAD_COMMAND: it isn't leased; EF_UNKNOWN_PEER: no
+   such worker. */
+ef_status_t ef_core_release (ef_core_t *self, uint32_t topic, uint64_t n, const char *to);
+/* Brings on what is parked: the event of a key, or, with NULL, all of a topic. */
+ef_status_t ef_core_unpark (ef_core_t *self, uint32_t topic, const ef_span_t *key, uint64_t *count);
+
 /* Tells every worker to finish and leave, and publishers that nothing more is taken. */
 void ef_core_drain_all (ef_core_t *self);
 uint64_t ef_core_leased (const ef_core_t *self);

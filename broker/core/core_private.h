@@ -7,9 +7,11 @@
 #include "../base/buggify.h"
 #include "../base/hash.h"
 #include "../base/heap.h"
+#include "bucket.h"
 #include "core.h"
 #include "extents.h"
 #include "log_records.h"
+#include "window.h"
 
 #include <stdlib.h>
 
@@ -103,6 +105,8 @@ typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
 typedef struct {
     uint64_t n;
     uint64_t deadline_ms;
+    uint8_t *event; /* owned, whole, where its end needs it; else NULL */
+    uint32_t event_bytes;
     entry_t *entry; /* NULL: a first attempt straight from an extent */
     place_t place;
     uint32_t bytes;
@@ -116,6 +120,7 @@ typedef struct lease_s {
     uint64_t first_tag;
     uint64_t next_ms;    /* when one of its items must be looked at */
     uint64_t started_ms; /* wall clock */
+    uint64_t began_ms;   /* monotonic: what EXTENDs are bounded by */
     worker_t *worker;
     topic_t *topic;
     uint32_t heap_at;
@@ -189,6 +194,7 @@ struct session_s {
     uint64_t queued_lsn;  /* it stands in the queue for this lsn already */
     uint64_t left_ms;     /* when its connection went */
     uint64_t repeated_ms; /* when an answer was last said again */
+    ef_bucket_t bucket;
     uint32_t window_told;
     uint32_t queued; /* places in the queue that point here */
     bool is_forgotten;
@@ -207,12 +213,14 @@ typedef struct {
     uint64_t sent_ms;
     uint32_t generation; /* of the number: answers for another one's bearer are dropped */
     uint32_t waiting;    /* answers that wait, without a session */
+    ef_bucket_t bucket;
 } peer_t;
 
-/* Not to this worker again before a time. */
+/* Until a time not to this worker, or to no other. */
 typedef struct {
     uint64_t n;
     uint64_t until_ms;
+    bool is_only;
     char worker[EF_NAME_MAX + 8];
 } avoid_t;
 
@@ -246,6 +254,11 @@ struct topic_s {
                                aren't known yet */
     uint32_t claim_count;
     bool is_scan_stopped; /* no further event can be set aside */
+    uint64_t scan_serial; /* message that these counts are of */
+    uint32_t scan_events;
+    uint32_t scan_scheduled;
+    uint64_t scan_bytes;
+    ef_window_t *ids; /* owned; NULL: none is known */
     uint32_t inserting;
     sub_t *queues[2]; /* circular lists: idle workers, busy ones with credit */
     uint32_t workers;
@@ -259,6 +272,7 @@ struct topic_s {
     uint64_t pending_events; /* written, not yet durable: accepted once they are */
     uint64_t pending_dead;   /* of them, those that are dead from the start */
     uint64_t returning;      /* dead letters that are on their way back */
+    uint64_t pinned_bytes;   /* of events that are kept with their leases */
     uint64_t stalled_since;  /* 0: not stalled */
     uint64_t overflow_next_ms;
     bool stall_told;
@@ -340,7 +354,8 @@ struct ef_core_s {
         uint32_t segment; /* whose start it belongs to */
         uint32_t done_segment;
         uint32_t topic;
-        uint32_t entry; /* place in the blocks */
+        uint32_t entry;       /* place in the blocks */
+        ef_window_walk_t ids; /* of the topic under way */
         uint8_t phase;
         bool is_away; /* a part is being written */
         bool is_finishing;
@@ -364,8 +379,12 @@ struct ef_core_s {
     } fetching[64]; /* places asked for and not here yet */
     uint32_t fetching_count;
 
-    ef_buf_t header;     /* scratch for what is sent */
-    struct scan_s *scan; /* scratch for one message's events */
+    ef_buf_t header;      /* scratch for what is sent */
+    struct scan_s *scan;  /* scratch for one message's events */
+    uint64_t scan_serial; /* of the message under way */
+    ef_route_t *routes;   /* owned */
+    uint32_t route_count;
+    uint64_t print_key[2]; /* of the fingerprints in the journal; zeros: not drawn yet */
     uint32_t scan_capacity;
     uint64_t ingress_events;
     uint64_t ingress_bytes;
@@ -419,7 +438,8 @@ bool claims_settle (ef_core_t *self, topic_t *topic); /* false: some are still t
 ef_buf_t *batch_buf (ef_core_t *self); /* ends an open ENDS record; starts a batch where needed */
 void batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n);
 void batch_submit (ef_core_t *self);
-void batch_bound (ef_core_t *self);                /* submits a large one; between two messages */
+void batch_bound (ef_core_t *self); /* submits a large one; between two messages */
+void batch_split (ef_core_t *self);
 void batch_after (ef_core_t *self, after_t after); /* its lsn is filled in */
 void after_run (ef_core_t *self);
 
@@ -445,6 +465,7 @@ uint32_t stored_first (const uint8_t *head, bool is_copy);
 uint32_t stored_next (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy);
 const uint8_t *place_find (ef_core_t *self, place_t *place, bool is_wanted);
 void place_next (const uint8_t *head, bool is_copy, place_t *place);
+ef_span_t event_raw_id (const ef_event_t *event);     /* its id as it came, a str or a bin */
 uint32_t event_index_flags (const ef_event_t *event); /* EF_INDEX_ */
 void stored_event (const stored_t *stored, ef_event_t *event);
 bool stored_is_expired (const stored_t *stored, const ef_event_t *event, uint64_t wall);
@@ -459,6 +480,7 @@ int adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t
 typedef struct {
     uint32_t events; /* in the message */
     uint32_t accepted;
+    uint32_t duplicates;
     uint32_t refused_count; /* items */
     uint32_t refused_events;
     uint32_t id_count;
@@ -475,6 +497,9 @@ typedef struct {
     bool wants_ids;
     bool is_ingress;
     bool is_emit;         /* never FULL */
+    bool is_ending;       /* because of another one's end: nothing but its content can refuse it */
+    bool passes_window;   /* its ids are neither looked up nor kept */
+    ef_bucket_t *bucket;  /* of its publisher; NULL: no rate is kept */
     uint64_t ended_bytes; /* of the events that end with it */
     session_t *session;   /* NULL: without */
     uint64_t seq;
@@ -483,6 +508,19 @@ typedef struct {
 void accept_events (ef_core_t *self, const accept_request_t *request, accept_result_t *result);
 void accept_result_free (accept_result_t *result);
 void accept_invalid (ef_core_t *self, ef_span_t raw, ef_status_t status, const char *text);
+
+/* ids.c: what the dedupe windows know */
+ef_print_t ids_print (const ef_core_t *self, ef_span_t id);
+bool ids_have (const ef_core_t *self, const topic_t *topic, ef_print_t print);
+bool ids_add (ef_core_t *self, topic_t *topic, ef_print_t print); /* false: a duplicate */
+void ids_prefetch (topic_t *topic, ef_print_t print);
+void ids_expire (ef_core_t *self, topic_t *topic, uint32_t budget);
+uint64_t ids_rescue (ef_core_t *self, topic_t *topic, uint32_t segment, uint64_t most);
+void ids_checkpoint (ef_core_t *self, topic_t *topic, ef_window_walk_t *walk, uint8_t type,
+                     ef_buf_t *buf, size_t most);
+int ids_load (ef_core_t *self, topic_t *topic, const ef_record_t *record, bool is_checkpoint);
+uint64_t ids_digest (const ef_core_t *self, const topic_t *topic);
+void ids_replay (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t segment);
 
 /* session.c */
 session_t *session_find (ef_core_t *self, const uint8_t id[16]);
@@ -526,12 +564,14 @@ bool worker_has_room (const worker_t *worker);
 
 /* dispatch.c */
 void dispatch_all (ef_core_t *self);
+void avoid_add (topic_t *topic, uint64_t n, const char *worker, bool is_only, uint64_t until_ms);
 
 /* fail.c */
 typedef struct {
     ef_span_t code; /* raw MessagePack: int or str; size 0: none */
     ef_span_t text;
     ef_span_t trace;
+    ef_span_t event; /* whole, where its end needs it; else empty */
     const worker_t *worker;
     uint64_t started_ms; /* wall clock: when the lease began */
     int64_t retry_ms;    /* -1: the policy's */
@@ -540,7 +580,10 @@ typedef struct {
 } failure_t;
 entry_t *item_entry (ef_core_t *self, topic_t *topic, item_t *item);
 void fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure);
-void kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason);
+/* `event` is whole, its id written out, where its end needs it, else empty. */
+void kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event,
+                 const worker_t *worker);
+void expire_event (ef_core_t *self, entry_t *entry, const stored_t *stored);
 void give_back (ef_core_t *self, topic_t *topic, item_t *item);
 void finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint64_t bytes,
                    ef_state_t from);
@@ -550,7 +593,27 @@ void history_set (ef_core_t *self, entry_t *entry, ef_span_t array);
 void history_put (const history_t *history, ef_buf_t *out);
 void history_put_short (const history_t *history, ef_buf_t *out);
 void insert_again (ef_core_t *self, entry_t *entry);
+void insertion_end (topic_t *topic, entry_t *entry);
 void wait_write (ef_core_t *self, const entry_t *entry);
+void result_write (ef_core_t *self, const topic_t *topic, uint64_t n, ef_span_t result);
+
+/* emit.c */
+typedef struct {
+    uint64_t n;
+    uint32_t attempts;  /* failed ones */
+    ef_reason_t reason; /* EF_REASON_NONE: it is done */
+    const history_t *history;
+    const worker_t *worker; /* NULL: none had it */
+    ef_span_t result;       /* raw MessagePack; size 0: none */
+} ended_t;
+bool emit_needs_event (const topic_t *topic, const stored_t *stored);
+void emit_ended (ef_core_t *self, topic_t *topic, ef_span_t event, const ended_t *ended);
+
+/* operate.c */
+item_t *lease_find_event (const ef_core_t *self, const topic_t *topic, uint64_t n,
+                          lease_t **lease_p);
+void cancel_send (ef_core_t *self, const worker_t *worker, uint64_t first, uint64_t last,
+                  const char *reason);
 
 /* control.c */
 uint64_t purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n);
@@ -566,7 +629,7 @@ void checkpoint_step (ef_core_t *self);
 void checkpoint_give_up (ef_core_t *self);
 
 /* space.c */
-uint64_t space_for_deliveries (const ef_core_t *self);
+uint64_t space_for_deliveries (const ef_core_t *self, const topic_t *topic);
 bool space_for_copies (const ef_core_t *self, uint64_t bytes);
 
 /* replay.c */

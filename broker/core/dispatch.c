@@ -4,6 +4,8 @@
    the send went well, taken. */
 #include "gather.h"
 
+#include <stdio.h>
+
 static void
 s_put_info (const gather_t *self, const stored_t *stored, const item_t *item, ef_buf_t *out) {
     ef_put_map (out, 4);
@@ -55,6 +57,16 @@ s_send (gather_t *self) {
     return peer_send (core, self->worker->peer, message);
 }
 
+/* Keeps an event's bytes until it has ended: other events come of that. */
+static void
+s_pin (topic_t *topic, item_t *item, const stored_t *stored) {
+    item->event_bytes = (uint32_t)stored_event_size (stored);
+    item->event = malloc (item->event_bytes);
+    ef_assert (item->event != NULL);
+    (void)stored_write_event (item->event, stored);
+    topic->pinned_bytes += item->event_bytes;
+}
+
 /* The delivery is on its way: the events are leased now. */
 static void
 s_take (gather_t *self) {
@@ -65,6 +77,7 @@ s_take (gather_t *self) {
     ef_assert (lease != NULL);
     *lease = (lease_t){.first_tag = core->next_tag,
                        .started_ms = core->wall,
+                       .began_ms = core->now,
                        .worker = worker,
                        .topic = topic,
                        .heap_at = EF_HEAP_NONE,
@@ -76,6 +89,9 @@ s_take (gather_t *self) {
     for (uint32_t i = 0; i < self->count; i++) {
         item_t *item = &lease->items[i];
         item->deadline_ms = deadline;
+        if (emit_needs_event (topic, &self->stored[i])) {
+            s_pin (topic, item, &self->stored[i]);
+        }
         worker->bytes_in_flight += item->bytes;
         if (item->entry) {
             item->entry->state = EF_STATE_LEASED;
@@ -97,6 +113,18 @@ s_may_dispatch (const ef_core_t *core, const topic_t *topic) {
     return topic->counts[EF_STATE_READY] > topic->blocked && !topic->is_paused &&
            in_hand < topic->config.retry_capacity &&
            core->next_tag + EF_BATCH_EVENTS <= core->tag_limit;
+}
+
+void
+avoid_add (topic_t *topic, uint64_t n, const char *worker, bool is_only, uint64_t until_ms) {
+    if (topic->avoid_count == 256) {
+        return; /* then it may come back to the same worker sooner */
+    }
+    topic->avoids = realloc (topic->avoids, (topic->avoid_count + 1) * sizeof *topic->avoids);
+    ef_assert (topic->avoids != NULL);
+    avoid_t *avoid = &topic->avoids[topic->avoid_count++];
+    *avoid = (avoid_t){.n = n, .until_ms = until_ms, .is_only = is_only};
+    snprintf (avoid->worker, sizeof avoid->worker, "%s", worker);
 }
 
 static void
@@ -144,7 +172,7 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     uint64_t limit = (ready + takers - 1) / takers;
     uint64_t credit = sub->worker->credit - sub->worker->in_flight;
     uint64_t room = topic->config.retry_capacity - in_hand;
-    uint64_t space = space_for_deliveries (core);
+    uint64_t space = space_for_deliveries (core, topic);
     limit = limit < credit ? limit : credit;
     limit = limit < room ? limit : room;
     limit = limit < space ? limit : space;
@@ -196,7 +224,7 @@ dispatch_all (ef_core_t *core) {
             continue;
         }
         while (s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1])) {
-            if (space_for_deliveries (core) == 0 || !s_dispatch_one (core, topic)) {
+            if (space_for_deliveries (core, topic) == 0 || !s_dispatch_one (core, topic)) {
                 break;
             }
         }

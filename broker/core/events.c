@@ -74,6 +74,19 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
     return 0;
 }
 
+/* An event's id as it came, a str or a bin. */
+ef_span_t
+event_raw_id (const ef_event_t *event) {
+    uint32_t fields;
+    ef_cursor_t cursor = ef_cursor (event->raw.data, event->raw.size);
+    int rc = ef_get_array (&cursor, &fields);
+    rc = rc ? rc : ef_skip (&cursor);
+    const uint8_t *start = cursor.at;
+    rc = rc ? rc : ef_skip (&cursor);
+    ef_assert (rc == 0); /* it was read before */
+    return span_of (start, (size_t)(cursor.at - start));
+}
+
 /* What an event's word in an index says of its meta. */
 uint32_t
 event_index_flags (const ef_event_t *event) {
@@ -405,21 +418,6 @@ s_adopt_known (ef_core_t *self, topic_t *topic, const place_t *place, const stor
     return leased || entry;
 }
 
-/* Finds an event that is out with a worker. Walks all leases: cleaning alone asks, for few events.
- */
-static item_t *
-s_find_leased (ef_core_t *self, const topic_t *topic, uint64_t n) {
-    for (uint32_t i = 0; i < self->leases.count; i++) {
-        lease_t *lease = self->leases.items[i];
-        for (uint32_t k = 0; lease->topic == topic && k < lease->count; k++) {
-            if (lease->items[k].n == n && lease->items[k].state == ITEM_OPEN) {
-                return &lease->items[k];
-            }
-        }
-    }
-    return NULL;
-}
-
 static void
 s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t *stored,
               bool is_return) {
@@ -428,7 +426,9 @@ s_adopt_copy (ef_core_t *self, run_t *run, const place_t *place, const stored_t 
                     stored->history.size <= 1 && stored->insertions == 0 &&
                     stored->entry_flags == 0;
     if (!is_return) {
-        item_t *leased = self->is_replaying ? NULL : s_find_leased (self, topic, stored->n);
+        lease_t *lease;
+        item_t *leased =
+            self->is_replaying ? NULL : lease_find_event (self, topic, stored->n, &lease);
         if (s_adopt_known (self, topic, place, stored, leased)) {
             return;
         }

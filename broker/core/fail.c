@@ -190,6 +190,20 @@ wait_write (ef_core_t *self, const entry_t *entry) {
     ef_record_end (buf, mark);
 }
 
+/* Keeps what a worker gave with its ACK. */
+void
+result_write (ef_core_t *self, const topic_t *topic, uint64_t n, ef_span_t result) {
+    ef_buf_t *buf = batch_buf (self);
+    size_t mark = ef_record_begin (buf, EF_LOG_RESULT, 0, EF_RESULT_HEADER);
+    uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
+    ef_le32_put (header, topic->index);
+    ef_le32_put (header + 4, 0);
+    ef_le64_put (header + 8, n);
+    ef_le64_put (header + 16, self->wall);
+    ef_buf_put (buf, result.data, result.size);
+    ef_record_end (buf, mark);
+}
+
 /* It will be tried again: after a while, or, where its key is to be parked, once an operator says
    so. The key stays its own, unless others may pass. */
 static void
@@ -256,19 +270,19 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     if (entry->flags & ENTRY_PURGE) {
         purge_one (self, entry);
     } else if (is_permanent) {
-        kill_event (self, entry, EF_REASON_PERMANENT);
+        kill_event (self, entry, EF_REASON_PERMANENT, failure->event, failure->worker);
     } else if (is_last) {
-        kill_event (self, entry, EF_REASON_ATTEMPTS);
+        kill_event (self, entry, EF_REASON_ATTEMPTS, failure->event, failure->worker);
     } else if (s_is_past_ttl (self, entry)) {
-        kill_event (self, entry, EF_REASON_EXPIRED);
+        kill_event (self, entry, EF_REASON_EXPIRED, failure->event, failure->worker);
     } else {
         s_retry_later (self, entry, wait);
     }
 }
 
 /* From here on its tries are attempts. */
-static void
-s_end_insertion (topic_t *topic, entry_t *entry) {
+void
+insertion_end (topic_t *topic, entry_t *entry) {
     entry->flags &= ~(uint32_t)ENTRY_INSERTING & ENTRY_FLAGS;
     entry->tries = 0;
     topic->inserting--;
@@ -276,12 +290,13 @@ s_end_insertion (topic_t *topic, entry_t *entry) {
 
 /* Decides that an event is dead; it leaves for the dead letters once that is durable. */
 void
-kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason) {
+kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event,
+            const worker_t *worker) {
     topic_t *topic = entry_topic (self, entry);
     ef_buf_t *buf = batch_buf (self); /* first: a new batch may begin with the counts as they are */
     entry_unready (self, entry);
     if (entry->flags & ENTRY_INSERTING) {
-        s_end_insertion (topic, entry);
+        insertion_end (topic, entry);
     }
     topic_move (topic, (ef_state_t)entry->state, EF_STATE_DEAD, 1);
     topic_shrink (topic, entry->bytes);
@@ -301,8 +316,25 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason) {
     ef_record_end (buf, mark);
     outbox_push (topic, entry);
     batch_after (self, (after_t){.kind = AFTER_DEAD, .peer = topic->index});
+    ended_t ended = {.n = entry->n,
+                     .attempts = entry->tries,
+                     .reason = reason,
+                     .history = entry->history,
+                     .worker = worker};
+    emit_ended (self, topic, event, &ended);
     key_free (self, topic, entry->n);
     self->effects.notify (self->effects.arg, "dead", topic->config.name, ef_reason_name (reason));
+}
+
+/* Its time was over before it began; its record is in memory. */
+void
+expire_event (ef_core_t *self, entry_t *entry, const stored_t *stored) {
+    ef_buf_t event = {0};
+    if (emit_needs_event (entry_topic (self, entry), stored)) {
+        (void)stored_write_event (ef_buf_add (&event, stored_event_size (stored)), stored);
+    }
+    kill_event (self, entry, EF_REASON_EXPIRED, span_of (event.data, event.size), NULL);
+    ef_buf_free (&event);
 }
 
 /* A leased event goes back to its place, uncounted. */
@@ -337,7 +369,7 @@ insert_again (ef_core_t *self, entry_t *entry) {
     topic_t *topic = entry_topic (self, entry);
     const ef_topic_config_t *config = &topic->config;
     if (entry->tries > 0 && !topic_is_full (topic)) {
-        s_end_insertion (topic, entry);
+        insertion_end (topic, entry);
         topic_move (topic, EF_STATE_RETRYING, EF_STATE_READY, 1);
         entry_ready (self, entry);
         return;
@@ -349,7 +381,7 @@ insert_again (ef_core_t *self, entry_t *entry) {
                               entry->tries > config->insert_attempts
                                   ? "insertion attempts used up"
                                   : "too many events wait for insertion");
-        kill_event (self, entry, EF_REASON_OVERFLOW);
+        kill_event (self, entry, EF_REASON_OVERFLOW, span_of (NULL, 0), NULL);
         return;
     }
     const ef_policy_t policy = {.base_ms = config->insert_base_ms,

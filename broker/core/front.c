@@ -189,7 +189,7 @@ s_put_whole_refusal (accept_result_t *result, const ef_span_t *seq, ef_status_t 
     ef_put_str (&result->refused, ef_status_name (status));
     ef_put_str (&result->refused, text);
     result->refused_count = 1;
-    result->accepted = 0;
+    result->accepted = result->duplicates = 0;
     result->id_count = 0;
     ef_buf_clear (&result->ids);
 }
@@ -215,7 +215,8 @@ s_accept (request_t *request, accept_request_t *accept, accept_result_t *result,
 static void
 s_note_outcome (request_t *request, session_t *session, const accept_result_t *result) {
     outcome_t outcome = {.events = result->events ? result->events : 1,
-                         .accepted = result->accepted};
+                         .accepted = result->accepted,
+                         .duplicates = result->duplicates};
     if (result->refused_count || result->id_count) {
         outcome.extra_bytes = (uint32_t)(8 + result->refused.size + result->ids.size);
         outcome.extra = malloc (outcome.extra_bytes);
@@ -275,7 +276,7 @@ s_queue_answer (request_t *request, const ef_span_t *seq, const accept_result_t 
     ef_buf_put (answer, seq->data, seq->size);
     ef_put_map (answer, 4u + (result->refused_count > 0) + (result->id_count > 0));
     ef_put_key_uint (answer, "accepted", result->accepted);
-    ef_put_key_uint (answer, "duplicates", 0);
+    ef_put_key_uint (answer, "duplicates", result->duplicates);
     if (result->refused_count) {
         ef_put_str (answer, "refused");
         ef_put_array (answer, result->refused_count);
@@ -325,6 +326,7 @@ s_publish (request_t *request) {
         accept.session = session;
         accept.seq = seq;
         accept.seq_text = raw;
+        accept.bucket = session ? &session->bucket : &request->peer->bucket;
         if (s_read_options (request, &accept.is_atomic, &accept.wants_ids)) {
             s_put_whole_refusal (&result, &raw, EF_BAD_COMMAND,
                                  "options of PUBLISH are a map with atomic and ids as bool");

@@ -9,8 +9,9 @@ static bool
 s_is_avoided (const gather_t *self, const entry_t *entry) {
     const topic_t *topic = self->topic;
     for (uint32_t i = 0; i < topic->avoid_count; i++) {
-        if (topic->avoids[i].n == entry->n && topic->avoids[i].until_ms > self->core->now &&
-            strcmp (topic->avoids[i].worker, self->worker->name) == 0) {
+        const avoid_t *avoid = &topic->avoids[i];
+        if (avoid->n == entry->n && avoid->until_ms > self->core->now &&
+            (strcmp (avoid->worker, self->worker->name) == 0) != avoid->is_only) {
             return true;
         }
     }
@@ -91,7 +92,7 @@ s_gather_entry (gather_t *self, entry_t *entry) {
     }
     verdict_t verdict = s_judge (self, &stored, &gate);
     if (verdict == JUDGE_EXPIRED) {
-        kill_event (self->core, entry, EF_REASON_EXPIRED);
+        expire_event (self->core, entry, &stored);
         self->has_moved = true;
         return true;
     }
@@ -210,6 +211,17 @@ s_cut (gather_t *self) {
     }
 }
 
+static void
+s_expire (gather_t *self, entry_t *entry) {
+    stored_t stored;
+    const uint8_t *head = place_find (self->core, &entry->place, false);
+    int rc = head == NULL ? -1
+                          : stored_read (head, entry->place.rel, entry->place.index,
+                                         entry->flags & ENTRY_COPY, &stored);
+    ef_assert (rc == 0); /* read a moment ago */
+    expire_event (self->core, entry, &stored);
+}
+
 /* Those set aside get their entries, in order of n. */
 static void
 s_admit (gather_t *self) {
@@ -221,7 +233,7 @@ s_admit (gather_t *self) {
         entry->flags = aside->flags;
         if (aside->why == ASIDE_EXPIRED) {
             entry->state = EF_STATE_READY;
-            kill_event (self->core, entry, EF_REASON_EXPIRED);
+            s_expire (self, entry);
         } else {
             gate_admit (self->core, self->topic, aside->gate, entry);
         }

@@ -115,8 +115,11 @@ enum {
     0x04000000u /* not ready at acceptance: scheduled or waiting for insertion                     \
                  */
 
-#define EF_INDEX_KEYED         0x08000000u /* has an ordering key */
-#define EF_INDEX_EXTRA         0x10000000u /* has a user, a downstream or an event for its death */
+#define EF_INDEX_KEYED 0x08000000u /* has an ordering key */
+#define EF_INDEX_EXTRA 0x10000000u /* has a user, a downstream or an event for its death */
+
+#define EF_INDEX_PASSES                                                                            \
+    0x20000000u /* its id isn't known to the dedupe window: a copy of what ended elsewhere */
 
 #define EF_EVENTS_FLAG_AWAY    1u /* record: some events bear EF_INDEX_AWAY */
 #define EF_COPIES_FLAG_INVALID 1u /* record: refused at ingress, kept as dead letters */

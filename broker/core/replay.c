@@ -77,9 +77,10 @@ s_replay_events (ef_core_t *self, const ef_record_t *record) {
     topic->next_n = first + count > topic->next_n ? first + count : topic->next_n;
     if (outcome >= EF_OUTCOME_HEAD + 8) {
         const uint8_t *at = header + EF_EVENTS_HEADER;
-        uint32_t accepted = ef_le32 (at + 24);
+        uint32_t accepted = ef_le32 (at + 24) + ef_le32 (at + 28);
         session_replay (self, at, outcome, accepted ? accepted : 1);
     }
+    ids_replay (self, topic, header - EF_RECORD_HEAD, record->segment);
     return adopt_record (self, topic, header - EF_RECORD_HEAD, record->segment, record->offset,
                          false);
 }
@@ -313,6 +314,14 @@ s_replay_return (ef_core_t *self, const ef_record_t *record) {
     return 0;
 }
 
+/* For those who look for it later; nothing in hand depends on it. */
+static int
+s_replay_result (ef_core_t *self, const ef_record_t *record) {
+    return record->body_bytes >= EF_RESULT_HEADER && replay_topic (self, ef_le32 (record->body))
+               ? 0
+               : -1;
+}
+
 static int
 s_replay_tags (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_TAGS_HEADER) {
@@ -321,6 +330,23 @@ s_replay_tags (ef_core_t *self, const ef_record_t *record) {
     uint64_t limit = ef_le64 (record->body);
     self->tag_limit = limit > self->tag_limit ? limit : self->tag_limit;
     return 0;
+}
+
+static int
+s_replay_seed (ef_core_t *self, const ef_record_t *record) {
+    if (record->body_bytes < EF_SEED_HEADER) {
+        return -1;
+    }
+    self->print_key[0] = ef_le64 (record->body);
+    self->print_key[1] = ef_le64 (record->body + 8);
+    return 0;
+}
+
+static int
+s_replay_ids (ef_core_t *self, const ef_record_t *record) {
+    topic_t *topic =
+        record->body_bytes >= EF_IDS_HEADER ? replay_topic (self, ef_le32 (record->body)) : NULL;
+    return topic ? ids_load (self, topic, record, false) : -1;
 }
 
 static int
@@ -355,7 +381,10 @@ ef_core_replay (ef_core_t *self, const ef_record_t *record) {
         [EF_LOG_TAGS] = s_replay_tags,
         [EF_LOG_SESSION] = s_replay_session,
         [EF_LOG_SESSION_END] = s_replay_session_end,
+        [EF_LOG_SEED] = s_replay_seed,
+        [EF_LOG_IDS] = s_replay_ids,
         [EF_LOG_WAIT] = s_replay_wait,
+        [EF_LOG_RESULT] = s_replay_result,
     };
     ef_assert (self->is_replaying);
     if (record->type >= sizeof replays / sizeof replays[0] || replays[record->type] == NULL) {
@@ -463,6 +492,10 @@ ef_core_start (ef_core_t *self, const ef_core_log_t *log) {
         s_settle_topic (self, self->topics[i]);
     }
     self->is_replaying = self->is_partial = false;
+    if (self->print_key[0] == 0 && self->print_key[1] == 0) {
+        self->print_key[0] = self->effects.random (self->effects.arg) | 1;
+        self->print_key[1] = self->effects.random (self->effects.arg);
+    }
     free (self->topic_ids);
     self->topic_ids = NULL;
     (void)batch_buf (self); /* with all absolute values, under the numbers of this run */

@@ -307,7 +307,8 @@ session_replay (ef_core_t *self, const uint8_t *outcome, uint32_t bytes, uint32_
     while (session->last + 1 < seq) {
         s_push (session, (outcome_t){.events = 1, .is_unknown = true}, self->config.window);
     }
-    outcome_t known = {.events = events, .accepted = ef_le32 (outcome + 24)};
+    outcome_t known = {
+        .events = events, .accepted = ef_le32 (outcome + 24), .duplicates = ef_le32 (outcome + 28)};
     if (bytes > EF_OUTCOME_HEAD + 8) {
         known.extra_bytes = bytes - EF_OUTCOME_HEAD;
         known.extra = malloc (known.extra_bytes);

@@ -8,7 +8,9 @@
    refused. Everything goes back by itself, a step later than it came. */
 #include "core_private.h"
 
-#define OUTCOME_BYTES 512 /* of one event: its end, or an attempt with a code and a death */
+#define OUTCOME_BYTES                                                                              \
+    1024 /* of one event: its end, or an attempt with a code and a death, and what                 \
+            a copy of it says of that */
 
 static uint64_t
 s_room (const ef_core_t *self) {
@@ -22,10 +24,13 @@ s_room (const ef_core_t *self) {
 static uint64_t
 s_promised (const ef_core_t *self) {
     uint64_t events = 0;
+    uint64_t bytes = self->snapshot_bytes;
     for (uint32_t i = 0; i < self->topic_count; i++) {
-        events += self->topics[i]->counts[EF_STATE_LEASED] + self->topics[i]->inserting;
+        const topic_t *topic = self->topics[i];
+        events += topic->counts[EF_STATE_LEASED] + topic->inserting;
+        bytes += 2 * topic->pinned_bytes; /* its own on_dead and its topic's */
     }
-    return events * OUTCOME_BYTES + self->snapshot_bytes;
+    return events * OUTCOME_BYTES + bytes;
 }
 
 void
@@ -70,15 +75,17 @@ ef_core_room (const ef_core_t *self) {
     return s_room (self);
 }
 
-/* How many events may be handed out: their outcomes will have a place. */
+/* How many events of a topic may be handed out: their outcomes will have a place. */
 uint64_t
-space_for_deliveries (const ef_core_t *self) {
+space_for_deliveries (const ef_core_t *self, const topic_t *topic) {
     uint64_t room = s_room (self);
     uint64_t promised = s_promised (self);
     if (self->space == EF_SPACE_NORMAL) {
         return UINT64_MAX;
     }
-    return room > promised ? (room - promised) / OUTCOME_BYTES : 0;
+    bool is_copied = topic->config.on_done[0] || topic->config.on_dead[0];
+    uint64_t each = OUTCOME_BYTES + (is_copied ? 2ull * self->config.max_event : 0);
+    return room > promised ? (room - promised) / each : 0;
 }
 
 /* So many bytes may be copied to get the oldest segment back. */

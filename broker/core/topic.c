@@ -145,6 +145,7 @@ topic_free (topic_t **self_p) {
     ef_heap_free (&self->ready);
     gates_free (self);
     free (self->claims);
+    ef_window_destroy (&self->ids);
     ef_extents_free (&self->extents);
     free (self->outbox);
     free (self->avoids);

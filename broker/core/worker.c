@@ -233,6 +233,10 @@ item_answered (ef_core_t *self, lease_t *lease, item_t *item) {
     ef_assert (item->state != ITEM_ANSWERED && lease->unanswered > 0);
     item->state = ITEM_ANSWERED;
     item->entry = NULL;
+    lease->topic->pinned_bytes -= item->event_bytes;
+    item->event_bytes = 0;
+    free (item->event);
+    item->event = NULL;
     lease->worker->in_flight--;
     lease->worker->bytes_in_flight -= item->bytes;
     lease->unanswered--;
@@ -271,9 +275,11 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
             if (item->state == ITEM_ANSWERED) {
                 continue;
             }
+            batch_split (self);
             if (item->state == ITEM_OPEN && code) {
                 failure_t failure = {.code = span_of (name.data, name.size),
                                      .text = span_of ("the worker fell silent", 22),
+                                     .event = span_of (item->event, item->event_bytes),
                                      .worker = worker,
                                      .started_ms = lease->started_ms,
                                      .is_unknown = true,
@@ -340,8 +346,10 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
                                                                     : item->flags);
         }
         if (item->deadline_ms <= self->now) {
+            batch_split (self);
             failure_t failure = {.code = span_of (code, sizeof code),
                                  .text = span_of ("the lease ran out", 17),
+                                 .event = span_of (item->event, item->event_bytes),
                                  .worker = lease->worker,
                                  .started_ms = lease->started_ms,
                                  .is_unknown = true,
@@ -352,6 +360,8 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
             item->entry = NULL;
             lease->worker->failed++;
             fail_event (self, entry, &failure);
+            cancel_send (self, lease->worker, lease->first_tag + i, lease->first_tag + i,
+                         "the lease ran out");
             continue;
         }
         if (!item->is_warned && item->deadline_ms - self->now <= fifth) {

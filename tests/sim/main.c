@@ -91,7 +91,7 @@ s_world_new (uint64_t seed, bool has_trace) {
         .stall_ms = 1000,
         .retry = {.base_ms = 20, .cap_ms = 400, .factor = 2.0, .jitter = 1.0, .attempts = 6},
         .lease_total_ms = 3600000,
-        .dedupe_ms = 600000,
+        .dedupe_ms = seed % 2 ? 3000 : 600000,
         .dedupe_count = 1000000,
         .weight = 1,
         .retry_capacity = 100,
