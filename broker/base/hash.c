@@ -24,6 +24,16 @@ s_round (uint64_t v[4]) {
     v[2] = s_rotate (v[2], 32);
 }
 
+/* What is left behind the last whole word, and the size. */
+static inline uint64_t
+s_last_word (const uint8_t *at, size_t size) {
+    uint64_t word = (uint64_t)size << 56;
+    for (unsigned i = 0; i < (size & 7); i++) {
+        word |= (uint64_t)at[i] << (8 * i);
+    }
+    return word;
+}
+
 uint64_t
 ef_siphash (const uint64_t key[2], const void *bytes, size_t size) {
     uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
@@ -36,10 +46,7 @@ ef_siphash (const uint64_t key[2], const void *bytes, size_t size) {
         s_round (v);
         v[0] ^= word;
     }
-    word = (uint64_t)size << 56;
-    for (unsigned i = 0; i < (size & 7); i++) {
-        word |= (uint64_t)at[i] << (8 * i);
-    }
+    word = s_last_word (at, size);
     v[3] ^= word;
     s_round (v);
     v[0] ^= word;
@@ -48,6 +55,39 @@ ef_siphash (const uint64_t key[2], const void *bytes, size_t size) {
         s_round (v);
     }
     return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+static inline void
+s_compress_twice (uint64_t v[4], uint64_t word) {
+    v[3] ^= word;
+    s_round (v);
+    s_round (v);
+    v[0] ^= word;
+}
+
+static inline uint64_t
+s_finish_four (uint64_t v[4]) {
+    for (unsigned i = 0; i < 4; i++) {
+        s_round (v);
+    }
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+void
+ef_siphash128 (const uint64_t key[2], const void *bytes, size_t size, uint64_t out[2]) {
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du ^ 0xee,
+                     key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u};
+    const uint8_t *at = bytes;
+    for (size_t left = size; left >= 8; left -= 8, at += 8) {
+        uint64_t word;
+        memcpy (&word, at, 8);
+        s_compress_twice (v, word);
+    }
+    s_compress_twice (v, s_last_word (at, size));
+    v[2] ^= 0xee;
+    out[0] = s_finish_four (v);
+    v[1] ^= 0xdd;
+    out[1] = s_finish_four (v);
 }
 
 void

@@ -13,6 +13,11 @@
 /* SipHash-1-3 (Aumasson, Bernstein; "SipHash: a fast short-input PRF", 2012). */
 uint64_t ef_siphash (const uint64_t key[2], const void *bytes, size_t size);
 
+/* SipHash-2-4 with 128 bits of output ("SipHash-128" of the reference implementation), for what
+   stands in for the bytes themselves: out[0] is the first half. The more careful variant, because
+   a collision there isn't a slow look-up but a mistake. */
+void ef_siphash128 (const uint64_t key[2], const void *bytes, size_t size, uint64_t out[2]);
+
 typedef struct {
     uint64_t hash;
     void *item; /* NULL: a free place */
