@@ -65,6 +65,7 @@ ef_router_new (const ef_router_parts_t *parts) {
         zmq_msg_init (&self->frames[i]);
     }
     self->started_ms = ef_wall_ms ();
+    ef_config_copy (&self->settings, parts->config);
     s_new_core (self);
     return self;
 }
@@ -115,6 +116,7 @@ ef_router_destroy (ef_router_t **self_p) {
         free (part);
     }
     router_admin_forget (self);
+    router_forget_reload (self);
     outbox_free (&self->to_dead);
     outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
@@ -412,8 +414,10 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
                     ef_ring_is_empty (&self->parts.retry->actor.out) &&
                     ef_ring_is_empty (&ef_dead_letters_actor (self->parts.dead)->out) &&
                     ef_ring_is_empty (&ef_scaler_actor (self->parts.scaler)->out);
-    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_upkeep.count ||
-                      self->to_dead.count || self->to_monitor.count || self->waits;
+    is_quiet = is_quiet && atomic_load (&self->reload) == NULL;
+    bool has_unsent = self->to_scaler.count || self->to_journal.count || self->to_reader.count ||
+                      self->to_upkeep.count || self->to_dead.count || self->to_monitor.count ||
+                      self->waits;
     if (is_quiet && !atomic_load (&self->stop_grace)) {
         long timeout = until > now ? (long)(until - now) : 0;
         timeout = has_unsent && timeout > 1 ? 1 : timeout;
@@ -495,6 +499,7 @@ ef_router_run (ef_router_t *self) {
             return 74;
         }
         bool is_busy = s_take_answers (self, &effects);
+        is_busy = router_take_reload (self, &effects) || is_busy;
         s_look_at_space (self);
         router_admin_durable (self);
         bool reads_publishers = !ef_core_is_behind (self->core);
