@@ -1,5 +1,6 @@
 /* Rules for failures: retry_on and dead_on. SPDX-License-Identifier: MIT */
 #include "config_private.h"
+#include "core/policy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,12 +8,6 @@
 /* What a rule leaves to its topic, until config_settle_rules. */
 #define OPEN_KIND   EF_POLICY_COUNT
 #define OPEN_JITTER (-1.0)
-
-static const char *const s_policies[] = {
-#define X(name, text) text,
-    EF_POLICY_TABLE (X)
-#undef X
-};
 
 static void
 s_put (ef_buf_t *out, const char *text) {
@@ -57,7 +52,7 @@ s_set_policy (ef_policy_t *policy, char *word, char why[200]) {
     char error[512];
     if (equal == NULL) {
         for (unsigned i = 0; i < EF_POLICY_COUNT; i++) {
-            if (strcmp (word, s_policies[i]) == 0) {
+            if (strcmp (word, ef_policy_name ((ef_policy_kind_t)i)) == 0) {
                 policy->kind = (ef_policy_kind_t)i;
                 return 0;
             }
@@ -170,7 +165,7 @@ s_print_retry_on (const setting_t *setting, const void *field, ef_buf_t *out) {
         separator = "; ";
         if (rule->policy.kind < EF_POLICY_COUNT) {
             s_put (out, " ");
-            s_put (out, s_policies[rule->policy.kind]);
+            s_put (out, ef_policy_name (rule->policy.kind));
         }
         for (size_t k = 0; k < config_policy_rows.count; k++) {
             const setting_t *row = &config_policy_rows.rows[k];

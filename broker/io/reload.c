@@ -153,6 +153,9 @@ s_tell_pool (ef_router_t *self, const ef_config_topic_t *topic) {
 static void
 s_apply (ef_router_t *self, const ef_config_changes_t *changes) {
     const ef_config_t *settings = &self->settings;
+    ef_core_config_t core;
+    router_core_config (self, &core);
+    ef_core_configure (self->core, &core);
     ef_log_setup (settings->log_level, settings->log_json);
     for (uint32_t i = 0; i < changes->topic_count; i++) {
         const ef_config_topic_t *topic = &settings->topics[changes->topics[i]];

@@ -18,27 +18,37 @@ ef_router_segment_slack (const ef_config_t *config) {
     return (1u << 20) + 2ull * config->max_message;
 }
 
+void
+router_core_config (const ef_router_t *self, ef_core_config_t *core) {
+    const ef_config_t *config = &self->settings;
+    bool is_synced = strcmp (config->durability, "os") != 0;
+    *core = (ef_core_config_t){.max_event = config->max_event,
+                               .max_message = config->max_message,
+                               .window = EF_WINDOW_EVENTS,
+                               .heartbeat_ms = config->heartbeat_ms,
+                               .segment_bytes = config->segment_bytes,
+                               .segment_slack = ef_router_segment_slack (config),
+                               .spares = EF_SPARES_WANTED,
+                               .extent_span = EF_EXTENT_SPAN,
+                               /* Written and not synced, the log may lose what a checkpoint
+                                  knows. */
+                               .checkpoint_bytes = is_synced ? CHECKPOINT_BYTES : 0,
+                               .cache_bytes = config->cache_bytes,
+                               .behind_bytes = 16u << 20,
+                               .auto_create = config->auto_create,
+                               .publisher_rate = config->publisher_rate,
+                               .publisher_burst = config->publisher_burst,
+                               .defaults = config->defaults.topic,
+                               .durability = is_synced ? "sync" : "os"};
+    memcpy (core->broker, config->name, sizeof core->broker);
+}
+
 static void
 s_new_core (ef_router_t *self) {
-    const ef_config_t *config = self->parts.config;
-    ef_core_config_t core = {.max_event = config->max_event,
-                             .max_message = config->max_message,
-                             .window = EF_WINDOW_EVENTS,
-                             .heartbeat_ms = config->heartbeat_ms,
-                             .segment_bytes = config->segment_bytes,
-                             .segment_slack = ef_router_segment_slack (config),
-                             .spares = EF_SPARES_WANTED,
-                             .extent_span = EF_EXTENT_SPAN,
-                             /* Written and not synced, the log may lose what a checkpoint knows. */
-                             .checkpoint_bytes =
-                                 strcmp (config->durability, "os") == 0 ? 0 : CHECKPOINT_BYTES,
-                             .cache_bytes = config->cache_bytes,
-                             .behind_bytes = 16u << 20,
-                             .auto_create = config->auto_create,
-                             .defaults = config->defaults.topic,
-                             .durability = strcmp (config->durability, "os") == 0 ? "os" : "sync"};
-    memcpy (core.broker, config->name, sizeof core.broker);
+    const ef_config_t *config = &self->settings;
+    ef_core_config_t core;
     ef_effects_t effects;
+    router_core_config (self, &core);
     router_effects (self, &effects);
     self->core = ef_core_new (&core, &effects);
     for (uint32_t i = 0; i < config->topic_count; i++) {

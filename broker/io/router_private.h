@@ -55,6 +55,7 @@ struct ef_router_s {
 
 /* router.c */
 int router_receive (ef_router_t *self, void *socket);
+void router_core_config (const ef_router_t *self, ef_core_config_t *core);
 
 /* effects.c */
 void router_effects (ef_router_t *self, ef_effects_t *effects);
