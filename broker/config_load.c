@@ -115,7 +115,7 @@ s_load_topics (load_t *self, zconfig_t *parent) {
             return -1;
         }
         if (is_defaults && self->has_topics) {
-            snprintf (self->error, 512, "topic/defaults must stand before the topics");
+            snprintf (self->error, 512, "topic/defaults behind a topic: expected it before them");
             return -1;
         }
         self->has_topics = self->has_topics || !is_defaults;

@@ -168,8 +168,8 @@ static const unit_t s_plain[] = {{"", 1, 1}, {NULL, 0, 0}};
 static const unit_t s_durations[] = {{"d", 8.64e7, 1}, {"h", 3.6e6, 1}, {"m", 6e4, 1},
                                      {"s", 1e3, 1},    {"ms", 1, 1},    {NULL, 0, 0}};
 static const unit_t s_sizes[] = {
-    {"GiB", 1073741824, 1}, {"GB", 1e9, 1}, {"MiB", 1048576, 1}, {"GB", 1e9, 1},
-    {"MB", 1e6, 1},         {"kB", 1e3, 1}, {"", 1, 1},          {NULL, 0, 0}};
+    {"GiB", 1073741824, 1}, {"GB", 1e9, 1}, {"MiB", 1048576, 1}, {"MB", 1e6, 1},
+    {"KiB", 1024, 1},       {"kB", 1e3, 1}, {"", 1, 1},          {NULL, 0, 0}};
 static const unit_t s_rates[] = {
     {"/s", 1, 1}, {"/m", 1, 60}, {"/h", 1, 3600}, {"", 1, 1}, {NULL, 0, 0}};
 static const unit_t s_ratios[] = {{"", 1, 1}, {"%", 1, 100}, {NULL, 0, 0}};

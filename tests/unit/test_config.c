@@ -360,7 +360,7 @@ static const struct {
     {"topic\n    b_deadletter\n", 2, "topic name"},
     {"topic\n    work\n        lease = 1ms\n", 3, "from 10ms to 1d"},
     {"topic\n    work\n        pool\n            max = 0\n", 4, "from 1 to 1000"},
-    {"topic\n    work\n    defaults\n        lease = 1s\n", 3, "before the topics"},
+    {"topic\n    work\n    defaults\n        lease = 1s\n", 3, "before them"},
     {"routes\n    a\n        type = x\n", 3, "expected to = topics"},
     {"routes\n    a\n        to = \"api, api\"\n", 3, "api is there twice"},
     {"routes\n    a\n        to = \"api,, db\"\n", 3, "an item is empty"},
