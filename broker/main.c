@@ -32,14 +32,17 @@ static const char s_help[] =
     "  eventflowd --data /var/lib/eventflow --front tcp://127.0.0.1:6551\n"
     "\n"
     "signals: TERM, INT: finish what is in flight (10 s), then end; a second one: end now\n"
+    "         HUP: read the settings again; what can't change while running is reported\n"
     "exit: 0 ended cleanly, 2 wrong usage, 74 disk failed or damaged, 75 another broker has the "
     "data,\n"
     "      78 wrong configuration\n";
 
 typedef struct {
-    ef_config_t config;
-    const char *file;
+    int argc; /* the flags, which count again at each reload */
+    char **argv;
+    ef_config_t config; /* as it was at the start */
     bool checks_only;
+    bool wants_reload; /* told so while the journal was read */
     void *context;
     ef_waker_t waker;
     ef_storage_t *storage;
@@ -61,13 +64,13 @@ typedef struct {
 } broker_t;
 
 static int
-s_read_flags (broker_t *self, int argc, char **argv, char error[512]) {
-    for (int i = 1; i < argc; i++) {
-        const char *flag = argv[i];
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+s_read_flags (broker_t *self, ef_config_t *config, char error[512]) {
+    for (int i = 1; i < self->argc; i++) {
+        const char *flag = self->argv[i];
+        const char *value = i + 1 < self->argc ? self->argv[i + 1] : NULL;
         char key[64];
         if (strcmp (flag, "--insecure") == 0) {
-            self->config.insecure = true;
+            config->insecure = true;
         } else if (strcmp (flag, "--check") == 0) {
             self->checks_only = true;
         } else if (strncmp (flag, "--", 2) != 0 || value == NULL || strlen (flag) >= sizeof key) {
@@ -80,7 +83,7 @@ s_read_flags (broker_t *self, int argc, char **argv, char error[512]) {
             for (char *at = key; *at; at++) {
                 *at = *at == '-' ? '_' : *at;
             }
-            if (ef_config_set (&self->config, key, value, error)) {
+            if (ef_config_set (config, key, value, error)) {
                 return 2;
             }
             i++;
@@ -90,19 +93,20 @@ s_read_flags (broker_t *self, int argc, char **argv, char error[512]) {
 }
 
 static int
-s_configure (broker_t *self, int argc, char **argv, char error[512]) {
-    ef_config_init (&self->config);
-    for (int i = 1; i + 1 < argc; i++) {
-        self->file = strcmp (argv[i], "--config") == 0 ? argv[i + 1] : self->file;
+s_configure (broker_t *self, ef_config_t *config, char error[512]) {
+    const char *file = NULL;
+    ef_config_init (config);
+    for (int i = 1; i + 1 < self->argc; i++) {
+        file = strcmp (self->argv[i], "--config") == 0 ? self->argv[i + 1] : file;
     }
-    if (self->file && ef_config_load (&self->config, self->file, error)) {
+    if (file && ef_config_load (config, file, error)) {
         return EXIT_CONFIGURATION;
     }
-    if (ef_config_environment (&self->config, error)) {
+    if (ef_config_environment (config, error)) {
         return EXIT_CONFIGURATION;
     }
-    int rc = s_read_flags (self, argc, argv, error);
-    if (rc == 0 && ef_config_check (&self->config, error)) {
+    int rc = s_read_flags (self, config, error);
+    if (rc == 0 && ef_config_check (config, error)) {
         rc = EXIT_CONFIGURATION;
     }
     return rc;
@@ -135,8 +139,11 @@ s_progress (void *arg, uint64_t done, uint64_t total) {
     }
     struct signalfd_siginfo info;
     struct pollfd item = {self->signals, POLLIN, 0};
-    if (poll (&item, 1, 0) == 1 && read (self->signals, &info, sizeof info) == sizeof info &&
-        (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)) {
+    if (poll (&item, 1, 0) != 1 || read (self->signals, &info, sizeof info) != sizeof info) {
+        return;
+    }
+    self->wants_reload = self->wants_reload || info.ssi_signo == SIGHUP;
+    if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
         ef_log (EF_LOG_INFO, "broker.end", "status=0 during=replay");
         _exit (0); /* reading changes nothing that a next start wouldn't do again */
     }
@@ -310,10 +317,30 @@ s_start (broker_t *self, char error[512]) {
     return 0;
 }
 
+/* Reads the settings anew, from where they came from, and hands them to the router, which has the
+   old ones and knows what may change. */
+static void
+s_reload (broker_t *self) {
+    ef_reload_t *reload = calloc (1, sizeof *reload);
+    ef_assert (reload != NULL);
+    reload->asked = ef_router_reload_asked (self->router);
+    reload->config = calloc (1, sizeof *reload->config);
+    ef_assert (reload->config != NULL);
+    if (s_configure (self, reload->config, reload->error)) {
+        ef_config_free (reload->config);
+        free (reload->config);
+        reload->config = NULL;
+    }
+    ef_router_reload (self->router, reload);
+}
+
 /* Waits until the router has ended, passing signals on. */
 static void
 s_wait (broker_t *self) {
     bool is_told = false;
+    if (self->wants_reload) {
+        s_reload (self);
+    }
     for (;;) {
         struct signalfd_siginfo info;
         ssize_t got = read (self->signals, &info, sizeof info);
@@ -322,6 +349,9 @@ s_wait (broker_t *self) {
         }
         if (info.ssi_signo == SIGUSR2 && info.ssi_pid == (uint32_t)getpid ()) {
             return;
+        }
+        if (info.ssi_signo == SIGHUP) {
+            s_reload (self);
         }
         if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
             self->grace_ms = is_told ? 0 : GRACE_MS;
@@ -375,6 +405,9 @@ main (int argc, char **argv) {
     if (argc == 4 && strcmp (argv[1], "--launch") == 0) {
         ef_launch (argv[2], argv[3]);
     }
+    if (argc == 2 && strcmp (argv[1], "--zone") == 0) {
+        return ef_zone_write ();
+    }
     for (int i = 1; i < argc; i++) {
         if (strcmp (argv[i], "--help") == 0 || strcmp (argv[i], "-h") == 0) {
             fputs (s_help, stdout);
@@ -387,12 +420,14 @@ main (int argc, char **argv) {
         }
     }
     static broker_t broker = {.grace_ms = GRACE_MS};
+    broker.argc = argc;
+    broker.argv = argv;
     char error[512] = "";
     sigset_t all;
     sigfillset (&all);
     (void)pthread_sigmask (SIG_BLOCK, &all, NULL); /* before the first thread; can't fail */
     broker.signals = signalfd (-1, &all, SFD_CLOEXEC);
-    int status = s_configure (&broker, argc, argv, error);
+    int status = s_configure (&broker, &broker.config, error);
     if (status || broker.checks_only) {
         fprintf (status ? stderr : stdout, "%s\n", status ? error : "the configuration is good");
         ef_config_free (&broker.config);

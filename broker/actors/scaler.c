@@ -62,6 +62,15 @@ ef_scaler_new (const ef_config_t *config) {
     return self;
 }
 
+void
+ef_scaler_message_destroy (ef_scaler_message_t **self_p) {
+    if (*self_p) {
+        free ((*self_p)->pool);
+        free (*self_p);
+        *self_p = NULL;
+    }
+}
+
 bool
 ef_scaler_has_pool (const ef_scaler_t *self, const char *topic) {
     for (uint32_t i = 0; i < self->count; i++) {
@@ -171,6 +180,11 @@ s_handle (ef_scaler_t *self, const ef_scaler_message_t *message) {
         if (strcmp (pool->topic, message->topic) != 0) {
             continue;
         }
+        if (message->kind == EF_SCALER_POOL) {
+            pool->pool.config = *message->pool;
+            pool->pool.stall_ms = message->stall_ms;
+            return;
+        }
         if (message->kind == EF_SCALER_SCALE) {
             pool->pool.wanted_min = message->count;
             pool->pool.not_before_ms = 0;
@@ -252,7 +266,7 @@ s_step (void *arg) {
         if (!self->is_stopping) {
             s_handle (self, message);
         }
-        free (message);
+        ef_scaler_message_destroy (&message);
     }
     s_watch (self, now);
     return self->process_count ? now + (self->is_stopping ? 20 : WATCH_MS) : UINT64_MAX;
@@ -283,7 +297,7 @@ ef_scaler_destroy (ef_scaler_t **self_p) {
     ef_scaler_message_t *message;
     while ((message = ef_ring_pop (&self->actor.in)) != NULL ||
            (message = ef_ring_pop (&self->actor.out)) != NULL) {
-        free (message);
+        ef_scaler_message_destroy (&message);
     }
     for (uint32_t i = 0; i < self->process_count; i++) {
         (void)kill (-self->processes[i].pid, SIGKILL); /* the last resort */

@@ -12,6 +12,7 @@
 typedef enum {
     EF_SCALER_LOAD,   /* in: a topic's load */
     EF_SCALER_SCALE,  /* in: `count` workers at least, by hand; UINT32_MAX: as configured */
+    EF_SCALER_POOL,   /* in: other settings of a pool that is there */
     EF_SCALER_DRAIN,  /* out: tell the worker with `token` to finish */
     EF_SCALER_NOTICE, /* out: kind in `token`, words in `text` */
 } ef_scaler_kind_t;
@@ -23,7 +24,11 @@ typedef struct {
     char text[160];
     uint32_t count;
     ef_load_t load;
+    ef_pool_config_t *pool; /* owned; of EF_SCALER_POOL */
+    uint32_t stall_ms;      /* the same */
 } ef_scaler_message_t;
+
+void ef_scaler_message_destroy (ef_scaler_message_t **self_p);
 
 typedef struct ef_scaler_s ef_scaler_t;
 

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static ef_log_level_t s_least = EF_LOG_INFO;
-static bool s_json;
+static _Atomic ef_log_level_t s_least = EF_LOG_INFO;
+static _Atomic bool s_json;
 static const char *const s_levels[] = {"debug", "info", "warning", "error"};
 
 void

@@ -13,7 +13,7 @@ typedef enum { EF_LOG_DEBUG, EF_LOG_INFO, EF_LOG_WARNING, EF_LOG_ERROR } ef_log_
    `format` gives the pairs: "topic=%s n=%lu". Safe from every thread. */
 void ef_log (ef_log_level_t level, const char *event, const char *format, ...) EF_PRINTF (3, 4);
 
-/* Set once, before the threads start. */
+/* What is written, and how; may change while threads write. */
 void ef_log_setup (ef_log_level_t least, bool json);
 
 /* At most one line a second for one place in the code, with a count of those left out. */

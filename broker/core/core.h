@@ -147,6 +147,10 @@ typedef struct {
 ef_core_t *ef_core_new (const ef_core_config_t *config, const ef_effects_t *effects);
 void ef_core_destroy (ef_core_t **self_p);
 
+/* Takes what may change while it runs: auto_create, the rate of publishers, and the defaults of
+   topics to come. */
+void ef_core_configure (ef_core_t *self, const ef_core_config_t *config);
+
 /* Adds a topic or changes the settings of one. Before replay for those that are configured. 0, or
    -1 past EF_TOPICS_MAX. */
 EF_MUST_USE int ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config);

@@ -189,6 +189,14 @@ topic_nearest (const ef_core_t *self, const char *name, size_t size) {
     return nearest;
 }
 
+void
+ef_core_configure (ef_core_t *self, const ef_core_config_t *config) {
+    self->config.auto_create = config->auto_create;
+    self->config.publisher_rate = config->publisher_rate;
+    self->config.publisher_burst = config->publisher_burst;
+    self->config.defaults = config->defaults;
+}
+
 int
 ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config) {
     topic_t *topic = topic_require (self, config->name, strlen (config->name));

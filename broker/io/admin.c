@@ -215,6 +215,15 @@ s_shutdown (admin_t *self) {
     ef_put_nil (&self->answer);
 }
 
+/* Main reads the settings and has the answer. */
+static void
+s_reload (admin_t *self) {
+    self->is_later = router_ask_reload (self->router, self->peer);
+    if (!self->is_later) {
+        s_error (self, EF_FULL, "others wait for a reload; try again");
+    }
+}
+
 /* Whom an answer that comes later is for. */
 typedef struct {
     ef_peer_t peer; /* a copy */
@@ -241,7 +250,7 @@ static const struct {
     {"PAUSE", true, s_pause},        {"RESUME", true, s_resume},   {"DRAIN", true, s_drain},
     {"PURGE", true, s_purge},        {"PEEK", true, s_peek},       {"SCALE", true, s_scale},
     {"SHUTDOWN", false, s_shutdown}, {"DLQ.LIST", false, s_dead},  {"DLQ.SHOW", false, s_dead},
-    {"DLQ.REPLAY", false, s_dead},   {"DLQ.PURGE", false, s_dead},
+    {"DLQ.REPLAY", false, s_dead},   {"DLQ.PURGE", false, s_dead}, {"RELOAD", false, s_reload},
 };
 
 static void

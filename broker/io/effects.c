@@ -46,6 +46,11 @@ router_flush (ef_router_t *self) {
         self->batches_out += before - self->to_journal.count;
         ef_waker_wake (&self->parts.journal->actor.waker);
     }
+    if (self->to_scaler.count) {
+        ef_actor_t *scaler = ef_scaler_actor (self->parts.scaler);
+        s_flush (&self->to_scaler, scaler, UINT32_MAX);
+        ef_waker_wake (&scaler->waker);
+    }
     if (self->to_reader.count) {
         s_flush (&self->to_reader, &self->parts.reader->actor, UINT32_MAX);
         ef_waker_wake (&self->parts.reader->actor.waker);

@@ -18,27 +18,37 @@ ef_router_segment_slack (const ef_config_t *config) {
     return (1u << 20) + 2ull * config->max_message;
 }
 
+void
+router_core_config (const ef_router_t *self, ef_core_config_t *core) {
+    const ef_config_t *config = &self->settings;
+    bool is_synced = strcmp (config->durability, "os") != 0;
+    *core = (ef_core_config_t){.max_event = config->max_event,
+                               .max_message = config->max_message,
+                               .window = EF_WINDOW_EVENTS,
+                               .heartbeat_ms = config->heartbeat_ms,
+                               .segment_bytes = config->segment_bytes,
+                               .segment_slack = ef_router_segment_slack (config),
+                               .spares = EF_SPARES_WANTED,
+                               .extent_span = EF_EXTENT_SPAN,
+                               /* Written and not synced, the log may lose what a checkpoint
+                                  knows. */
+                               .checkpoint_bytes = is_synced ? CHECKPOINT_BYTES : 0,
+                               .cache_bytes = config->cache_bytes,
+                               .behind_bytes = 16u << 20,
+                               .auto_create = config->auto_create,
+                               .publisher_rate = config->publisher_rate,
+                               .publisher_burst = config->publisher_burst,
+                               .defaults = config->defaults.topic,
+                               .durability = is_synced ? "sync" : "os"};
+    memcpy (core->broker, config->name, sizeof core->broker);
+}
+
 static void
 s_new_core (ef_router_t *self) {
-    const ef_config_t *config = self->parts.config;
-    ef_core_config_t core = {.max_event = config->max_event,
-                             .max_message = config->max_message,
-                             .window = EF_WINDOW_EVENTS,
-                             .heartbeat_ms = config->heartbeat_ms,
-                             .segment_bytes = config->segment_bytes,
-                             .segment_slack = ef_router_segment_slack (config),
-                             .spares = EF_SPARES_WANTED,
-                             .extent_span = EF_EXTENT_SPAN,
-                             /* Written and not synced, the log may lose what a checkpoint knows. */
-                             .checkpoint_bytes =
-                                 strcmp (config->durability, "os") == 0 ? 0 : CHECKPOINT_BYTES,
-                             .cache_bytes = config->cache_bytes,
-                             .behind_bytes = 16u << 20,
-                             .auto_create = config->auto_create,
-                             .defaults = config->defaults.topic,
-                             .durability = strcmp (config->durability, "os") == 0 ? "os" : "sync"};
-    memcpy (core.broker, config->name, sizeof core.broker);
+    const ef_config_t *config = &self->settings;
+    ef_core_config_t core;
     ef_effects_t effects;
+    router_core_config (self, &core);
     router_effects (self, &effects);
     self->core = ef_core_new (&core, &effects);
     for (uint32_t i = 0; i < config->topic_count; i++) {
@@ -65,6 +75,7 @@ ef_router_new (const ef_router_parts_t *parts) {
         zmq_msg_init (&self->frames[i]);
     }
     self->started_ms = ef_wall_ms ();
+    ef_config_copy (&self->settings, parts->config);
     s_new_core (self);
     return self;
 }
@@ -115,6 +126,7 @@ ef_router_destroy (ef_router_t **self_p) {
         free (part);
     }
     router_admin_forget (self);
+    router_forget_reload (self);
     outbox_free (&self->to_dead);
     outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
@@ -412,8 +424,10 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
                     ef_ring_is_empty (&self->parts.retry->actor.out) &&
                     ef_ring_is_empty (&ef_dead_letters_actor (self->parts.dead)->out) &&
                     ef_ring_is_empty (&ef_scaler_actor (self->parts.scaler)->out);
-    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_upkeep.count ||
-                      self->to_dead.count || self->to_monitor.count || self->waits;
+    is_quiet = is_quiet && atomic_load (&self->reload) == NULL;
+    bool has_unsent = self->to_scaler.count || self->to_journal.count || self->to_reader.count ||
+                      self->to_upkeep.count || self->to_dead.count || self->to_monitor.count ||
+                      self->waits;
     if (is_quiet && !atomic_load (&self->stop_grace)) {
         long timeout = until > now ? (long)(until - now) : 0;
         timeout = has_unsent && timeout > 1 ? 1 : timeout;
@@ -495,6 +509,7 @@ ef_router_run (ef_router_t *self) {
             return 74;
         }
         bool is_busy = s_take_answers (self, &effects);
+        is_busy = router_take_reload (self, &effects) || is_busy;
         s_look_at_space (self);
         router_admin_durable (self);
         bool reads_publishers = !ef_core_is_behind (self->core);

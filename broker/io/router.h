@@ -35,6 +35,13 @@ typedef struct {
     ef_waker_t *waker;
 } ef_router_parts_t;
 
+/* The settings, read anew by main. */
+typedef struct {
+    uint64_t asked;      /* RELOADs up to this number are answered by it */
+    ef_config_t *config; /* owned; NULL: they are wrong */
+    char error[512];     /* then this says why */
+} ef_reload_t;
+
 /* The core is made first, since replay fills it; until the router runs its effects are kept for
  * later. */
 ef_router_t *ef_router_new (const ef_router_parts_t *parts);
@@ -58,6 +65,11 @@ EF_MUST_USE int ef_router_bind (ef_router_t *self, char error[512]);
 /* Waits for ef_router_ready, answering STATUS alone; then runs until it was told to stop and has
  * drained, or failed. Returns an exit code: 0, or 74. */
 int ef_router_run (ef_router_t *self);
+
+/* From main: what to put into `asked`, before it begins to read; and what it has read, handed over.
+ */
+uint64_t ef_router_reload_asked (const ef_router_t *self);
+void ef_router_reload (ef_router_t *self, ef_reload_t *reload);
 
 /* From another thread: finish what is in flight for up to `grace_ms`, then end. */
 void ef_router_stop (ef_router_t *self, uint32_t grace_ms);

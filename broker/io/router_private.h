@@ -29,8 +29,13 @@ struct ef_router_s {
     outbox_t to_upkeep;              /* ef_checkpoint_part_t */
     outbox_t to_monitor;             /* ef_monitor_message_t */
     ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
+    outbox_t to_scaler;              /* ef_scaler_message_t: pools that changed */
     outbox_t admin_waits;            /* admin_wait_t: answers that aren't true yet */
-    uint32_t batches_out;            /* submitted and not back */
+    outbox_t reload_waits;           /* reload_wait_t: who asked for RELOAD */
+    ef_config_t settings;          /* as they are now; parts.config is as they were at the start */
+    ef_reload_t *_Atomic reload;   /* from main, not taken yet */
+    _Atomic uint64_t reload_asked; /* number of the last RELOAD */
+    uint32_t batches_out;          /* submitted and not back */
     uint64_t next_stats_ms;
     uint64_t started_ms;
     uint64_t messages_in;
@@ -50,6 +55,7 @@ struct ef_router_s {
 
 /* router.c */
 int router_receive (ef_router_t *self, void *socket);
+void router_core_config (const ef_router_t *self, ef_core_config_t *core);
 
 /* effects.c */
 void router_effects (ef_router_t *self, ef_effects_t *effects);
@@ -61,6 +67,11 @@ int router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t
 
 /* recovery.c */
 bool router_await_recovery (ef_router_t *self);
+
+/* reload.c */
+bool router_ask_reload (ef_router_t *self, const ef_peer_t *peer);
+bool router_take_reload (ef_router_t *self, const ef_effects_t *effects);
+void router_forget_reload (ef_router_t *self);
 
 /* admin.c */
 void router_put_process (ef_router_t *self, ef_buf_t *out);
