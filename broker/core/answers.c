@@ -97,6 +97,7 @@ s_late (lease_t *lease, item_t *item, uint64_t tag) {
 
 typedef struct {
     ef_span_t result;
+    ef_span_t downstream;
     uint64_t done;
     bool is_one_batch; /* all of it goes in one batch, with the events that it brings */
 } ack_t;
@@ -118,6 +119,7 @@ s_finish (ef_core_t *core, lease_t *lease, item_t *item, entry_t *entry, const a
                          .result = ack->result};
         emit_ended (core, topic, span_of (item->event, item->event_bytes), &ended);
     }
+    breakers_outcome (core, topic, item, ack->downstream, OUTCOME_GOOD);
     finish_event (core, topic, item->n, entry, entry ? entry->bytes : item->bytes, from);
 }
 
@@ -351,6 +353,7 @@ s_ack (back_t *request) {
         return;
     }
     ack.result = options.result;
+    ack.downstream = options.downstream;
     if (request->frames > 0) {
         s_ack_with_events (request, tags, options.seq, &ack);
         return;
@@ -367,9 +370,33 @@ s_ack (back_t *request) {
 
 typedef struct {
     failure_t failure;
+    ef_span_t downstream;
     bool is_release;
     uint64_t count;
 } nack_t;
+
+/* A failure counts, but for one that tells of a downstream that is left alone already. */
+static void
+s_fail (ef_core_t *core, lease_t *lease, item_t *item, const nack_t *nack) {
+    topic_t *topic = lease->topic;
+    breaker_t *breaker;
+    entry_t *entry = item_entry (core, topic, item);
+    if (!nack->failure.is_dead && !(entry->flags & ENTRY_PURGE) &&
+        breakers_excuse (core, topic, item, nack->downstream, &breaker)) {
+        breakers_outcome (core, topic, item, span_of (NULL, 0), OUTCOME_NONE);
+        topic_move (topic, EF_STATE_LEASED, EF_STATE_READY, 1);
+        breaker_wait (core, topic, entry, breaker);
+        return;
+    }
+    const ef_rule_t *rule =
+        ef_rules_find (topic->config.rules, topic->config.rule_count, nack->failure.code);
+    bool is_permanent = nack->failure.is_dead || (rule && rule->is_permanent);
+    /* A permanent error is the event's own: its service has answered. */
+    breakers_outcome (core, topic, item, nack->downstream,
+                      is_permanent ? OUTCOME_GOOD : OUTCOME_FAILED);
+    lease->worker->failed++;
+    fail_event (core, entry, &nack->failure);
+}
 
 static bool
 s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
@@ -386,8 +413,7 @@ s_nack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *
         nack->failure.started_ms = lease->started_ms;
         nack->failure.event = span_of (item->event, item->event_bytes);
         batch_split (core);
-        fail_event (core, item_entry (core, lease->topic, item), &nack->failure);
-        lease->worker->failed++;
+        s_fail (core, lease, item, nack);
     }
     item_answered (core, lease, item);
     nack->count += counts;
@@ -430,7 +456,7 @@ s_nack (back_t *request) {
         rc = s_read_options (request, &options);
     }
     if (rc == 0) {
-        nack_t nack = {.is_release = options.is_release};
+        nack_t nack = {.is_release = options.is_release, .downstream = options.downstream};
         nack.failure = (failure_t){.code = span_of (code.data, code.size),
                                    .text = text,
                                    .trace = options.trace,

@@ -184,6 +184,15 @@ s_run (ef_core_t *self, after_t *after) {
         outbox_flush (self, topic);
         break;
     case AFTER_TAGS: self->tag_limit = after->n; break;
+    case AFTER_UNIT: {
+        ef_assert (topic != NULL);
+        entry_t *entry = entry_find (topic, after->n);
+        if (entry && (entry->flags & ENTRY_GATED) && entry->gate->name[0] == GATE_UNIT) {
+            gate_leave (self, entry);
+            entry_ready (self, entry);
+        }
+        break;
+    }
     case AFTER_RETURNED:
         ef_assert (topic != NULL);
         self->effects.returned (self->effects.arg, topic->config.name, after->n);

@@ -58,6 +58,11 @@ ef_bucket_charge (ef_bucket_t *self, uint32_t count, uint64_t now_ms) {
     return true;
 }
 
+void
+ef_bucket_return (ef_bucket_t *self, uint32_t count) {
+    self->taken -= count < self->taken ? count : self->taken;
+}
+
 uint64_t
 ef_bucket_next_ms (const ef_bucket_t *self, uint64_t now_ms) {
     if (self->rate <= 0 || s_tokens (self, now_ms) + HAIR >= 1) {

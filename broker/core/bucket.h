@@ -33,6 +33,9 @@ EF_MUST_USE uint32_t ef_bucket_take (ef_bucket_t *self, uint32_t most, uint64_t 
  */
 EF_MUST_USE bool ef_bucket_charge (ef_bucket_t *self, uint32_t count, uint64_t now_ms);
 
+/* Gives back what was taken and not needed. */
+void ef_bucket_return (ef_bucket_t *self, uint32_t count);
+
 /* From when on at least one is there; `now_ms` where one is. */
 uint64_t ef_bucket_next_ms (const ef_bucket_t *self, uint64_t now_ms);
 

@@ -18,19 +18,28 @@
                   32 4 segment   36 4 offset   40 4 rel   44 4 index   48 2 attempts   50 1 state
                   51 1 zero   52 1 reason   53 2 flags   55 1 zero   56 the history, an array
      IDS (5)      0 4 topic   4 4 count   8 count × 28: fingerprint (16), accepted (8), segment (4)
- */
-enum { TOPIC = 2, EXTENTS, ENTRY, IDS };
+     UNIT (6)     as in log_records.h, with the segment at 4 */
+enum { TOPIC = 2, EXTENTS, ENTRY, IDS, UNIT };
 #define TOPIC_HEADER   8
 #define EXTENTS_HEADER 8
 #define EXTENT_ITEM    40
 #define ENTRY_HEADER   56
 
 #define CHECKPOINT_FLAGS                                                                           \
-    (ENTRY_COPY | ENTRY_META | ENTRY_AT | ENTRY_KEYED | ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE)
+    (ENTRY_COPY | ENTRY_META | ENTRY_AT | ENTRY_KEYED | ENTRY_SUSPECT | ENTRY_ALONE)
 
 #define PART_BYTES (128u << 10) /* gathered in one step: well under a millisecond */
 
-enum { PHASE_IDLE, PHASE_WANTED, PHASE_EXTENTS, PHASE_LEASES, PHASE_ENTRIES, PHASE_IDS, PHASE_END };
+enum {
+    PHASE_IDLE,
+    PHASE_WANTED,
+    PHASE_EXTENTS,
+    PHASE_LEASES,
+    PHASE_ENTRIES,
+    PHASE_IDS,
+    PHASE_UNITS,
+    PHASE_END
+};
 
 typedef struct {
     ef_buf_t *buf;
@@ -144,8 +153,8 @@ s_add_entry (ef_core_t *self, part_t *part, const entry_t *entry) {
     uint32_t attempts = is_away ? 0 : entry->tries;
     bool is_kept = entry->state == EF_STATE_DEAD || entry->state == EF_STATE_SCHEDULED ||
                    entry->state == EF_STATE_PARKED;
-    bool is_plain = !is_kept && attempts == 0 && entry->history == NULL &&
-                    !(entry->flags & (ENTRY_UNIT | ENTRY_SUSPECT));
+    bool is_plain =
+        !is_kept && attempts == 0 && entry->history == NULL && !(entry->flags & (ENTRY_SUSPECT));
     if (is_plain) {
         s_add_event (part, topic, entry->n, entry->bytes, &entry->place, entry->flags & ENTRY_COPY);
         return;
@@ -202,6 +211,21 @@ s_gather_ids (ef_core_t *self, part_t *part) {
         }
     }
     if (self->checkpoint.topic == self->topic_count) {
+        self->checkpoint.phase = PHASE_UNITS;
+        self->checkpoint.topic = self->checkpoint.unit = 0;
+    }
+}
+
+static void
+s_gather_units (ef_core_t *self, part_t *part) {
+    while (self->checkpoint.topic < self->topic_count && part->buf->size < PART_BYTES) {
+        const topic_t *topic = self->topics[self->checkpoint.topic];
+        if (!units_checkpoint (topic, &self->checkpoint.unit, UNIT, part->buf, PART_BYTES)) {
+            self->checkpoint.unit = 0;
+            self->checkpoint.topic++;
+        }
+    }
+    if (self->checkpoint.topic == self->topic_count) {
         self->checkpoint.phase = PHASE_END;
         self->checkpoint.lsn = self->batch ? self->batch->lsn : self->next_lsn - 1;
     }
@@ -250,6 +274,7 @@ checkpoint_step (ef_core_t *self) {
     case PHASE_LEASES: s_gather_leases (self, &part); break;
     case PHASE_ENTRIES: s_gather_entries (self, &part); break;
     case PHASE_IDS: s_gather_ids (self, &part); break;
+    case PHASE_UNITS: s_gather_units (self, &part); break;
     case PHASE_END:
         message->is_last = true;
         self->checkpoint.phase = PHASE_IDLE;
@@ -381,6 +406,7 @@ ef_core_restore (ef_core_t *self, const ef_record_t *record) {
     return record->type == EXTENTS ? s_load_extents (topic, record)
            : record->type == ENTRY ? s_load_entry (self, topic, record)
            : record->type == IDS   ? ids_load (self, topic, record, true)
+           : record->type == UNIT  ? units_load (topic, record, true)
                                    : -1;
 }
 
@@ -397,7 +423,7 @@ s_entry_digest (const ef_core_t *self, const entry_t *entry) {
                    (entry->due_ms <= self->wall || self->ignores_dues);
     bool is_ready = is_over || entry->state == EF_STATE_READY;
     uint64_t sum = s_mix (1, entry->n);
-    uint32_t flags = entry->flags & (ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE);
+    uint32_t flags = entry->flags & (ENTRY_SUSPECT | ENTRY_ALONE);
     if (is_ready && entry->tries == 0 && !entry->history && !flags) {
         return sum;
     }
@@ -432,6 +458,10 @@ s_topic_digest (const ef_core_t *self, topic_t *topic) {
         sum = s_mix (sum, numbers[i]);
     }
     sum = s_mix (sum, self->ignores_dues ? 0 : ids_digest (self, topic));
+    sum = s_mix (sum, topic->config.quota.limit
+                          ? ef_quota_digest (&topic->quota, &topic->config.quota, self->wall)
+                          : 0);
+    sum = s_mix (sum, breakers_digest (topic));
     while ((entry = ef_hash_next (&topic->entries, &position)) != NULL) {
         events += s_entry_digest (self, entry);
     }

@@ -46,6 +46,7 @@ snapshot_write (ef_core_t *self, ef_buf_t *buf) {
     ef_record_end (buf, mark);
     for (uint32_t i = 0; i < self->topic_count; i++) {
         topic_write (self->topics[i], buf);
+        breakers_write (self->topics[i], buf);
         self->topics[i]->is_new = false;
     }
     session_t *session;
@@ -160,7 +161,7 @@ s_copy_entry (round_t *self, entry_t *entry) {
     stored.insertions = 0;
     stored.state = is_waiting ? entry->state : EF_STATE_READY;
     stored.due_ms = is_waiting ? entry->due_ms : 0;
-    stored.entry_flags = entry->flags & (ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE | ENTRY_AT);
+    stored.entry_flags = entry->flags & (ENTRY_SUSPECT | ENTRY_ALONE | ENTRY_AT);
     s_copy (self, &stored, entry->n);
     ef_buf_free (&history);
 }
@@ -290,6 +291,7 @@ s_round (ef_core_t *self) {
         s_copy_leased (&round);
         s_end_record (&round);
         round.bytes += ids_rescue (self, round.topic, self->oldest_segment, CLEAN_ROUND_BYTES);
+        round.bytes += units_rescue (self, round.topic, self->oldest_segment);
     }
     if (round.bytes > 0) {
         self->clean_lsn = self->batch->lsn;

@@ -168,6 +168,13 @@ void
 ef_core_tick (ef_core_t *self) {
     s_forgive_absence (self);
     leases_tick (self);
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        topic_t *topic = self->topics[i];
+        if (topic->breakers.count) {
+            topic->breakers_next_ms = breakers_tick (self, topic);
+        }
+        units_tick (self, topic);
+    }
     if (self->now >= self->sweep_next_ms) {
         uint32_t sweep = SWEEP_MS;
         for (uint32_t i = 0; i < self->peer_count; i++) {
@@ -180,7 +187,11 @@ ef_core_tick (ef_core_t *self) {
         peers_sweep (self);
         sessions_sweep (self);
         for (uint32_t i = 0; i < self->topic_count; i++) {
-            ids_expire (self, self->topics[i], 4096);
+            topic_t *topic = self->topics[i];
+            ids_expire (self, topic, 4096);
+            if (topic->config.quota.limit) {
+                (void)ef_quota_expire (&topic->quota, &topic->config.quota, self->wall, 4096);
+            }
         }
         s_call_back_overflow (self);
     }
@@ -197,6 +208,22 @@ ef_core_turn (ef_core_t *self) {
     after_run (self);
 }
 
+/* When something that waits behind a gate, a breaker or a rate may go on by itself. */
+static uint64_t
+s_gates_next_ms (const ef_core_t *self, const topic_t *topic) {
+    uint64_t next = topic->breakers_next_ms ? topic->breakers_next_ms : UINT64_MAX;
+    if (topic->gates_next_ms != UINT64_MAX) {
+        uint64_t wait = topic->gates_next_ms > self->wall ? topic->gates_next_ms - self->wall : 0;
+        next = self->now + wait < next ? self->now + wait : next;
+    }
+    if (topic->config.rate > 0 && topic->counts[EF_STATE_READY] > topic->blocked &&
+        (topic->queues[0] || topic->queues[1])) {
+        uint64_t due = ef_bucket_next_ms (&topic->rate, self->now);
+        next = due > self->now && due < next ? due : next;
+    }
+    return next;
+}
+
 uint64_t
 ef_core_next_ms (const ef_core_t *self) {
     uint64_t next = self->sweep_next_ms;
@@ -210,6 +237,8 @@ ef_core_next_ms (const ef_core_t *self) {
         if (topic->stalled_since && !topic->stall_told && stall < next) {
             next = stall;
         }
+        uint64_t gates = s_gates_next_ms (self, topic);
+        next = gates < next ? gates : next;
     }
     return next;
 }

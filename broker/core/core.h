@@ -11,6 +11,7 @@
 #include "../../proto/event.h"
 #include "../journal/checkpoint.h"
 #include "../journal/wal.h"
+#include "breaker.h"
 #include "cache.h"
 #include "settings.h"
 
@@ -240,6 +241,9 @@ ef_status_t ef_core_run_now (ef_core_t *self, uint32_t topic, uint64_t n);
    while, or, with a name in `to`, to no other. EF_BAD_COMMAND: it isn't leased; EF_UNKNOWN_PEER: no
    such worker. */
 ef_status_t ef_core_release (ef_core_t *self, uint32_t topic, uint64_t n, const char *to);
+/* A breaker by hand; an empty downstream means the topic's own. EF_NOT_FOUND: no such topic. */
+ef_status_t ef_core_set_breaker (ef_core_t *self, uint32_t topic, ef_span_t downstream,
+                                 ef_hand_t hand);
 /* Brings on what is parked: the event of a key, or, with NULL, all of a topic. */
 ef_status_t ef_core_unpark (ef_core_t *self, uint32_t topic, const ef_span_t *key, uint64_t *count);
 

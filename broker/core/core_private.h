@@ -7,10 +7,13 @@
 #include "../base/buggify.h"
 #include "../base/hash.h"
 #include "../base/heap.h"
+#include "breaker.h"
 #include "bucket.h"
 #include "core.h"
 #include "extents.h"
 #include "log_records.h"
+#include "policy.h"
+#include "quota.h"
 #include "window.h"
 
 #include <stdlib.h>
@@ -35,19 +38,21 @@ typedef struct {
 } history_t;
 
 enum {
-    ENTRY_COPY = 1,      /* place names a COPIES record */
-    ENTRY_INSERTING = 2, /* waits for room in its topic */
-    ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
-    ENTRY_META = 4,      /* has a ttl */
-    ENTRY_AT = 16,       /* scheduled for a date, not after a while */
-    ENTRY_KEYED = 32,    /* has an ordering key */
-    ENTRY_UNIT = 64,     /* has a unit of its quota */
-    ENTRY_SUSPECT = 128, /* a worker's process died with it: it runs alone */
-    ENTRY_ALONE = 256,   /* and one died with it alone */
-    ENTRY_GATED = 512,   /* ready, and waits behind a gate */
-    ENTRY_FLAGS = 1023,  /* all that an entry may have; the rest are an item's */
-    ENTRY_NAMED = 1024,  /* a message under way has named it */
-    ENTRY_HELD = 2048    /* an answer to it was refused for want of space */
+    ENTRY_COPY = 1,         /* place names a COPIES record */
+    ENTRY_INSERTING = 2,    /* waits for room in its topic */
+    ENTRY_PURGE = 8,        /* goes as soon as its lease is over */
+    ENTRY_META = 4,         /* has a ttl */
+    ENTRY_AT = 16,          /* scheduled for a date, not after a while */
+    ENTRY_KEYED = 32,       /* has an ordering key */
+    ENTRY_LET = 64,         /* its turn has come, where turns are taken */
+    ENTRY_SUSPECT = 128,    /* a worker's process died with it: it runs alone */
+    ENTRY_ALONE = 256,      /* and one died with it alone */
+    ENTRY_GATED = 512,      /* ready, and waits behind a gate */
+    ENTRY_FLAGS = 1023,     /* all that an entry may have; the rest are an item's */
+    ENTRY_NAMED = 1024,     /* a message under way has named it */
+    ENTRY_HELD = 2048,      /* an answer to it was refused for want of space */
+    ITEM_PROBE = 4096,      /* its downstream's breaker waits for what becomes of it */
+    ITEM_TOPIC_PROBE = 8192 /* the topic's own does */
 };
 
 typedef enum { GATE_KEY = 1, GATE_DOWNSTREAM, GATE_QUOTA, GATE_UNIT } gate_kind_t;
@@ -101,13 +106,29 @@ _Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 && EF_STAT
 
 typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
 
+/* The breaker of a downstream, or, with an empty name, the topic's own. */
+typedef struct {
+    ef_breaker_t state;
+    uint32_t size; /* of the name */
+    char name[EF_ID_MAX + 1];
+} breaker_t;
+
+/* An event that names no downstream but has failed because of one. */
+typedef struct {
+    uint64_t n;
+    breaker_t *breaker;
+} tie_t;
+
+typedef enum { OUTCOME_NONE, OUTCOME_GOOD, OUTCOME_FAILED } breaker_outcome_t;
+
 /* One event of a delivery. */
 typedef struct {
     uint64_t n;
     uint64_t deadline_ms;
     uint8_t *event; /* owned, whole, where its end needs it; else NULL */
     uint32_t event_bytes;
-    entry_t *entry; /* NULL: a first attempt straight from an extent */
+    breaker_t *breaker; /* of its downstream; NULL: none */
+    entry_t *entry;     /* NULL: a first attempt straight from an extent */
     place_t place;
     uint32_t bytes;
     uint16_t flags; /* ENTRY_ */
@@ -244,9 +265,15 @@ struct topic_s {
     uint64_t published_bytes;
     uint64_t purge_floor; /* the last purge went up to here: what it spared goes once it is back */
     ef_extents_t extents;
-    ef_hash_t entries;      /* by n */
-    ef_heap_t ready;        /* entries that are ready and behind no gate, by n */
-    ef_hash_t gates;        /* by kind and name */
+    ef_hash_t entries;         /* by n */
+    ef_heap_t ready;           /* entries that are ready and behind no gate, by n */
+    ef_hash_t gates;           /* by kind and name */
+    ef_hash_t breakers;        /* by downstream */
+    ef_hash_t ties;            /* by n */
+    uint64_t breakers_next_ms; /* monotonic: when one may let something go */
+    ef_quota_t quota;
+    ef_bucket_t rate;
+    ef_budget_t budget;     /* of retries */
     ef_hash_t owners;       /* gates of keys, by the event that has the key */
     uint64_t blocked;       /* entries behind gates; they count as ready */
     uint64_t gates_next_ms; /* wall clock: the first until_ms */
@@ -289,7 +316,8 @@ typedef enum {
     AFTER_DEAD,
     AFTER_ACKED,
     AFTER_TAGS,
-    AFTER_RETURNED
+    AFTER_RETURNED,
+    AFTER_UNIT
 } after_kind_t;
 typedef struct {
     uint64_t lsn;
@@ -356,6 +384,7 @@ struct ef_core_s {
         uint32_t topic;
         uint32_t entry;       /* place in the blocks */
         ef_window_walk_t ids; /* of the topic under way */
+        uint32_t unit;        /* likewise */
         uint8_t phase;
         bool is_away; /* a part is being written */
         bool is_finishing;
@@ -456,7 +485,7 @@ typedef struct {
     uint32_t insertions;
     uint64_t due_ms;
     uint8_t state;
-    uint32_t entry_flags; /* COPIES: ENTRY_UNIT, _SUSPECT, _ALONE, _AT */
+    uint32_t entry_flags; /* COPIES: ENTRY_SUSPECT, _ALONE, _AT */
 } stored_t;
 int stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, stored_t *stored);
 /* Where the first event of a record lies, as `rel`. */
@@ -522,6 +551,36 @@ int ids_load (ef_core_t *self, topic_t *topic, const ef_record_t *record, bool i
 uint64_t ids_digest (const ef_core_t *self, const topic_t *topic);
 void ids_replay (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t segment);
 
+/* breakers.c */
+void breakers_init (ef_core_t *self, topic_t *topic);
+void breakers_free (topic_t *topic);
+breaker_t *breaker_find (const topic_t *topic, ef_span_t name);
+breaker_t *breaker_require (topic_t *topic, ef_span_t name);
+breaker_t *breaker_of (topic_t *topic, uint64_t n, ef_span_t downstream);
+bool breaker_allows (const ef_core_t *self, const topic_t *topic, const breaker_t *breaker);
+void breaker_wait (ef_core_t *self, topic_t *topic, entry_t *entry, breaker_t *breaker);
+void breakers_write (const topic_t *topic, ef_buf_t *buf);
+void breakers_outcome (ef_core_t *self, topic_t *topic, item_t *item, ef_span_t told,
+                       breaker_outcome_t outcome);
+bool breakers_excuse (const ef_core_t *self, topic_t *topic, const item_t *item, ef_span_t told,
+                      breaker_t **breaker);
+uint64_t breakers_tick (ef_core_t *self, topic_t *topic);
+void breakers_start (ef_core_t *self, topic_t *topic);
+uint64_t breakers_digest (const topic_t *topic);
+int breaker_load (topic_t *topic, const ef_record_t *record);
+void tie_free (topic_t *topic, uint64_t n);
+
+/* units.c */
+typedef enum { UNIT_HELD, UNIT_TAKEN, UNIT_OVER, UNIT_DEAD } unit_answer_t;
+unit_answer_t units_judge (ef_core_t *self, topic_t *topic, const ef_event_t *event, uint64_t n,
+                           gate_t **gate);
+bool units_give_back (ef_core_t *self, topic_t *topic, uint64_t n);
+void units_tick (ef_core_t *self, topic_t *topic);
+uint64_t units_rescue (ef_core_t *self, topic_t *topic, uint32_t segment);
+bool units_checkpoint (const topic_t *topic, uint32_t *position, uint8_t type, ef_buf_t *buf,
+                       size_t most);
+int units_load (topic_t *topic, const ef_record_t *record, bool is_checkpoint);
+
 /* session.c */
 session_t *session_find (ef_core_t *self, const uint8_t id[16]);
 session_t *session_require (ef_core_t *self, const uint8_t id[16]);
@@ -583,7 +642,7 @@ void fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure);
 /* `event` is whole, its id written out, where its end needs it, else empty. */
 void kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event,
                  const worker_t *worker);
-void expire_event (ef_core_t *self, entry_t *entry, const stored_t *stored);
+void end_unbegun (ef_core_t *self, entry_t *entry, const stored_t *stored, ef_reason_t reason);
 void give_back (ef_core_t *self, topic_t *topic, item_t *item);
 void finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint64_t bytes,
                    ef_state_t from);

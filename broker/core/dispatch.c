@@ -98,6 +98,11 @@ s_take (gather_t *self) {
             item->entry->tag = lease->first_tag + i;
         }
     }
+    for (uint32_t i = 0; i < self->count && topic->config.retry_budget > 0; i++) {
+        if (self->items[i].entry == NULL || self->items[i].entry->tries == 0) {
+            ef_budget_earn (&topic->budget, topic->config.retry_budget);
+        }
+    }
     worker->in_flight += self->count;
     topic->deliveries += self->count;
     core->next_tag += self->count;
@@ -153,6 +158,15 @@ s_takers (const topic_t *topic) {
     return takers;
 }
 
+static uint32_t
+s_take_rate (const ef_core_t *core, topic_t *topic, uint32_t most) {
+    const ef_topic_config_t *config = &topic->config;
+    if (topic->rate.rate != config->rate || topic->rate.burst != config->burst) {
+        ef_bucket_set (&topic->rate, config->rate, config->burst, core->now);
+    }
+    return ef_bucket_take (&topic->rate, most, core->now);
+}
+
 static bool
 s_dispatch_one (ef_core_t *core, topic_t *topic) {
     static _Thread_local gather_t gather; /* 40 KB of scratch */
@@ -177,6 +191,8 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     limit = limit < room ? limit : room;
     limit = limit < space ? limit : space;
     limit = EF_BUGGIFY (10) ? 1 : limit;
+    limit =
+        s_take_rate (core, topic, (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS));
     gather.limit = (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS);
     gather.bytes_left = sub->worker->bytes > sub->worker->bytes_in_flight
                             ? sub->worker->bytes - sub->worker->bytes_in_flight
@@ -192,6 +208,9 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     } else {
         s_take (&gather);
         gather_taken (&gather);
+    }
+    if (topic->config.rate > 0) {
+        ef_bucket_return (&topic->rate, (uint32_t)limit - gather.count);
     }
     return gather.count > 0 || gather.has_moved;
 }

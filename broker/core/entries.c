@@ -25,6 +25,8 @@ entries_init (ef_core_t *self, topic_t *topic) {
     ef_hash_init (&topic->entries, self->key, s_key);
     ef_heap_init (&topic->ready, s_before, s_placed);
     gates_init (self, topic);
+    breakers_init (self, topic);
+    ef_quota_init (&topic->quota);
 }
 
 void
@@ -105,6 +107,7 @@ entry_free (ef_core_t *self, entry_t **entry_p) {
         self->history_bytes -= entry->history->bytes;
         free (entry->history);
     }
+    tie_free (topic, entry->n);
     ef_hash_remove (&topic->entries, entry);
     entry->n = 0;
     entry->next = self->free_entry;

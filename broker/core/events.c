@@ -59,8 +59,7 @@ stored_read (const uint8_t *head, uint32_t rel, uint32_t index, bool is_copy, st
     stored->flags = (copy[35] & EF_COPY_META ? EF_INDEX_META : 0) |
                     (copy[35] & EF_COPY_KEYED ? EF_INDEX_KEYED : 0) |
                     (copy[35] & EF_COPY_EXTRA ? EF_INDEX_EXTRA : 0);
-    stored->entry_flags = (copy[35] & EF_COPY_UNIT ? ENTRY_UNIT : 0) |
-                          (copy[35] & EF_COPY_SUSPECT ? ENTRY_SUSPECT : 0) |
+    stored->entry_flags = (copy[35] & EF_COPY_SUSPECT ? ENTRY_SUSPECT : 0) |
                           (copy[35] & EF_COPY_ALONE ? ENTRY_ALONE : 0) |
                           (copy[35] & EF_COPY_AT ? ENTRY_AT : 0);
     stored->insertions = ef_le16 (copy + 36);
@@ -261,7 +260,6 @@ copies_add (ef_buf_t *buf, const stored_t *stored, uint64_t n) {
     copy[35] = (uint8_t)((stored->flags & EF_INDEX_META ? EF_COPY_META : 0) |
                          (stored->flags & EF_INDEX_KEYED ? EF_COPY_KEYED : 0) |
                          (stored->flags & EF_INDEX_EXTRA ? EF_COPY_EXTRA : 0) |
-                         (stored->entry_flags & ENTRY_UNIT ? EF_COPY_UNIT : 0) |
                          (stored->entry_flags & ENTRY_SUSPECT ? EF_COPY_SUSPECT : 0) |
                          (stored->entry_flags & ENTRY_ALONE ? EF_COPY_ALONE : 0) |
                          (stored->entry_flags & ENTRY_AT ? EF_COPY_AT : 0));

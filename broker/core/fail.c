@@ -1,7 +1,6 @@
 /* What becomes of an event that failed, was given back, ended or died. SPDX-License-Identifier: MIT
  */
 #include "core_private.h"
-#include "policy.h"
 
 /* The entry of a leased event, made now where it had none. */
 entry_t *
@@ -234,8 +233,9 @@ s_retry_later (ef_core_t *self, entry_t *entry, uint64_t wait_ms) {
 static uint32_t
 s_attempt_flags (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     topic_t *topic = entry_topic (self, entry);
-    (void)failure;
+    bool is_back = !failure->is_unknown && units_give_back (self, topic, entry->n);
     return (key_of (topic, entry->n) ? EF_ATTEMPT_KEYED : 0) |
+           (is_back ? EF_ATTEMPT_UNIT_BACK : 0) |
            (entry->flags & ENTRY_SUSPECT ? EF_ATTEMPT_SUSPECT : 0) |
            (entry->flags & ENTRY_ALONE ? EF_ATTEMPT_ALONE : 0);
 }
@@ -326,14 +326,15 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event
     self->effects.notify (self->effects.arg, "dead", topic->config.name, ef_reason_name (reason));
 }
 
-/* Its time was over before it began; its record is in memory. */
+/* It dies without having begun: its time is over, or there is no unit for it. Its record is in
+   memory. */
 void
-expire_event (ef_core_t *self, entry_t *entry, const stored_t *stored) {
+end_unbegun (ef_core_t *self, entry_t *entry, const stored_t *stored, ef_reason_t reason) {
     ef_buf_t event = {0};
     if (emit_needs_event (entry_topic (self, entry), stored)) {
         (void)stored_write_event (ef_buf_add (&event, stored_event_size (stored)), stored);
     }
-    kill_event (self, entry, EF_REASON_EXPIRED, span_of (event.data, event.size), NULL);
+    kill_event (self, entry, reason, span_of (event.data, event.size), NULL);
     ef_buf_free (&event);
 }
 
@@ -342,6 +343,7 @@ void
 give_back (ef_core_t *self, topic_t *topic, item_t *item) {
     entry_t *entry = item_entry (self, topic, item);
     item->entry = NULL;
+    breakers_outcome (self, topic, item, span_of (NULL, 0), OUTCOME_NONE);
     if (entry->flags & ENTRY_PURGE) {
         purge_one (self, entry);
         return;
@@ -405,6 +407,11 @@ ef_core_due (ef_core_t *self, uint32_t index, uint64_t n, uint32_t generation) {
     }
     if (entry->flags & ENTRY_INSERTING) {
         insert_again (self, entry);
+    } else if (entry->state == EF_STATE_RETRYING && entry->tries > 0 &&
+               !ef_budget_take (&topic->budget, topic->config.retry_budget, self->now)) {
+        self->effects.retry_at (
+            self->effects.arg, index, n, generation,
+            ef_budget_next_ms (&topic->budget, topic->config.retry_budget, self->now));
     } else if (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED) {
         topic_move (topic, (ef_state_t)entry->state, EF_STATE_READY, 1);
         entry_ready (self, entry);

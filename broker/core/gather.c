@@ -22,35 +22,75 @@ s_is_avoided (const gather_t *self, const entry_t *entry) {
 static bool
 s_has_room (const gather_t *self, size_t bytes) {
     bool is_first = self->count == 0 && self->worker->in_flight == 0;
-    return self->count < self->limit && (is_first || bytes <= self->bytes_left);
+    return breaker_allows (self->core, self->topic, self->own) && self->count < self->limit &&
+           (is_first || bytes <= self->bytes_left);
 }
 
-typedef enum { JUDGE_GO, JUDGE_WAIT, JUDGE_EXPIRED } verdict_t;
+typedef enum { JUDGE_GO, JUDGE_WAIT, JUDGE_EXPIRED, JUDGE_OVER } verdict_t;
+
+/* A key first, then what the event needs, then its quota: so it has its unit when nothing else is
+   in the way. */
+static verdict_t
+s_judge_gates (gather_t *self, const ef_event_t *event, uint64_t n, gate_t **gate) {
+    ef_core_t *core = self->core;
+    topic_t *topic = self->topic;
+    const ef_topic_config_t *config = &topic->config;
+    bool is_ordered = config->order == EF_ORDER_TOPIC;
+    ef_span_t key = is_ordered ? span_of (NULL, 0) : event->key;
+    if ((is_ordered || event->key.data) && !key_claim (core, topic, key, n, gate)) {
+        return JUDGE_WAIT;
+    }
+    verdict_t verdict = JUDGE_GO;
+    self->named = config->breaker.ratio > 0 ? breaker_of (topic, n, event->downstream) : NULL;
+    if (!breaker_allows (core, topic, self->named)) {
+        *gate = gate_require (core, topic, GATE_DOWNSTREAM,
+                              span_of (self->named->name, self->named->size));
+        verdict = JUDGE_WAIT;
+    } else if (config->quota.limit > 0) {
+        unit_answer_t answer = units_judge (core, topic, event, n, gate);
+        verdict = answer == UNIT_HELD ? JUDGE_GO : answer == UNIT_DEAD ? JUDGE_OVER : JUDGE_WAIT;
+    }
+    if (verdict == JUDGE_WAIT && config->on_blocked == EF_BLOCKED_SKIP) {
+        key_free (core, topic, n); /* others of its key may pass */
+    }
+    return verdict;
+}
 
 /* May this event go now? JUDGE_WAIT: `*gate` says behind what it is to wait. */
 static verdict_t
 s_judge (gather_t *self, const stored_t *stored, gate_t **gate) {
-    ef_core_t *core = self->core;
-    topic_t *topic = self->topic;
-    bool is_ordered = topic->config.order == EF_ORDER_TOPIC;
-    if (!is_ordered && !(stored->flags & (EF_INDEX_META | EF_INDEX_KEYED))) {
+    const ef_topic_config_t *config = &self->topic->config;
+    bool has_extra = (stored->flags & EF_INDEX_EXTRA) && self->own;
+    bool is_asked =
+        config->order == EF_ORDER_TOPIC || config->quota.limit > 0 || self->topic->ties.count > 0;
+    self->named = NULL;
+    if (!is_asked && !has_extra && !(stored->flags & (EF_INDEX_META | EF_INDEX_KEYED))) {
         return JUDGE_GO;
     }
     ef_event_t event;
     stored_event (stored, &event);
-    if (stored_is_expired (stored, &event, core->wall)) {
+    if (stored_is_expired (stored, &event, self->core->wall)) {
         return JUDGE_EXPIRED;
     }
-    if ((is_ordered || event.key.data) &&
-        !key_claim (core, topic, is_ordered ? span_of (NULL, 0) : event.key, stored->n, gate)) {
-        return JUDGE_WAIT;
-    }
-    return JUDGE_GO;
+    return s_judge_gates (self, &event, stored->n, gate);
 }
 
 static uint16_t
 s_flags (const stored_t *stored, bool is_copy) {
     return (uint16_t)((is_copy ? ENTRY_COPY : 0) | stored_entry_flags (stored));
+}
+
+/* It goes out: as a probe where a breaker waits for one. */
+static void
+s_pass_breakers (gather_t *self, item_t *item) {
+    const ef_breaker_config_t *config = &self->topic->config.breaker;
+    if (self->own && ef_breaker_sent (&self->own->state, config, self->core->now)) {
+        item->flags |= ITEM_TOPIC_PROBE;
+    }
+    item->breaker = self->named;
+    if (self->named && ef_breaker_sent (&self->named->state, config, self->core->now)) {
+        item->flags |= ITEM_PROBE;
+    }
 }
 
 static void
@@ -62,6 +102,7 @@ s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *pl
     item->place = *place;
     item->bytes = entry ? entry->bytes : stored->event.size;
     item->flags = s_flags (stored, is_copy);
+    s_pass_breakers (self, item);
     self->stored[self->count++] = *stored;
     self->bytes_left -= item->bytes < self->bytes_left ? item->bytes : self->bytes_left;
     uint64_t tag = self->core->next_tag + self->count - 1;
@@ -91,8 +132,9 @@ s_gather_entry (gather_t *self, entry_t *entry) {
         return true;
     }
     verdict_t verdict = s_judge (self, &stored, &gate);
-    if (verdict == JUDGE_EXPIRED) {
-        expire_event (self->core, entry, &stored);
+    if (verdict == JUDGE_EXPIRED || verdict == JUDGE_OVER) {
+        end_unbegun (self->core, entry, &stored,
+                     verdict == JUDGE_OVER ? EF_REASON_QUOTA : EF_REASON_EXPIRED);
         self->has_moved = true;
         return true;
     }
@@ -104,6 +146,15 @@ s_gather_entry (gather_t *self, entry_t *entry) {
         s_add (self, &stored, entry, &entry->place, is_copy);
     }
     return true;
+}
+
+/* Must be so before a unit is taken, for its event has to wait for the unit's record. */
+static bool
+s_can_set_aside (gather_t *self) {
+    bool is_full = self->topic->blocked + self->aside_count >= EF_BLOCKED_MAX;
+    self->topic->is_scan_stopped = self->topic->is_scan_stopped || is_full;
+    return self->topic->config.quota.limit == 0 ||
+           (!is_full && self->aside_count < GATHER_ASIDES);
 }
 
 /* An event of an extent that won't be in the delivery. False: no more can be set aside now. */
@@ -159,14 +210,17 @@ s_gather_extent (gather_t *self) {
     }
     int rc = stored_read (head, place.rel, place.index, run->is_copy, &stored);
     ef_assert (rc == 0 && stored.n == run->n);
-    if (!s_has_room (self, stored.event.size)) {
+    if (!s_has_room (self, stored.event.size) || !s_can_set_aside (self)) {
         return false;
     }
     verdict_t verdict = s_judge (self, &stored, &gate);
     if (verdict == JUDGE_GO) {
         s_add (self, &stored, NULL, &place, run->is_copy);
     } else if (!s_set_aside (self, &stored, &place,
-                             verdict == JUDGE_EXPIRED ? ASIDE_EXPIRED : ASIDE_GATE, gate)) {
+                             verdict == JUDGE_EXPIRED ? ASIDE_EXPIRED
+                             : verdict == JUDGE_OVER  ? ASIDE_OVER
+                                                      : ASIDE_GATE,
+                             gate)) {
         return false;
     }
     s_step (self, head, &place);
@@ -176,6 +230,9 @@ s_gather_extent (gather_t *self) {
 void
 gather_run (gather_t *self) {
     const ef_extent_t *first = ef_extents_first (&self->topic->extents, &self->at);
+    self->own = self->topic->config.breaker.ratio > 0
+                    ? breaker_require (self->topic, span_of (NULL, 0))
+                    : NULL;
     self->has_run = first != NULL;
     self->run = first ? *first : self->run;
     for (bool goes_on = true; goes_on && self->count < self->limit;) {
@@ -212,14 +269,14 @@ s_cut (gather_t *self) {
 }
 
 static void
-s_expire (gather_t *self, entry_t *entry) {
+s_end (gather_t *self, entry_t *entry, ef_reason_t reason) {
     stored_t stored;
     const uint8_t *head = place_find (self->core, &entry->place, false);
     int rc = head == NULL ? -1
                           : stored_read (head, entry->place.rel, entry->place.index,
                                          entry->flags & ENTRY_COPY, &stored);
     ef_assert (rc == 0); /* read a moment ago */
-    expire_event (self->core, entry, &stored);
+    end_unbegun (self->core, entry, &stored, reason);
 }
 
 /* Those set aside get their entries, in order of n. */
@@ -231,9 +288,9 @@ s_admit (gather_t *self) {
         entry->place = aside->place;
         entry->bytes = aside->bytes & 0xffffff;
         entry->flags = aside->flags;
-        if (aside->why == ASIDE_EXPIRED) {
+        if (aside->why != ASIDE_GATE) {
             entry->state = EF_STATE_READY;
-            s_expire (self, entry);
+            s_end (self, entry, aside->why == ASIDE_OVER ? EF_REASON_QUOTA : EF_REASON_EXPIRED);
         } else {
             gate_admit (self->core, self->topic, aside->gate, entry);
         }
@@ -261,6 +318,7 @@ gather_undone (gather_t *self) {
     }
     for (uint32_t i = 0; i < self->count; i++) {
         item_t *item = &self->items[i];
+        breakers_outcome (self->core, self->topic, item, span_of (NULL, 0), OUTCOME_NONE);
         if (item->entry == NULL && must_cut) {
             (void)item_entry (self->core, self->topic, item);
         }

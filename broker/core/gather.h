@@ -7,7 +7,7 @@
 #define GATHER_ASIDES 256 /* events set aside for one delivery; then it goes */
 
 /* Why an event of an extent was set aside. */
-typedef enum { ASIDE_GATE, ASIDE_EXPIRED } aside_why_t;
+typedef enum { ASIDE_GATE, ASIDE_EXPIRED, ASIDE_OVER } aside_why_t;
 
 typedef struct {
     uint64_t n;
@@ -34,6 +34,8 @@ typedef struct {
     uint32_t aside_count;
     uint64_t first;    /* events of extents from here */
     uint64_t last;     /* to here were looked at, each taken or set aside; 0: none */
+    breaker_t *own;    /* the topic's own breaker; NULL: breakers aren't kept */
+    breaker_t *named;  /* of the event under way */
     ef_extent_at_t at; /* of the extent under way */
     ef_extent_t run;   /* a copy of it, moved on as events are gathered */
     bool has_run;

@@ -127,7 +127,6 @@ enum {
 #define EF_COPY_META           1u /* as EF_INDEX_META */
 #define EF_COPY_KEYED          2u
 #define EF_COPY_EXTRA          4u
-#define EF_COPY_UNIT           8u  /* has a unit of its quota */
 #define EF_COPY_SUSPECT        16u /* a worker's process died with it */
 #define EF_COPY_ALONE          32u /* and one with it alone */
 #define EF_COPY_AT             64u /* scheduled for a date */

@@ -175,6 +175,9 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
         return -1;
     }
     topic->attempts_failed++;
+    if (ef_le16 (header + 6) & EF_ATTEMPT_UNIT_BACK) {
+        (void)units_give_back (self, topic, ef_le64 (header + 8)); /* it may be long over */
+    }
     entry_t *entry = s_entry (self, topic, ef_le64 (header + 8));
     if (entry == NULL) {
         return 0;
@@ -186,7 +189,7 @@ s_replay_attempt (ef_core_t *self, const ef_record_t *record) {
     entry_unready (self, entry);
     entry->state = EF_STATE_RETRYING;
     entry->tries = ef_le16 (header + 4) & TRIES_MAX;
-    entry->flags &= ~(uint32_t)(ENTRY_UNIT | ENTRY_SUSPECT | ENTRY_ALONE) & ENTRY_FLAGS;
+    entry->flags &= ~(uint32_t)(ENTRY_SUSPECT | ENTRY_ALONE) & ENTRY_FLAGS;
     entry->flags |= (flags & EF_ATTEMPT_KEYED ? ENTRY_KEYED : 0) |
                     (flags & EF_ATTEMPT_SUSPECT ? ENTRY_SUSPECT : 0) |
                     (flags & EF_ATTEMPT_ALONE ? ENTRY_ALONE : 0);
@@ -350,6 +353,21 @@ s_replay_ids (ef_core_t *self, const ef_record_t *record) {
 }
 
 static int
+s_replay_unit (ef_core_t *self, const ef_record_t *record) {
+    topic_t *topic =
+        record->body_bytes >= EF_UNIT_HEADER ? replay_topic (self, ef_le32 (record->body)) : NULL;
+    return topic ? units_load (topic, record, false) : -1;
+}
+
+static int
+s_replay_breaker (ef_core_t *self, const ef_record_t *record) {
+    topic_t *topic = record->body_bytes >= EF_BREAKER_HEADER
+                         ? replay_topic (self, ef_le32 (record->body))
+                         : NULL;
+    return topic ? breaker_load (topic, record) : -1;
+}
+
+static int
 s_replay_session (ef_core_t *self, const ef_record_t *record) {
     if (record->body_bytes < EF_SESSION_HEADER) {
         return -1;
@@ -384,6 +402,8 @@ ef_core_replay (ef_core_t *self, const ef_record_t *record) {
         [EF_LOG_SEED] = s_replay_seed,
         [EF_LOG_IDS] = s_replay_ids,
         [EF_LOG_WAIT] = s_replay_wait,
+        [EF_LOG_UNIT] = s_replay_unit,
+        [EF_LOG_BREAKER] = s_replay_breaker,
         [EF_LOG_RESULT] = s_replay_result,
     };
     ef_assert (self->is_replaying);
@@ -490,6 +510,7 @@ ef_core_start (ef_core_t *self, const ef_core_log_t *log) {
     self->checkpoint.since = log->replayed_bytes;
     for (uint32_t i = 0; i < self->topic_count; i++) {
         s_settle_topic (self, self->topics[i]);
+        breakers_start (self, self->topics[i]);
     }
     self->is_replaying = self->is_partial = false;
     if (self->print_key[0] == 0 && self->print_key[1] == 0) {

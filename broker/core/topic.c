@@ -146,6 +146,8 @@ topic_free (topic_t **self_p) {
     gates_free (self);
     free (self->claims);
     ef_window_destroy (&self->ids);
+    breakers_free (self);
+    ef_quota_free (&self->quota);
     ef_extents_free (&self->extents);
     free (self->outbox);
     free (self->avoids);

@@ -284,6 +284,7 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
                                      .started_ms = lease->started_ms,
                                      .is_unknown = true,
                                      .retry_ms = -1};
+                breakers_outcome (self, lease->topic, item, span_of (NULL, 0), OUTCOME_FAILED);
                 fail_event (self, item_entry (self, lease->topic, item), &failure);
             } else if (item->state == ITEM_OPEN) {
                 give_back (self, lease->topic, item);
@@ -355,6 +356,7 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
                                  .is_unknown = true,
                                  .retry_ms = -1};
             entry_t *entry = item_entry (self, lease->topic, item);
+            breakers_outcome (self, lease->topic, item, span_of (NULL, 0), OUTCOME_FAILED);
             entry->tag = lease->first_tag + i; /* a late answer under it still counts */
             item->state = ITEM_LAPSED;
             item->entry = NULL;
