@@ -6,30 +6,60 @@
 #include <string.h>
 
 #define BUCKET_FULL    13 /* references a bucket on average, at which it doubles */
-#define BUCKETS_BITS   2  /* log2 of the fewest buckets */
+#define BUCKETS_BITS   6  /* log2 of the fewest buckets: a page of them */
 #define REF_BITS_FIRST 13 /* of a small table: a few blocks of places */
 #define REF_BITS_MORE  5  /* than bits of the bucket's number: twice as many places as slots */
-#define LINE_BYTES     64
+#define PAGE_BYTES     (EF_PRINT_PAGE_BUCKETS * sizeof (ef_print_bucket_t))
+#define PAGE_OVERHEAD  64 /* bytes that alignment may cost */
 
+_Static_assert(EF_PRINT_PAGE_BUCKETS == 1u << BUCKETS_BITS, "no page is used in part");
 _Static_assert(BUCKET_FULL < EF_PRINT_BUCKET_SLOTS, "a search ends at a bucket with room");
 
 static void
 s_buckets_init (ef_print_buckets_t *self, unsigned bits) {
-    size_t count = (size_t)1 << bits;
     unsigned ref_bits = bits + REF_BITS_MORE;
     ref_bits = ref_bits < REF_BITS_FIRST ? REF_BITS_FIRST : ref_bits > 31 ? 31 : ref_bits;
-    self->memory = calloc (count * sizeof *self->buckets + LINE_BYTES, 1);
-    ef_assert (self->memory != NULL && bits < 32);
-    uintptr_t past = (uintptr_t)self->memory % LINE_BYTES;
-    self->buckets = (ef_print_bucket_t *)((char *)self->memory + (LINE_BYTES - past));
-    self->mask = (uint32_t)(count - 1);
+    ef_assert (bits < 32);
+    self->pages = calloc ((size_t)1 << (bits - BUCKETS_BITS), sizeof *self->pages);
+    ef_assert (self->pages != NULL);
+    self->page_count = 0;
+    self->mask = ((uint32_t)1 << bits) - 1;
     self->ref_mask = ((uint32_t)1 << ref_bits) - 1;
 }
 
 static void
+s_page_free (ef_print_buckets_t *self, uint32_t page) {
+    self->page_count -= self->pages[page] != NULL;
+    free (self->pages[page]);
+    self->pages[page] = NULL;
+}
+
+static void
 s_buckets_free (ef_print_buckets_t *self) {
-    free (self->memory);
+    for (uint32_t i = 0; self->page_count > 0; i++) {
+        s_page_free (self, i);
+    }
+    free (self->pages);
     memset (self, 0, sizeof *self);
+}
+
+/* NULL: nothing is in it and nothing passed it. */
+static inline ef_print_bucket_t *
+s_bucket (const ef_print_buckets_t *self, uint32_t at) {
+    ef_print_bucket_t *page = self->pages[at / EF_PRINT_PAGE_BUCKETS];
+    return page ? &page[at % EF_PRINT_PAGE_BUCKETS] : NULL;
+}
+
+static ef_print_bucket_t *
+s_bucket_require (ef_print_buckets_t *self, uint32_t at) {
+    ef_print_bucket_t **page = &self->pages[at / EF_PRINT_PAGE_BUCKETS];
+    if (*page == NULL) {
+        *page = aligned_alloc (sizeof (ef_print_bucket_t), PAGE_BYTES);
+        ef_assert (*page != NULL);
+        memset (*page, 0, PAGE_BYTES);
+        self->page_count++;
+    }
+    return &(*page)[at % EF_PRINT_PAGE_BUCKETS];
 }
 
 static unsigned
@@ -51,8 +81,8 @@ static uint32_t
 s_find (const ef_print_table_t *self, const ef_print_buckets_t *in, ef_print_t print) {
     uint32_t tag = (uint32_t)print.high;
     uint32_t at = (uint32_t)print.low & in->mask;
-    for (uint32_t tried = 0; tried <= in->mask; tried++, at = (at + 1) & in->mask) {
-        const ef_print_bucket_t *bucket = &in->buckets[at];
+    const ef_print_bucket_t *bucket;
+    for (uint32_t tried = 0; tried <= in->mask && (bucket = s_bucket (in, at)) != NULL; tried++) {
         for (unsigned i = 0; i < EF_PRINT_BUCKET_SLOTS; i++) {
             uint32_t slot = bucket->slots[i];
             if (((slot ^ tag) & ~in->ref_mask) == 0 && slot != 0 &&
@@ -63,6 +93,7 @@ s_find (const ef_print_table_t *self, const ef_print_buckets_t *in, ef_print_t p
         if (bucket->passed == 0) {
             break;
         }
+        at = (at + 1) & in->mask;
     }
     return 0;
 }
@@ -70,7 +101,7 @@ s_find (const ef_print_table_t *self, const ef_print_buckets_t *in, ef_print_t p
 static void
 s_put (ef_print_buckets_t *in, ef_print_t print, uint32_t ref) {
     for (uint32_t at = (uint32_t)print.low & in->mask;; at = (at + 1) & in->mask) {
-        ef_print_bucket_t *bucket = &in->buckets[at];
+        ef_print_bucket_t *bucket = s_bucket_require (in, at);
         for (unsigned i = 0; i < EF_PRINT_BUCKET_SLOTS; i++) {
             if (bucket->slots[i] == 0) {
                 bucket->slots[i] = s_slot (in, print, ref);
@@ -86,8 +117,9 @@ s_put (ef_print_buckets_t *in, ef_print_t print, uint32_t ref) {
 static void
 s_unpass (ef_print_buckets_t *in, ef_print_t print, uint32_t at) {
     for (uint32_t i = (uint32_t)print.low & in->mask; i != at; i = (i + 1) & in->mask) {
-        ef_assert (in->buckets[i].passed > 0);
-        in->buckets[i].passed--;
+        ef_print_bucket_t *bucket = s_bucket (in, i);
+        ef_assert (bucket != NULL && bucket->passed > 0);
+        bucket->passed--;
     }
 }
 
@@ -95,8 +127,8 @@ static bool
 s_take (ef_print_buckets_t *in, ef_print_t print, uint32_t ref) {
     uint32_t wanted = s_slot (in, print, ref);
     uint32_t at = (uint32_t)print.low & in->mask;
-    for (uint32_t tried = 0; tried <= in->mask; tried++, at = (at + 1) & in->mask) {
-        ef_print_bucket_t *bucket = &in->buckets[at];
+    ef_print_bucket_t *bucket;
+    for (uint32_t tried = 0; tried <= in->mask && (bucket = s_bucket (in, at)) != NULL; tried++) {
         for (unsigned i = 0; i < EF_PRINT_BUCKET_SLOTS; i++) {
             if (bucket->slots[i] == wanted) {
                 bucket->slots[i] = 0;
@@ -107,6 +139,7 @@ s_take (ef_print_buckets_t *in, ef_print_t print, uint32_t ref) {
         if (bucket->passed == 0) {
             break;
         }
+        at = (at + 1) & in->mask;
     }
     return false;
 }
@@ -115,41 +148,62 @@ s_take (ef_print_buckets_t *in, ef_print_t print, uint32_t ref) {
 static void
 s_prefetch_bucket (const ef_print_table_t *self, uint32_t at) {
     const ef_print_buckets_t *old = &self->old;
-    for (unsigned i = 0; at <= old->mask && i < EF_PRINT_BUCKET_SLOTS; i++) {
-        uint32_t slot = old->buckets[at].slots[i];
+    const ef_print_bucket_t *bucket = at <= old->mask ? s_bucket (old, at) : NULL;
+    for (unsigned i = 0; bucket && i < EF_PRINT_BUCKET_SLOTS; i++) {
+        uint32_t slot = bucket->slots[i];
         if (slot != 0) {
             __builtin_prefetch (self->print_of (self->owner, slot & old->ref_mask));
         }
     }
 }
 
-/* Moves one bucket of the old ones. Those that passed it were counted at their homes. */
 static void
-s_step (ef_print_table_t *self) {
+s_move_bucket (ef_print_table_t *self, uint32_t at) {
     ef_print_buckets_t *old = &self->old;
-    if (old->memory == NULL) {
-        return;
-    }
-    s_prefetch_bucket (self, self->moved + 1);
-    ef_print_bucket_t *bucket = &old->buckets[self->moved];
-    for (unsigned i = 0; i < EF_PRINT_BUCKET_SLOTS; i++) {
+    ef_print_bucket_t *bucket = s_bucket (old, at);
+    for (unsigned i = 0; bucket && i < EF_PRINT_BUCKET_SLOTS; i++) {
         uint32_t ref = bucket->slots[i] & old->ref_mask;
         if (bucket->slots[i] != 0) {
             ef_print_t print = *self->print_of (self->owner, ref);
             s_put (&self->in_use, print, ref);
             bucket->slots[i] = 0;
-            s_unpass (old, print, self->moved);
+            s_unpass (old, print, at);
         }
     }
+}
+
+/* All in it have moved; but some that passed it may stand behind it still. */
+static void
+s_free_moved (ef_print_buckets_t *old, uint32_t page) {
+    uint32_t passed = 0;
+    for (unsigned i = 0; old->pages[page] && i < EF_PRINT_PAGE_BUCKETS; i++) {
+        passed |= old->pages[page][i].passed;
+    }
+    if (passed == 0) {
+        s_page_free (old, page);
+    }
+}
+
+/* Moves one bucket of the old ones. A page goes when the next one has moved, or at the end. */
+static void
+s_step (ef_print_table_t *self) {
+    ef_print_buckets_t *old = &self->old;
+    if (old->pages == NULL) {
+        return;
+    }
+    s_prefetch_bucket (self, self->moved + 1);
+    s_move_bucket (self, self->moved);
     if (self->moved++ == old->mask) {
         s_buckets_free (old);
         self->moved = 0;
+    } else if (self->moved % EF_PRINT_PAGE_BUCKETS == 0 && self->moved > EF_PRINT_PAGE_BUCKETS) {
+        s_free_moved (old, self->moved / EF_PRINT_PAGE_BUCKETS - 2);
     }
 }
 
 static void
 s_resize (ef_print_table_t *self, unsigned bits) {
-    while (self->old.memory) { /* only where doubling follows halving at once */
+    while (self->old.pages) { /* only where doubling follows halving at once */
         s_step (self);
     }
     self->old = self->in_use;
@@ -173,24 +227,25 @@ ef_print_table_free (ef_print_table_t *self) {
 
 uint32_t
 ef_print_table_find (const ef_print_table_t *self, ef_print_t print) {
-    uint32_t ref = self->in_use.memory ? s_find (self, &self->in_use, print) : 0;
-    return ref == 0 && self->old.memory ? s_find (self, &self->old, print) : ref;
+    uint32_t ref = self->in_use.pages ? s_find (self, &self->in_use, print) : 0;
+    return ref == 0 && self->old.pages ? s_find (self, &self->old, print) : ref;
 }
 
 void
 ef_print_table_prefetch (const ef_print_table_t *self, ef_print_t print) {
-    if (self->in_use.memory) {
-        __builtin_prefetch (&self->in_use.buckets[(uint32_t)print.low & self->in_use.mask], 1);
+    uint32_t hash = (uint32_t)print.low;
+    if (self->in_use.pages) {
+        __builtin_prefetch (s_bucket (&self->in_use, hash & self->in_use.mask), 1);
     }
-    if (self->old.memory) {
-        __builtin_prefetch (&self->old.buckets[(uint32_t)print.low & self->old.mask], 1);
+    if (self->old.pages) {
+        __builtin_prefetch (s_bucket (&self->old, hash & self->old.mask), 1);
     }
 }
 
 void
 ef_print_table_insert (ef_print_table_t *self, ef_print_t print, uint32_t ref) {
     ef_assert (ref > 0 && ref <= EF_PRINT_REF_MAX);
-    if (self->in_use.memory == NULL) {
+    if (self->in_use.pages == NULL) {
         s_buckets_init (&self->in_use, BUCKETS_BITS);
     }
     while (ref > self->in_use.ref_mask ||
@@ -206,7 +261,7 @@ void
 ef_print_table_remove (ef_print_table_t *self, ef_print_t print, uint32_t ref) {
     s_step (self);
     bool was_there =
-        s_take (&self->in_use, print, ref) || (self->old.memory && s_take (&self->old, print, ref));
+        s_take (&self->in_use, print, ref) || (self->old.pages && s_take (&self->old, print, ref));
     ef_assert (was_there && self->count > 0);
     self->count--;
 }
@@ -217,7 +272,7 @@ ef_print_table_shrink (ef_print_table_t *self, uint32_t top) {
     const ef_print_buckets_t *in_use = &self->in_use;
     if (self->count == 0) {
         ef_print_table_free (self);
-    } else if (self->old.memory == NULL && s_bits (in_use) > BUCKETS_BITS &&
+    } else if (self->old.pages == NULL && s_bits (in_use) > BUCKETS_BITS &&
                self->count < BUCKET_FULL * ((uint64_t)in_use->mask + 1) / 8 &&
                top <= in_use->ref_mask / 2) {
         s_resize (self, s_bits (in_use) - 1);
@@ -226,7 +281,8 @@ ef_print_table_shrink (ef_print_table_t *self, uint32_t top) {
 
 static size_t
 s_bytes (const ef_print_buckets_t *self) {
-    return self->memory ? ((size_t)self->mask + 1) * sizeof *self->buckets + LINE_BYTES : 0;
+    size_t pages = self->pages ? ((size_t)self->mask + 1) / EF_PRINT_PAGE_BUCKETS : 0;
+    return pages * sizeof *self->pages + self->page_count * (PAGE_BYTES + PAGE_OVERHEAD);
 }
 
 size_t
@@ -237,16 +293,18 @@ ef_print_table_bytes (const ef_print_table_t *self) {
 /* Every reference is found from its home, and each bucket was passed by as many as it says. */
 static uint32_t
 s_check (const ef_print_table_t *self, const ef_print_buckets_t *in) {
-    uint32_t *passed = in->memory ? calloc ((size_t)in->mask + 1, sizeof *passed) : NULL;
+    uint32_t buckets = in->pages ? in->mask + 1 : 0;
+    uint32_t *passed = calloc ((size_t)buckets + 1, sizeof *passed);
     uint32_t count = 0;
-    ef_assert (in->memory == NULL || passed != NULL);
-    for (uint32_t at = 0; in->memory && at <= in->mask; at++) {
-        for (unsigned i = 0; i < EF_PRINT_BUCKET_SLOTS; i++) {
-            uint32_t slot = in->buckets[at].slots[i];
-            if (slot != 0) {
-                ef_print_t print = *self->print_of (self->owner, slot & in->ref_mask);
-                ef_assert (slot == s_slot (in, print, slot & in->ref_mask));
-                ef_assert (ef_print_table_find (self, print) == (slot & in->ref_mask));
+    ef_assert (passed != NULL);
+    for (uint32_t at = 0; at < buckets; at++) {
+        const ef_print_bucket_t *bucket = s_bucket (in, at);
+        for (unsigned i = 0; bucket && i < EF_PRINT_BUCKET_SLOTS; i++) {
+            uint32_t ref = bucket->slots[i] & in->ref_mask;
+            if (bucket->slots[i] != 0) {
+                ef_print_t print = *self->print_of (self->owner, ref);
+                ef_assert (bucket->slots[i] == s_slot (in, print, ref));
+                ef_assert (ef_print_table_find (self, print) == ref);
                 for (uint32_t k = (uint32_t)print.low & in->mask; k != at; k = (k + 1) & in->mask) {
                     passed[k]++;
                 }
@@ -254,8 +312,9 @@ s_check (const ef_print_table_t *self, const ef_print_buckets_t *in) {
             }
         }
     }
-    for (uint32_t at = 0; in->memory && at <= in->mask; at++) {
-        ef_assert (in->buckets[at].passed == passed[at]);
+    for (uint32_t at = 0; at < buckets; at++) {
+        const ef_print_bucket_t *bucket = s_bucket (in, at);
+        ef_assert ((bucket ? bucket->passed : 0) == passed[at]);
     }
     free (passed);
     return count;

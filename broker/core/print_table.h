@@ -8,7 +8,8 @@
    counts those that passed it by, so that a search knows where to stop and a removal leaves
    nothing behind. A slot is a reference and, in the bits that references don't need, a part of the
    fingerprint: one look at another's fingerprint in a thousand searches at a million. Doubling and
-   halving move one bucket at each change, so nothing waits for them.
+   halving move one bucket at each change, and buckets are allocated and freed by the page, so
+   nothing waits for them.
    On failure: without memory the process ends. */
 #ifndef EF_PRINT_TABLE_H
 #define EF_PRINT_TABLE_H
@@ -32,11 +33,13 @@ typedef struct {
 } ef_print_bucket_t;
 _Static_assert(sizeof (ef_print_bucket_t) == 64, "a bucket is a cache line");
 
+#define EF_PRINT_PAGE_BUCKETS 64
+
 typedef struct {
-    void *memory;               /* owned; NULL: no buckets */
-    ef_print_bucket_t *buckets; /* in it, at a cache line */
-    uint32_t mask;              /* number of buckets, a power of two, less one */
-    uint32_t ref_mask;          /* the bits of a slot that are the reference */
+    ef_print_bucket_t **pages; /* owned; NULL: its buckets were never used, or have moved */
+    uint32_t page_count;       /* that are not NULL */
+    uint32_t mask;             /* number of buckets, a power of two, less one */
+    uint32_t ref_mask;         /* the bits of a slot that are the reference */
 } ef_print_buckets_t;
 
 typedef struct {
