@@ -28,7 +28,7 @@ s_add_rule (ef_rule_t *rules, uint32_t *count, const ef_rule_t *rule, char why[2
 static int
 s_replace_rules (ef_topic_config_t *topic, const ef_rule_t *rules, uint32_t count,
                  bool is_permanent, char why[200]) {
-    ef_rule_t all[EF_RULES_MAX];
+    ef_rule_t all[EF_RULES_MAX] = {0};
     uint32_t total = 0;
     for (unsigned part = 0; part < 2; part++) {
         bool is_new = is_permanent == (part == 0);
@@ -39,8 +39,7 @@ s_replace_rules (ef_topic_config_t *topic, const ef_rule_t *rules, uint32_t coun
             }
         }
     }
-    memset (topic->rules, 0, sizeof topic->rules);
-    memcpy (topic->rules, all, total * sizeof all[0]);
+    memcpy (topic->rules, all, sizeof all);
     topic->rule_count = total;
     return 0;
 }

@@ -91,8 +91,9 @@ ef_zone_find (const char *name, char why[200]) {
     }
     strcpy (zone->name, name);
     zone->count = DAYS;
-    s_zones = realloc (s_zones, (s_zone_count + 1) * sizeof (void *));
-    ef_assert (s_zones != NULL);
+    ef_zone_t **zones = realloc (s_zones, (s_zone_count + 1) * sizeof (void *));
+    ef_assert (zones != NULL);
+    s_zones = zones;
     s_zones[s_zone_count++] = zone;
     return zone;
 }

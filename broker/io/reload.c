@@ -163,6 +163,9 @@ s_apply (ef_router_t *self, const ef_config_changes_t *changes) {
         ef_assert (rc == 0); /* they were counted */
         s_tell_pool (self, topic);
     }
+    if (changes->has_routes) { /* behind the topics that they name */
+        ef_core_set_routes (self->core, settings->routes, settings->route_count);
+    }
 }
 
 /* True: there was something. */

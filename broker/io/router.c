@@ -55,6 +55,7 @@ s_new_core (ef_router_t *self) {
         int rc = ef_core_configure_topic (self->core, &config->topics[i].topic);
         ef_assert (rc == 0); /* fewer than EF_TOPICS_MAX, checked with the configuration */
     }
+    ef_core_set_routes (self->core, config->routes, config->route_count);
     ef_core_clock (self->core, ef_mono_ms (), ef_wall_ms ());
 }
 

@@ -118,6 +118,34 @@ def test_many_reloads_at_once_are_all_answered(binaries):
         broker.stop()
 
 
+def accepted(broker, *topics):
+    return [broker.topic(topic)["accepted"] for topic in topics]
+
+
+def test_routes_by_default_and_after_a_reload(binaries):
+    with Broker(binaries).start() as broker:
+        publisher = Publisher(broker)
+
+        def send(*types):
+            publisher.publish([[None, None, 1, {"type": t} if t else {}] for t in types])
+            return publisher.confirm()[2]
+
+        assert send("USER_NOTIFICATION", "email-notification")["accepted"] == 2
+        assert accepted(broker, "email", "db", "api") == [2, 0, 0]
+        assert send("USER_SIGNUP")["accepted"] == 1
+        assert accepted(broker, "email", "db", "api") == [3, 1, 0]
+        assert send("else", None)["accepted"] == 2
+        assert accepted(broker, "email", "db", "api") == [3, 1, 2]
+        with open(broker.config, "a") as file:
+            file.write('    shop\nroutes\n    shop\n        type = "shop.*"\n        to = shop\n')
+        assert broker.admin(["RELOAD"])[1]["changed"] == ["topic/shop", "routes"]
+        answer = send("shop.order", "else")
+        assert answer["accepted"] == 1 and answer["refused"][0][2] == "UNROUTED", answer
+        assert accepted(broker, "shop", "api") == [1, 2]
+        publisher.close()
+        broker.check_law()
+
+
 def test_pool_takes_other_limits(binaries):
     topics = f"""work
     pool

@@ -1,57 +1,5 @@
-/* Settings: every kind of value, files, checks, zones, what a reload changes.
-   SPDX-License-Identifier: MIT */
-#include "unit.h"
-
-#include "../../broker/config_private.h"
-#include "../../proto/event.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-/* A configuration read from text, or what is wrong with it. */
-typedef struct {
-    ef_config_t config;
-    char error[512];
-    int rc;
-} read_t;
-
-static void
-s_write (const char *path, const char *text) {
-    FILE *file = fopen (path, "w");
-    assert_non_null (file);
-    assert_true (fputs (text, file) >= 0);
-    assert_int_equal (fclose (file), 0);
-}
-
-static read_t *
-s_read (const char *text) {
-    read_t *self = calloc (1, sizeof *self);
-    char path[] = "/tmp/ef-test-config-XXXXXX";
-    int file = mkstemp (path);
-    assert_true (file >= 0);
-    close (file);
-    s_write (path, text);
-    ef_config_init (&self->config);
-    self->rc = ef_config_load (&self->config, path, self->error);
-    self->rc = self->rc ? self->rc : ef_config_environment (&self->config, self->error);
-    self->rc = self->rc ? self->rc : ef_config_check (&self->config, self->error);
-    unlink (path);
-    return self;
-}
-
-static void
-s_done (read_t *self) {
-    ef_config_free (&self->config);
-    free (self);
-}
-
-/* What a topic has that is told one setting. */
-static read_t *
-s_read_setting (const char *key, const char *value) {
-    char text[2000];
-    snprintf (text, sizeof text, "topic\n    work\n        %s = \"%s\"\n", key, value);
-    return s_read (text);
-}
+/* Settings: every kind of value, files, checks. SPDX-License-Identifier: MIT */
+#include "unit_config.h"
 
 static const setting_t *
 s_row (const settings_t *settings, const char *name) {
@@ -192,13 +140,13 @@ static void
 test_value_is_read_and_printed (void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof s_values / sizeof s_values[0]; i++) {
-        read_t *self = s_read_setting (s_values[i].key, s_values[i].value);
+        read_t *self = read_setting (s_values[i].key, s_values[i].value);
         if (s_values[i].printed == NULL) {
             if (self->rc == 0 || strstr (self->error, "expected") == NULL) {
                 fail_msg ("%s = \"%s\" was taken: %s", s_values[i].key, s_values[i].value,
                           self->error);
             }
-            s_done (self);
+            read_done (self);
             continue;
         }
         if (self->rc) {
@@ -210,7 +158,7 @@ test_value_is_read_and_printed (void **state) {
             fail_msg ("%s = \"%s\" is printed as \"%s\"", s_values[i].key, s_values[i].value,
                       printed);
         }
-        s_done (self);
+        read_done (self);
     }
 }
 
@@ -222,7 +170,7 @@ test_printed_topic_is_read_as_the_same (void **state) {
         if (s_values[i].printed == NULL) {
             continue;
         }
-        read_t *first = s_read_setting (s_values[i].key, s_values[i].value);
+        read_t *first = read_setting (s_values[i].key, s_values[i].value);
         ef_buf_t map = {0};
         char text[8000] = "topic\n    work\n";
         const ef_config_topic_t *topic = config_topic_find (&first->config, "work");
@@ -244,7 +192,7 @@ test_printed_topic_is_read_as_the_same (void **state) {
                       (const char *)value.data);
         }
         assert_int_equal (ef_cursor_left (&cursor), 0);
-        read_t *second = s_read (text);
+        read_t *second = read_text (text);
         if (second->rc) {
             fail_msg ("%s", second->error);
         }
@@ -253,22 +201,22 @@ test_printed_topic_is_read_as_the_same (void **state) {
         assert_int_equal (changes.changed.count + changes.needs_restart.count, 0);
         ef_config_changes_free (&changes);
         ef_buf_free (&map);
-        s_done (first);
-        s_done (second);
+        read_done (first);
+        read_done (second);
     }
 }
 
 static void
 test_rules_take_from_their_topic_what_they_leave_open (void **state) {
     (void)state;
-    read_t *self = s_read ("topic\n"
-                           "    work\n"
-                           "        retry_on = \"A; B linear base=10m; C cap=2s\"\n"
-                           "        dead_on = \"D\"\n"
-                           "        retry = fixed\n" /* behind them: it counts all the same */
-                           "        retry_base = 3s\n"
-                           "        retry_jitter = 0\n"
-                           "        attempts = 9\n");
+    read_t *self = read_text ("topic\n"
+                              "    work\n"
+                              "        retry_on = \"A; B linear base=10m; C cap=2s\"\n"
+                              "        dead_on = \"D\"\n"
+                              "        retry = fixed\n" /* behind them: it counts all the same */
+                              "        retry_base = 3s\n"
+                              "        retry_jitter = 0\n"
+                              "        attempts = 9\n");
     assert_int_equal (self->rc, 0);
     const ef_topic_config_t *topic = &config_topic_find (&self->config, "work")->topic;
     assert_int_equal (topic->rule_count, 4);
@@ -285,52 +233,52 @@ test_rules_take_from_their_topic_what_they_leave_open (void **state) {
     assert_int_equal (rules[2].policy.base_ms, 600000);
     assert_int_equal (rules[2].policy.cap_ms, 600000); /* the topic's would cut the base */
     assert_int_equal (rules[3].policy.cap_ms, 2000);
-    s_done (self);
+    read_done (self);
 }
 
 static void
 test_more_rules_than_fit_are_refused (void **state) {
     (void)state;
-    read_t *self = s_read ("topic\n    work\n"
-                           "        dead_on = \"1,2,3,4,5,6,7,8,9,10\"\n"
-                           "        retry_on = \"1;2;3;4;5;6;7\"\n");
+    read_t *self = read_text ("topic\n    work\n"
+                              "        dead_on = \"1,2,3,4,5,6,7,8,9,10\"\n"
+                              "        retry_on = \"1;2;3;4;5;6;7\"\n");
     assert_int_equal (self->rc, -1);
     assert_non_null (strstr (self->error, "16 rules"));
     assert_non_null (strstr (self->error, ":4: "));
-    s_done (self);
-    self = s_read ("topic\n    work\n"
-                   "        dead_on = \"1,2,3,4,5,6,7,8,9,10\"\n"
-                   "        retry_on = \"1;2;3;4;5;6\"\n"
-                   "        dead_on = \"1\"\n"); /* in the place of the ten */
+    read_done (self);
+    self = read_text ("topic\n    work\n"
+                      "        dead_on = \"1,2,3,4,5,6,7,8,9,10\"\n"
+                      "        retry_on = \"1;2;3;4;5;6\"\n"
+                      "        dead_on = \"1\"\n"); /* in the place of the ten */
     assert_int_equal (self->rc, 0);
     assert_int_equal (config_topic_find (&self->config, "work")->topic.rule_count, 7);
-    s_done (self);
+    read_done (self);
 }
 
 static void
 test_server_settings_are_read (void **state) {
     (void)state;
-    read_t *self = s_read ("server\n    publisher_rate = 90/m\n    publisher_burst = 7\n"
-                           "    retention = 400d\n    retention_bytes = 1GiB\n");
+    read_t *self = read_text ("server\n    publisher_rate = 90/m\n    publisher_burst = 7\n"
+                              "    retention = 400d\n    retention_bytes = 1GiB\n");
     assert_int_equal (self->rc, 0);
     assert_true (self->config.publisher_rate == 1.5);
     assert_int_equal (self->config.publisher_burst, 7);
     assert_int_equal (self->config.retention_ms, 400ull * 86400000);
     assert_int_equal (self->config.retention_bytes, 1u << 30);
-    s_done (self);
+    read_done (self);
 }
 
 static void
 test_routes_are_read_in_order (void **state) {
     (void)state;
-    read_t *self = s_read ("routes\n"
-                           "    welcome\n"
-                           "        type = \"user.*\"\n"
-                           "        header = \"source=shop*\"\n"
-                           "        header = \"x = 1=2\"\n"
-                           "        to = \"email, db\"\n"
-                           "    rest\n"
-                           "        to = api\n");
+    read_t *self = read_text ("routes\n"
+                              "    welcome\n"
+                              "        type = \"user.*\"\n"
+                              "        header = \"source=shop*\"\n"
+                              "        header = \"x = 1=2\"\n"
+                              "        to = \"email, db\"\n"
+                              "    rest\n"
+                              "        to = api\n");
     assert_int_equal (self->rc, 0);
     assert_int_equal (self->config.route_count, 2);
     const ef_route_t *route = &self->config.routes[0];
@@ -345,7 +293,7 @@ test_routes_are_read_in_order (void **state) {
     assert_string_equal (route->topics[0], "email");
     assert_string_equal (route->topics[1], "db");
     assert_string_equal (self->config.routes[1].name, "rest");
-    s_done (self);
+    read_done (self);
 }
 
 /* A file that is wrong, the line where, and a word of the reason. */
@@ -391,7 +339,7 @@ static void
 test_wrong_file_is_refused_with_its_line (void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof s_wrong / sizeof s_wrong[0]; i++) {
-        read_t *self = s_read (s_wrong[i].text);
+        read_t *self = read_text (s_wrong[i].text);
         char line[16];
         snprintf (line, sizeof line, ":%d: ", s_wrong[i].line);
         if (self->rc == 0 || strstr (self->error, s_wrong[i].reason) == NULL ||
@@ -399,7 +347,7 @@ test_wrong_file_is_refused_with_its_line (void **state) {
             (s_wrong[i].line && strstr (self->error, line) == NULL)) {
             fail_msg ("%s is answered: %s", s_wrong[i].text, self->error);
         }
-        s_done (self);
+        read_done (self);
     }
 }
 
@@ -410,32 +358,33 @@ test_long_line_is_refused (void **state) {
     memset (text, 'x', sizeof text - 1);
     text[sizeof text - 1] = '\0';
     memcpy (text, "server\n    name = ", 18);
-    read_t *self = s_read (text);
+    read_t *self = read_text (text);
     assert_int_equal (self->rc, -1);
     assert_non_null (strstr (self->error, ":2: the line is too long"));
-    s_done (self);
+    read_done (self);
 }
 
 static void
 test_route_may_name_a_topic_that_will_be_made (void **state) {
     (void)state;
-    read_t *self = s_read ("server\n    auto_create = 1\nroutes\n    a\n        to = elsewhere\n");
+    read_t *self =
+        read_text ("server\n    auto_create = 1\nroutes\n    a\n        to = elsewhere\n");
     assert_int_equal (self->rc, 0);
-    s_done (self);
+    read_done (self);
 }
 
 static void
 test_empty_routes_are_none_and_no_routes_are_the_defaults (void **state) {
     (void)state;
-    read_t *self = s_read ("routes\n");
+    read_t *self = read_text ("routes\n");
     assert_int_equal (self->rc, 0);
     assert_int_equal (self->config.route_count, 0);
-    s_done (self);
-    self = s_read ("server\n    name = x\n");
+    read_done (self);
+    self = read_text ("server\n    name = x\n");
     assert_int_equal (self->rc, 0);
     assert_int_equal (self->config.route_count, 4);
     assert_string_equal (self->config.routes[3].topics[0], "api");
-    s_done (self);
+    read_done (self);
 }
 
 static void
@@ -449,12 +398,12 @@ test_more_routes_than_fit_are_refused (void **state) {
         ef_buf_put (&text, line, strlen (line));
     }
     ef_buf_put (&text, "", 1);
-    read_t *self = s_read ((char *)text.data);
+    read_t *self = read_text ((char *)text.data);
     assert_int_equal (self->rc, -1);
     assert_non_null (strstr (self->error, "up to 256 routes"));
     assert_int_equal (self->config.route_count, EF_ROUTES_MAX);
     ef_buf_free (&text);
-    s_done (self);
+    read_done (self);
 }
 
 static void
@@ -474,7 +423,7 @@ test_environment_wins_over_the_file (void **state) {
     }
     const char text[] = "topic\n    send-mail\n        quota = 1/hour\n"
                         "routes\n    rest\n        header = \"a=1\"\n        to = api\n";
-    read_t *self = s_read (text);
+    read_t *self = read_text (text);
     assert_int_equal (self->rc, 0);
     const ef_config_topic_t *topic = config_topic_find (&self->config, "send-mail");
     assert_true (self->config.publisher_rate == 5);
@@ -486,203 +435,15 @@ test_environment_wins_over_the_file (void **state) {
     assert_string_equal (self->config.routes[0].topics[0], "db");
     assert_int_equal (self->config.routes[0].header_count, 1);
     assert_string_equal (self->config.routes[0].headers[0].name, "b");
-    s_done (self);
+    read_done (self);
     setenv ("EVENTFLOW_TOPIC_SEND_MAIL_QUOTA", "many", 1);
-    self = s_read (text);
+    self = read_text (text);
     assert_int_equal (self->rc, -1);
     assert_non_null (strstr (self->error, "environment EVENTFLOW_TOPIC_SEND_MAIL_QUOTA: quota"));
-    s_done (self);
+    read_done (self);
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         unsetenv (pairs[i][0]);
     }
-}
-
-/* The sample names every setting, each with its default. */
-static void
-test_sample_is_the_defaults (void **state) {
-    (void)state;
-    const settings_t *const tables[] = {&config_server, &config_topic_rows, &config_pool_rows,
-                                        &config_route_rows};
-    ef_buf_t text = {0};
-    char line[256];
-    FILE *file = fopen (EF_SAMPLE, "r");
-    assert_non_null (file);
-    while (fgets (line, sizeof line, file)) {
-        ef_buf_put (&text, line, strlen (line));
-    }
-    fclose (file);
-    ef_buf_put (&text, "", 1);
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
-        for (size_t k = 0; k < tables[i]->count; k++) {
-            snprintf (line, sizeof line, " %s = ", tables[i]->rows[k].name);
-            if (strstr ((char *)text.data, line) == NULL) {
-                fail_msg ("the sample doesn't name %s", tables[i]->rows[k].name);
-            }
-        }
-    }
-    read_t *self = s_read ((char *)text.data);
-    assert_string_equal (self->error, "");
-    ef_config_t defaults;
-    ef_config_changes_t changes;
-    ef_config_init (&defaults);
-    assert_int_equal (ef_config_check (&defaults, self->error), 0);
-    ef_config_update (&defaults, &self->config, &changes);
-    if (changes.changed.count || changes.needs_restart.count) {
-        fail_msg ("the sample has another default of %s", changes.changed.count
-                                                              ? changes.changed.items[0]
-                                                              : changes.needs_restart.items[0]);
-    }
-    ef_config_changes_free (&changes);
-    ef_config_free (&defaults);
-    ef_buf_free (&text);
-    s_done (self);
-}
-
-static const ef_zone_t *
-s_zone (const char *name) {
-    char why[200] = "";
-    const ef_zone_t *zone = ef_zone_find (name, why);
-    if (zone == NULL) {
-        fail_msg ("%s: %s", name, why);
-    }
-    return zone;
-}
-
-static void
-test_zone_has_the_days_from_two_days_ago_for_ten_years (void **state) {
-    (void)state;
-    const ef_zone_t *zone = s_zone ("Asia/Kolkata"); /* 5:30 hours, the same all year */
-    int64_t now = (int64_t)ef_wall_ms ();
-    assert_true (zone->midnights[0] <= now - 2 * 86400000ll);
-    assert_true (zone->midnights[0] > now - 4 * 86400000ll);
-    assert_true (zone->midnights[zone->count - 1] > now + 3650 * 86400000ll);
-    for (uint32_t i = 0; i < zone->count; i++) {
-        assert_int_equal ((zone->midnights[i] + 19800000) % 86400000, 0);
-        assert_true (i == 0 || zone->midnights[i] - zone->midnights[i - 1] == 86400000);
-    }
-    assert_ptr_equal (zone, s_zone ("Asia/Kolkata"));
-}
-
-/* A year has a day of 23 and one of 25 hours, and midnight in winter is at 23:00 UTC. */
-static void
-test_zone_knows_the_days_on_which_clocks_change (void **state) {
-    (void)state;
-    const ef_zone_t *zone = s_zone ("Europe/Berlin");
-    unsigned shorts = 0;
-    unsigned longs = 0;
-    for (uint32_t i = 1; i <= 3650; i++) {
-        int64_t hours = (zone->midnights[i] - zone->midnights[i - 1]) / 3600000;
-        int64_t utc = zone->midnights[i] / 3600000 % 24;
-        assert_true (hours >= 23 && hours <= 25 && (utc == 22 || utc == 23));
-        shorts += hours == 23;
-        longs += hours == 25;
-    }
-    assert_true (shorts >= 9 && shorts <= 11 && longs >= 9 && longs <= 11);
-}
-
-/* Where clocks go forward at midnight itself, that day begins at 1:00; where they go back from 1:00
-   to midnight, it begins at the first of the two. */
-static void
-test_zone_whose_clocks_change_at_midnight_has_every_day_once (void **state) {
-    (void)state;
-    static const char *const names[] = {"Africa/Cairo", "America/Havana", "Asia/Beirut"};
-    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
-        const ef_zone_t *zone = s_zone (names[k]);
-        unsigned others = 0;
-        for (uint32_t i = 1; i < zone->count; i++) {
-            int64_t hours = (zone->midnights[i] - zone->midnights[i - 1]) / 3600000;
-            assert_true (hours >= 23 && hours <= 25);
-            others += hours != 24;
-        }
-        assert_true (others >= 18);
-    }
-}
-
-static void
-test_unknown_zone_names_the_package (void **state) {
-    (void)state;
-    read_t *self = s_read_setting ("quota_zone", "Europe/Nowhere");
-    assert_non_null (strstr (self->error, ":3: quota_zone = Europe/Nowhere"));
-    assert_non_null (strstr (self->error, "package tzdata"));
-    s_done (self);
-}
-
-static bool
-s_has (const ef_setting_names_t *names, const char *name) {
-    for (uint32_t i = 0; i < names->count; i++) {
-        if (strcmp (names->items[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void
-test_reload_changes_what_can_change (void **state) {
-    (void)state;
-    read_t *old = s_read ("topic\n"
-                          "    work\n"
-                          "        lease = 1s\n"
-                          "        pool\n"
-                          "            command = true\n"
-                          "    gone\n");
-    read_t *fresh = s_read ("server\n"
-                            "    front = \"tcp://127.0.0.1:9999\"\n"
-                            "    log_level = debug\n"
-                            "    publisher_rate = 3/s\n"
-                            "topic\n"
-                            "    work\n"
-                            "        lease = 2s\n"
-                            "        quota = 20/day\n"
-                            "        pool\n"
-                            "            command = true\n"
-                            "            max = 9\n"
-                            "            stall = 2s\n"
-                            "    new\n"
-                            "        attempts = 2\n"
-                            "    api\n"
-                            "        pool\n"
-                            "            command = true\n"
-                            "routes\n"
-                            "    all\n"
-                            "        to = new\n");
-    ef_config_changes_t changes;
-    assert_int_equal (old->rc | fresh->rc, 0);
-    ef_config_update (&old->config, &fresh->config, &changes);
-    static const char *const changed[] = {
-        "server/log_level",    "server/publisher_rate", "topic/work/lease", "topic/work/quota",
-        "topic/work/pool/max", "topic/work/pool/stall", "topic/new",        "routes"};
-    static const char *const others[] = {"server/front", "topic/gone", "topic/api/pool/command"};
-    assert_int_equal (changes.changed.count, 8);
-    assert_int_equal (changes.needs_restart.count, 3);
-    for (size_t i = 0; i < 8; i++) {
-        assert_true (s_has (&changes.changed, changed[i]));
-    }
-    for (size_t i = 0; i < 3; i++) {
-        assert_true (s_has (&changes.needs_restart, others[i]));
-    }
-    const ef_config_t *now = &old->config;
-    assert_string_equal (now->front, "tcp://127.0.0.1:5551");
-    assert_int_equal (now->log_level, EF_LOG_DEBUG);
-    assert_true (now->publisher_rate == 3);
-    assert_int_equal (config_topic_find (now, "work")->topic.lease_ms, 2000);
-    assert_int_equal (config_topic_find (now, "work")->pool.max, 9);
-    assert_int_equal (config_topic_find (now, "new")->topic.retry.attempts, 2);
-    assert_non_null (config_topic_find (now, "gone"));
-    assert_string_equal (config_topic_find (now, "api")->pool.command, "");
-    assert_int_equal (now->route_count, 1);
-    assert_true (changes.has_routes);
-    assert_int_equal (changes.topic_count, 2);
-    assert_string_equal (now->topics[changes.topics[0]].topic.name, "work");
-    assert_string_equal (now->topics[changes.topics[1]].topic.name, "new");
-    ef_config_changes_free (&changes);
-    ef_config_update (&old->config, &fresh->config, &changes); /* what can't is said again */
-    assert_int_equal (changes.changed.count, 0);
-    assert_int_equal (changes.needs_restart.count, 3);
-    assert_int_equal (changes.topic_count, 0);
-    ef_config_changes_free (&changes);
-    s_done (old);
-    s_done (fresh);
 }
 
 int
@@ -700,12 +461,6 @@ main (int argc, char **argv) {
         cmocka_unit_test (test_empty_routes_are_none_and_no_routes_are_the_defaults),
         cmocka_unit_test (test_more_routes_than_fit_are_refused),
         cmocka_unit_test (test_environment_wins_over_the_file),
-        cmocka_unit_test (test_sample_is_the_defaults),
-        cmocka_unit_test (test_zone_has_the_days_from_two_days_ago_for_ten_years),
-        cmocka_unit_test (test_zone_knows_the_days_on_which_clocks_change),
-        cmocka_unit_test (test_zone_whose_clocks_change_at_midnight_has_every_day_once),
-        cmocka_unit_test (test_unknown_zone_names_the_package),
-        cmocka_unit_test (test_reload_changes_what_can_change),
     };
     if (argc == 2 && strcmp (argv[1], "--zone") == 0) {
         return ef_zone_write (); /* as eventflowd does */
