@@ -68,6 +68,12 @@ int eventflow_publish (eventflow_publisher_t *self, const char *topic, const cha
 int eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, int timeout_ms,
                              uint64_t *ticket);
 
+/* Takes events (encoded, back to back) that are accepted all or none, across topics; one message of
+   their own. `*ticket` is the first one's, the others follow. EVENTFLOW_INVALID also where they are
+   more or larger than a message may be. */
+int eventflow_publish_atomic (eventflow_publisher_t *self, eventflow_bytes_t events, int timeout_ms,
+                              uint64_t *ticket);
+
 /* Waits until everything taken so far is decided. EVENTFLOW_OK: all accepted since the last call;
    EVENTFLOW_REFUSED: some were not, `code` (32 bytes) and `text` (256 bytes, both may be NULL) tell
    of the first; EVENTFLOW_TIMEOUT. */

@@ -22,6 +22,7 @@ typedef struct {
     uint64_t window;
     uint64_t heartbeat;
     uint64_t max_event;
+    uint64_t max_message;
     ef_span_t refused;
 } ef_reply_t;
 
