@@ -126,6 +126,10 @@ s_tell_refusals (eventflow_publisher_t *self, ef_span_t refused, uint64_t *told)
         while (parcel && parcel->seq != refusal.seq) {
             parcel = parcel->next;
         }
+        if (parcel && parcel->is_atomic) { /* one for all */
+            refusal.first = 0;
+            refusal.last = UINT32_MAX;
+        }
         if (parcel && parcel->first + refusal.first > *told) {
             uint64_t from = parcel->first + refusal.first;
             uint64_t most = parcel->count - 1;
