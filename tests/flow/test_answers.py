@@ -254,5 +254,5 @@ def test_atomic_publish_takes_all_or_none(binaries):
         broker.cli("publish", "1", "--topic", "api", "--atomic", "--count", "5")
         assert (broker.topic("api")["ready"], broker.topic("db")["ready"]) == (6, 1)
         broker.cli("publish", "1", "--topic", "api", "--atomic", "--push", code=2)
-        large = "\n".join(['"' + "x" * 900000 + '"'] * 5)
+        large = "\n".join(['{"payload": "' + "x" * 900000 + '"}'] * 5)
         broker.cli("publish", "-", "--topic", "api", "--atomic", input=large, code=6)

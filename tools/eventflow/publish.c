@@ -56,7 +56,9 @@ s_send (publish_t *self, const ef_buf_t *event) {
                                self->cli->timeout_ms);
 }
 
-/* A line of JSON lines: an event in its JSON form, or, with a topic said, any payload. */
+/* A line of JSON lines: an event in its JSON form; a topic that is said stands in where it has
+ * none.
+ */
 static int
 s_send_line (publish_t *self, const char *text, size_t size) {
     ef_buf_t event = {0};
