@@ -238,8 +238,29 @@ def test_publish_says_what_an_event_may_carry(binaries):
         for flag, value in (("--at", "soon"), ("--ttl", "1"), ("--schema", "x"), ("--headers", "[1]"),
                             ("--on-dead", "{")):
             broker.cli("publish", "1", "--topic", "api", flag, value, code=2)
-        broker.cli("publish", "1", "--type", "nobody.takes.it", code=4)  # no route
         broker.check_law()
+
+
+def test_publish_without_a_topic_leaves_it_to_the_routes(binaries):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as front:
+        front.linger = 0
+        port = front.bind_to_random_port("tcp://127.0.0.1")
+        words = ["publish", "1", "--type", "USER_SIGNUP", "--headers", '{"source": "shop"}', "--json"]
+        tool = subprocess.Popen([os.path.join(os.path.abspath(binaries), "eventflow"), *words],
+                                stdout=subprocess.PIPE, text=True,
+                                env=dict(os.environ, EVENTFLOW_FRONT=f"tcp://127.0.0.1:{port}"))
+        answers = {"HELLO": ["WELCOME", 1, {"last": 0, "window": 100, "heartbeat": 1000}],
+                   "PUBLISH": ["CONFIRM", 1, {"accepted": 1, "duplicates": 0, "window": 100}]}
+        event = None
+        while event is None:
+            assert front.poll(10000)
+            peer, header, *body = front.recv_multipart()
+            command = msgpack.unpackb(header)[0]
+            front.send_multipart([peer, msgpack.packb(answers[command])])
+            event = msgpack.unpackb(body[0]) if body else None
+        assert event == [None, None, 1, {"type": "USER_SIGNUP", "headers": {"source": "shop"}}], event
+        out, _ = tool.communicate(timeout=20)
+        assert json.loads(out)["accepted"] == 1 and tool.returncode == 0
 
 
 def test_atomic_publish_takes_all_or_none(binaries):

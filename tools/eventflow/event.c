@@ -31,7 +31,7 @@ typedef struct {
 
 static const action_t s_actions[] = {
     {"cancel", "EVENT.CANCEL", "cancelled", WAITING},
-    {"run-now", "EVENT.RUN", "is due now", WAITING},
+    {"run-now", "EVENT.RUN", "is due now", "scheduled retrying parked"},
     {"delay", "EVENT.DELAY", "delayed", WAITING},
     {"release", "EVENT.RELEASE", "released", "leased"},
 };
