@@ -48,6 +48,9 @@ typedef struct {
        an outcome. code is NULL for accepted ones. NULL: no calls. Must not call this publisher. */
     void (*outcome) (void *arg, uint64_t first, uint64_t count, const char *code, const char *text);
     void *arg;
+    /* Called likewise, before `outcome`, for each event that came without an id: the one that it
+       has now. Messages then hold 256 events at the most. NULL: ids aren't asked for. */
+    void (*assigned) (void *arg, uint64_t ticket, const char *id);
 } eventflow_publisher_options_t;
 
 /* Connects in the background. options may be NULL. NULL only where a thread can't be made. */

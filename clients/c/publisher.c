@@ -22,6 +22,35 @@ publisher_wake (eventflow_publisher_t *self) {
     (void)written; /* full: it is awake already */
 }
 
+/* Tells the ids that were assigned. Without the lock. */
+static void
+s_tell_ids (const eventflow_publisher_t *self, ef_span_t ids) {
+    ef_cursor_t cursor = ef_cursor (ids.data, ids.size);
+    uint32_t items = 0;
+    if (self->options.assigned == NULL || ids.size == 0 || ef_get_array (&cursor, &items)) {
+        return;
+    }
+    for (uint32_t i = 0; i < items; i++) {
+        uint32_t fields;
+        uint64_t seq;
+        uint64_t index;
+        ef_span_t id;
+        char text[EF_ID_MAX + 1];
+        if (ef_get_array (&cursor, &fields) || fields != 3 || ef_get_uint (&cursor, &seq) ||
+            ef_get_uint (&cursor, &index) || ef_get_str (&cursor, &id)) {
+            return;
+        }
+        const parcel_t *parcel = self->outbox;
+        while (parcel && parcel->seq != seq) {
+            parcel = parcel->next;
+        }
+        if (parcel && index < parcel->count) {
+            ef_span_copy (id, text, sizeof text);
+            self->options.assigned (self->options.arg, parcel->first + index, text);
+        }
+    }
+}
+
 /* Tells the outcome of tickets, in order. Without the lock. */
 static void
 s_tell (eventflow_publisher_t *self, uint64_t first, uint64_t count, const char *code,
@@ -52,12 +81,16 @@ s_hello (eventflow_publisher_t *self, uint64_t now) {
 static int
 s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now) {
     ef_buf_clear (&self->header);
-    ef_put_array (&self->header, parcel->is_atomic ? 3 : 2);
+    bool wants_ids = self->options.assigned && parcel->count <= EF_IDS_MAX;
+    ef_put_array (&self->header, 3);
     ef_put_str (&self->header, "PUBLISH");
     ef_put_uint (&self->header, parcel->seq);
+    ef_put_map (&self->header, (uint32_t)parcel->is_atomic + wants_ids);
     if (parcel->is_atomic) {
-        ef_put_map (&self->header, 1);
         ef_put_key_bool (&self->header, "atomic", true);
+    }
+    if (wants_ids) {
+        ef_put_key_bool (&self->header, "ids", true);
     }
     if (ef_link_send (&self->link, &self->header, &parcel->body, now)) {
         return -1;
@@ -217,6 +250,7 @@ s_handle (eventflow_publisher_t *self, uint64_t now) {
         ef_reply_read (&cursor, &reply);
         self->window = (uint32_t)reply.window;
         if (number > self->heard) {
+            s_tell_ids (self, reply.ids);
             s_confirm (self, number, reply.refused, reply.accepted, reply.duplicates);
         }
     } else if (ef_span_is (command, "WINDOW") && ef_get_uint (&cursor, &number) == 0) {
@@ -316,6 +350,10 @@ eventflow_publisher_new (const eventflow_publisher_options_t *options) {
     self->options.batch_bytes = self->options.batch_bytes ? self->options.batch_bytes : 48u << 10;
     self->options.outbox_bytes =
         self->options.outbox_bytes ? self->options.outbox_bytes : 16u << 20;
+    uint32_t most = self->options.batch_events;
+    if (self->options.assigned && (most == 0 || most > EF_IDS_MAX)) {
+        self->options.batch_events = EF_IDS_MAX;
+    }
     snprintf (self->name, sizeof self->name, "%s", self->options.name ? self->options.name : "");
     uint64_t random[2] = {ef_random (), ef_random ()};
     memcpy (self->session, random, 16);

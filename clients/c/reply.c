@@ -53,6 +53,8 @@ ef_reply_read (ef_cursor_t *cursor, ef_reply_t *reply) {
         }
         if (ef_span_is (key, "refused")) {
             reply->refused = (ef_span_t){(const char *)start, (uint32_t)(cursor->at - start)};
+        } else if (ef_span_is (key, "ids")) {
+            reply->ids = (ef_span_t){(const char *)start, (uint32_t)(cursor->at - start)};
         }
     }
 }

@@ -241,6 +241,15 @@ def test_publish_says_what_an_event_may_carry(binaries):
         broker.check_law()
 
 
+def test_publish_prints_the_id_that_was_given(binaries):
+    with Broker(binaries).start() as broker:
+        printed = broker.cli("publish", "1", "--topic", "api").strip()
+        told = json.loads(broker.cli("publish", "2", "--topic", "api", "--json"))["id"]
+        assert broker.cli("publish", "3", "--topic", "api", "--id", "mine") == ""
+        lines = broker.cli("consume", "--topic", "api", "--count", "3").splitlines()
+        assert [json.loads(line)["id"] for line in lines] == [printed, told, "mine"]
+
+
 def test_publish_without_a_topic_leaves_it_to_the_routes(binaries):
     with zmq.Context() as context, context.socket(zmq.ROUTER) as front:
         front.linger = 0

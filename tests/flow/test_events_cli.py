@@ -10,6 +10,8 @@ import time
 import msgpack
 import zmq
 
+from support import Broker
+
 HOUR = 3600 * 1000
 
 
@@ -291,6 +293,19 @@ def test_reload_and_config_show(binaries):
         broker.table["RELOAD"] = ["ERROR", "BAD_COMMAND", "eventflow.cfg:7: lease: expected a duration"]
         _, errors = broker.run_tool("server", "reload", code=4)
         assert "eventflow.cfg:7" in errors
+
+
+def test_a_running_broker_reloads_by_the_tool(binaries):
+    with Broker(binaries, "work\n    lease = 30s").start() as broker:
+        rewritten = open(broker.config).read().replace("lease = 30s", "lease = 7s")
+        with open(broker.config, "w") as file:
+            file.write(rewritten)
+        assert broker.cli("server", "reload").splitlines() == ["changed topic/work/lease"]
+        assert broker.topic("work")["lease_ms"] == 7000
+        with open(broker.config, "w") as file:
+            file.write(rewritten.replace("lease = 7s", "lease = often"))
+        broker.cli("server", "reload", code=4)
+        assert broker.topic("work")["lease_ms"] == 7000
 
 
 def test_dates_are_local_for_people(binaries):

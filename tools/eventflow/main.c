@@ -19,6 +19,7 @@ static const struct {
      "  Publishes JSON: one payload, or, with - or @FILE, an event a line.\n"
      "  A payload without --topic goes where the broker's routes send its type and headers.\n"
      "  Every event is confirmed durable unless --push is said; --atomic: all of them or none.\n"
+     "  Prints the id that a single event was given.\n"
      "  --on-dead is an event that is accepted in the moment in which this one dies.\n"
      "    eventflow publish '{\"to\": \"ann@example.org\"}' --topic email\n"
      "    eventflow publish '{\"userId\": \"123\"}' --type USER_SIGNUP --key user-123 --delay 5m\n"

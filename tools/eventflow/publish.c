@@ -1,6 +1,8 @@
 /* eventflow publish. SPDX-License-Identifier: MIT */
 #include "publish.h"
 
+#include "../../proto/limits.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -14,6 +16,8 @@ typedef struct {
     const char *rate;
     bool is_push;
     bool is_atomic;
+    bool is_single; /* one payload, once: its id is told */
+    char assigned[EF_ID_MAX + 1];
     ef_buf_t gathered; /* the events of an atomic publish */
     double per_second;
     eventflow_publisher_t *publisher;
@@ -121,11 +125,20 @@ s_send_payload (publish_t *self, const char *text, uint64_t count) {
     return rc;
 }
 
+static void
+s_assigned (void *arg, uint64_t ticket, const char *id) {
+    publish_t *self = arg; /* looked at once all is decided */
+    (void)ticket;
+    snprintf (self->assigned, sizeof self->assigned, "%s", id);
+}
+
 static int
 s_connect (publish_t *self) {
     if (!self->is_push) {
         eventflow_publisher_options_t options = {.endpoint = self->cli->front,
-                                                 .name = "eventflow-cli"};
+                                                 .name = "eventflow-cli",
+                                                 .assigned = self->is_single ? s_assigned : NULL,
+                                                 .arg = self};
         self->publisher = eventflow_publisher_new (&options);
         return self->publisher ? CLI_OK : cli_fail (CLI_FAILED, "can't start a thread");
     }
@@ -171,12 +184,14 @@ s_finish (publish_t *self, int rc) {
     eventflow_publisher_stats (self->publisher, &stats);
     eventflow_publisher_destroy (&self->publisher);
     if (self->cli->json) {
-        printf (
-            "{\"accepted\":%llu,\"duplicates\":%llu,\"refused\":%llu,\"unknown\":%llu}\n",
-            (unsigned long long)stats.accepted, (unsigned long long)stats.duplicates,
-            (unsigned long long)stats.refused,
-            (unsigned long long)(stats.taken - stats.accepted - stats.duplicates - stats.refused));
+        uint64_t unknown = stats.taken - stats.accepted - stats.duplicates - stats.refused;
+        printf ("{\"accepted\":%llu,\"duplicates\":%llu,\"refused\":%llu,\"unknown\":%llu%s%s%s}\n",
+                (unsigned long long)stats.accepted, (unsigned long long)stats.duplicates,
+                (unsigned long long)stats.refused, (unsigned long long)unknown,
+                self->assigned[0] ? ",\"id\":\"" : "", self->assigned,
+                self->assigned[0] ? "\"" : "");
     } else {
+        printf ("%s%s", self->assigned, self->assigned[0] ? "\n" : "");
         fprintf (stderr, "%llu events confirmed durable\n", (unsigned long long)stats.accepted);
     }
     if (outcome == EVENTFLOW_REFUSED) {
@@ -256,6 +271,7 @@ cli_publish (cli_t *cli) {
     if (file == NULL) {
         return cli_fail (CLI_NOT_FOUND, "%s can't be read", what + 1);
     }
+    self.is_single = !is_file && !is_input && count == 1;
     rc = s_connect (&self);
     if (rc == CLI_OK && (is_file || is_input)) {
         rc = s_send_lines (&self, file);
