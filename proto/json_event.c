@@ -25,13 +25,13 @@ s_print_span (ef_buf_t *out, const char *key, ef_span_t value) {
     return ef_json_print (out, &cursor);
 }
 
-/* One attempt: [code, text, trace, ms, worker]. */
+/* One attempt: [code, text, trace, ms, worker, …]; what more it tells has no place here. */
 static int
 s_print_error (ef_buf_t *out, ef_cursor_t *cursor) {
     static const char *const keys[] = {"{\"status_code\":", ",\"message\":", ",\"stack_trace\":"};
     uint32_t count;
     uint64_t ms = 0;
-    if (ef_get_array (cursor, &count) || count != 5) {
+    if (ef_get_array (cursor, &count) || count < 5) {
         return -1;
     }
     for (unsigned i = 0; i < 3; i++) {
@@ -45,7 +45,11 @@ s_print_error (ef_buf_t *out, ef_cursor_t *cursor) {
     }
     s_date (out, ",\"date\":", ms);
     s_text (out, ",\"worker\":");
-    if (ef_json_print (out, cursor)) {
+    int rc = ef_json_print (out, cursor);
+    for (uint32_t i = 5; i < count && rc == 0; i++) {
+        rc = ef_skip (cursor);
+    }
+    if (rc) {
         return -1;
     }
     s_text (out, "}");

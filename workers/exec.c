@@ -15,17 +15,20 @@
 #include <unistd.h>
 
 #define KILL_AFTER_MS 5000 /* between TERM and KILL */
-#define VARIABLES     10
+#define VARIABLES     12
+#define EXTRA_MS      1000 /* a lease outlasts the command by so much */
 
 typedef struct {
     bool is_used;
     bool is_cancelled; /* nobody wants its result any more */
     bool is_timed_out;
     uint64_t tag;
-    pid_t pid;      /* and process group */
-    int process;    /* pidfd */
-    int input;      /* its standard input, -1: closed */
-    int errors;     /* its standard error, -1: closed */
+    pid_t pid;   /* and process group */
+    int process; /* pidfd */
+    int input;   /* its standard input, -1: closed */
+    int errors;  /* its standard error, -1: closed */
+    int output;  /* its standard output, -1: closed, or the worker's own */
+    output_t written_out;
     ef_buf_t bytes; /* for its standard input */
     size_t written;
     char tail[EF_TRACE_MAX]; /* the end of its standard error */
@@ -74,8 +77,10 @@ static void
 s_free_slot (exec_t *self, slot_t *slot) {
     s_close (&slot->input);
     s_close (&slot->errors);
+    s_close (&slot->output);
     s_close (&slot->process);
     ef_buf_free (&slot->bytes);
+    output_free (&slot->written_out);
     slot->is_used = false;
     self->running--;
 }
@@ -123,9 +128,10 @@ s_variable (char text[VARIABLES][256], uint32_t *count, const char *name, const 
               size ? value : "");
 }
 
-/* The command's environment: ours and what is known of the event. */
+/* The command's environment: ours and what is known of the event. `said`: the worker's downstream.
+ */
 static char **
-s_environment (const eventflow_delivery_t *delivery, char text[VARIABLES][256]) {
+s_environment (const eventflow_delivery_t *delivery, const char *said, char text[VARIABLES][256]) {
     uint32_t count = 0;
     uint32_t inherited = 0;
     char number[24];
@@ -144,6 +150,13 @@ s_environment (const eventflow_delivery_t *delivery, char text[VARIABLES][256]) 
     s_variable (text, &count, "TAG", number, strlen (number));
     ef_rfc3339 (delivery->deadline_ms ? delivery->deadline_ms : ef_wall_ms () + 30000, date);
     s_variable (text, &count, "DEADLINE", date, 24);
+    s_variable (text, &count, "KEY", delivery->key.data, delivery->key.size);
+    s_variable (text, &count, "USER", delivery->user.data, delivery->user.size);
+    eventflow_bytes_t downstream = delivery->downstream;
+    if (downstream.data == NULL && said) {
+        downstream = (eventflow_bytes_t){said, strlen (said)};
+    }
+    s_variable (text, &count, "DOWNSTREAM", downstream.data, downstream.size);
     uint32_t at = 0;
     for (; at < count; at++) {
         list[at] = text[at];
@@ -161,19 +174,32 @@ s_environment (const eventflow_delivery_t *delivery, char text[VARIABLES][256]) 
     return list;
 }
 
+/* Opens so many pipes, all or none. 0, or -errno. */
+static int
+s_open_pipes (int pipes[][2], int count) {
+    for (int i = 0; i < count; i++) {
+        if (pipe2 (pipes[i], O_CLOEXEC)) {
+            int error = errno;
+            while (i-- > 0) {
+                close (pipes[i][0]);
+                close (pipes[i][1]);
+            }
+            return -error;
+        }
+    }
+    return 0;
+}
+
 static int
 s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
-    int input[2];
-    int errors[2];
-    if (pipe2 (input, O_CLOEXEC)) {
-        return -errno;
+    int pipes[3][2]; /* standard input, error, output */
+    bool takes_output = self->options.output != OUTPUT_INHERITED;
+    int opened = s_open_pipes (pipes, takes_output ? 3 : 2);
+    if (opened) {
+        return opened;
     }
-    if (pipe2 (errors, O_CLOEXEC)) {
-        int error = errno;
-        close (input[0]);
-        close (input[1]);
-        return -error;
-    }
+    int *input = pipes[0];
+    int *errors = pipes[1];
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -188,6 +214,9 @@ s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     posix_spawn_file_actions_init (&actions);
     posix_spawn_file_actions_adddup2 (&actions, input[0], STDIN_FILENO);
     posix_spawn_file_actions_adddup2 (&actions, errors[1], STDERR_FILENO);
+    if (takes_output) {
+        posix_spawn_file_actions_adddup2 (&actions, pipes[2][1], STDOUT_FILENO);
+    }
     posix_spawn_file_actions_addclosefrom_np (&actions, 3);
     /* By way of this program, which asks to be killed with us and then becomes the command. */
     char parent[24];
@@ -207,6 +236,11 @@ s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     close (errors[1]);
     slot->input = input[1];
     slot->errors = errors[0];
+    if (takes_output) {
+        close (pipes[2][1]);
+        slot->output = pipes[2][0];
+        (void)fcntl (slot->output, F_SETFL, O_NONBLOCK); /* as those below */
+    }
     slot->process = rc == 0 ? pidfd_open (slot->pid, 0) : -1;
     (void)fcntl (slot->input, F_SETFL, O_NONBLOCK); /* pipes of our own */
     (void)fcntl (slot->errors, F_SETFL, O_NONBLOCK);
@@ -234,7 +268,7 @@ exec_handle (void *arg, const eventflow_delivery_t *delivery) {
         return EVENTFLOW_RELEASE; /* more than our credit: a cancelled one still ends */
     }
     memset (slot, 0, sizeof *slot);
-    slot->input = slot->errors = slot->process = -1;
+    slot->input = slot->errors = slot->output = slot->process = -1;
     slot->is_used = true;
     slot->tag = delivery->tag;
     self->running++;
@@ -246,7 +280,7 @@ exec_handle (void *arg, const eventflow_delivery_t *delivery) {
         return EVENTFLOW_DEAD;
     }
     char text[VARIABLES][256];
-    char **environment = s_environment (delivery, text);
+    char **environment = s_environment (delivery, self->options.downstream, text);
     int rc = s_spawn (self, slot, environment);
     free (environment);
     if (rc) {
@@ -270,6 +304,22 @@ s_tell_end (slot_t *slot, uint64_t now) {
     if (slot->kill_ms == 0) {
         (void)kill (-slot->pid, SIGTERM); /* gone already is as good */
         slot->kill_ms = now + KILL_AFTER_MS;
+    }
+}
+
+/* The command may take longer than its lease: it goes on as long as the command may. */
+void
+exec_expiring (void *arg, uint64_t tag, uint32_t left_ms) {
+    exec_t *self = arg;
+    uint64_t now = ef_mono_ms ();
+    for (uint32_t i = 0; i < self->options.concurrency; i++) {
+        const slot_t *slot = &self->slots[i];
+        bool is_wanted = slot->is_used && slot->tag == tag && !slot->is_cancelled;
+        uint64_t end_ms = slot->kill_ms ? slot->kill_ms : slot->deadline_ms;
+        if (is_wanted && self->options.timeout_ms && end_ms > now + left_ms) {
+            (void)eventflow_worker_extend (self->worker, tag, (uint32_t)(end_ms - now) + EXTRA_MS);
+            /* unsent, the lease ends and a CANCEL says it */
+        }
     }
 }
 
@@ -298,7 +348,7 @@ nfds_t
 exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
     nfds_t count = 0;
     uint64_t now = ef_mono_ms ();
-    for (uint32_t i = 0; i < self->options.concurrency && count + 3 <= most; i++) {
+    for (uint32_t i = 0; i < self->options.concurrency && count + 4 <= most; i++) {
         const slot_t *slot = &self->slots[i];
         if (!slot->is_used) {
             continue;
@@ -308,6 +358,9 @@ exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
         }
         if (slot->errors >= 0) {
             items[count++] = (struct pollfd){slot->errors, POLLIN, 0};
+        }
+        if (slot->output >= 0) {
+            items[count++] = (struct pollfd){slot->output, POLLIN, 0};
         }
         items[count++] = (struct pollfd){slot->process, POLLIN, 0};
         uint64_t next = slot->kill_ms ? slot->kill_ms : slot->deadline_ms;
@@ -355,12 +408,27 @@ s_listen (slot_t *slot) {
     s_close (&slot->errors);
 }
 
+/* Keeps standard output, where it is a part of the answer. */
+static void
+s_gather (const exec_t *self, slot_t *slot) {
+    char bytes[4096];
+    ssize_t got;
+    while (slot->output >= 0 && (got = read (slot->output, bytes, sizeof bytes)) != 0) {
+        if (got < 0) {
+            return;
+        }
+        output_add (&slot->written_out, self->options.output, bytes, (size_t)got);
+    }
+    s_close (&slot->output);
+}
+
 static void
 s_answer (exec_t *self, slot_t *slot, const siginfo_t *info) {
     char text[EF_TEXT_MAX] = "";
     char code[32] = "";
     bool has_exited = info->si_code == CLD_EXITED;
-    eventflow_answer_t words = {.retry_ms = -1, .text = text};
+    eventflow_answer_t words = {
+        .retry_ms = -1, .text = text, .downstream = self->options.downstream};
     slot->tail[slot->tail_size] = 0;
     /* The last line says most; the rest is the trace. */
     const char *line = slot->tail;
@@ -384,9 +452,18 @@ s_answer (exec_t *self, slot_t *slot, const siginfo_t *info) {
                  : info->si_status == 65 ? EVENTFLOW_DEAD
                                          : EVENTFLOW_RETRY;
     }
-    if (!slot->is_cancelled) {
-        (void)eventflow_worker_answer (self->worker, slot->tag, result, &words); /* it is in hand */
+    const char *why = result == EVENTFLOW_DONE
+                          ? output_say (&slot->written_out, self->options.output, &words)
+                          : NULL;
+    if (why) {
+        result = EVENTFLOW_RETRY;
+        words.code = "OUTPUT";
+        snprintf (text, sizeof text, "standard output: %s", why);
     }
+    if (slot->is_cancelled && result != EVENTFLOW_DONE) {
+        result = EVENTFLOW_RELEASE; /* its failure is ours, and frees the credit */
+    }
+    (void)eventflow_worker_answer (self->worker, slot->tag, result, &words); /* or it was lost */
 }
 
 void
@@ -400,6 +477,7 @@ exec_step (exec_t *self) {
         }
         s_feed (slot);
         s_listen (slot);
+        s_gather (self, slot);
         if (slot->kill_ms && now >= slot->kill_ms) {
             (void)kill (-slot->pid, SIGKILL); /* gone already is as good */
             slot->kill_ms = now + KILL_AFTER_MS;
@@ -409,6 +487,7 @@ exec_step (exec_t *self) {
         }
         if (waitid (P_PIDFD, (id_t)slot->process, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
             s_listen (slot);
+            s_gather (self, slot);
             s_answer (self, slot, &info);
             s_free_slot (self, slot);
         }

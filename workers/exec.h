@@ -6,7 +6,7 @@
 #ifndef EF_EXEC_H
 #define EF_EXEC_H
 
-#include "../clients/c/eventflow.h"
+#include "output.h"
 
 #include <poll.h>
 
@@ -17,6 +17,8 @@ typedef struct {
     uint32_t concurrency;
     uint32_t timeout_ms; /* of one event, 0: its lease */
     bool is_whole;       /* the event's JSON form in place of its payload */
+    output_kind_t output;
+    const char *downstream; /* the service that the command works with, NULL: the event says it */
 } exec_options_t;
 
 /* The short life between our own program and the command: killed when the worker is. */
@@ -26,9 +28,10 @@ exec_t *exec_new (const exec_options_t *options);
 void exec_destroy (exec_t **self_p); /* kills what still runs */
 void exec_set_worker (exec_t *self, eventflow_worker_t *worker);
 
-/* The worker's handler and cancel. */
+/* The worker's handler and callbacks. */
 eventflow_result_t exec_handle (void *arg, const eventflow_delivery_t *delivery);
 void exec_cancel (void *arg, uint64_t tag, const char *reason);
+void exec_expiring (void *arg, uint64_t tag, uint32_t left_ms);
 
 /* Appends what is to be polled; returns how many. `*timeout_ms` is lowered to the next deadline. */
 nfds_t exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms);

@@ -13,15 +13,26 @@
 
 static const char s_help[] =
     "usage: eventflow-worker exec [--topic NAME]... [--concurrency N] [--timeout 30s] [--whole]\n"
-    "                             [--connect ENDPOINT] [--name NAME] -- COMMAND [ARGUMENT]...\n"
+    "                             [--result | --emit] [--downstream NAME] [--connect ENDPOINT]\n"
+    "                             [--name NAME] -- COMMAND [ARGUMENT]...\n"
     "\n"
     "Runs COMMAND once for every event. It reads the payload as JSON on standard input (--whole: "
     "the\n"
-    "whole event) and finds EVENTFLOW_ID, _TOPIC, _TYPE, _ATTEMPT, _TAG and _DEADLINE in its "
-    "environment.\n"
+    "whole event) and finds EVENTFLOW_ID, _TOPIC, _TYPE, _KEY, _USER, _DOWNSTREAM, _ATTEMPT, _TAG "
+    "and\n"
+    "_DEADLINE in its environment.\n"
     "Its exit status is the answer: 0 done, 75 try again, 65 never again; anything else: try "
     "again, with\n"
-    "the status and the end of standard error kept in the event's history.\n"
+    "the status and the end of standard error kept in the event's history. An event that is taken "
+    "away\n"
+    "(cancelled, its lease lost) ends its command by TERM. With --timeout a lease lasts as long as "
+    "the\n"
+    "command may.\n"
+    "--result: what a command prints is kept with its event. --emit: it is events, a line of JSON "
+    "each,\n"
+    "accepted together with the acknowledgement or not at all. --downstream (or "
+    "EVENTFLOW_DOWNSTREAM):\n"
+    "the service that the command calls, for the broker's breakers.\n"
     "\n"
     "examples:\n"
     "  eventflow-worker exec --topic email -- ./send-mail.sh\n"
@@ -61,6 +72,11 @@ s_read_flags (int argc, char **argv, options_t *options) {
     int i = 2;
     for (; i < argc && strcmp (argv[i], "--") != 0; i++) {
         const char *flag = argv[i];
+        bool is_result = strcmp (flag, "--result") == 0;
+        if (is_result || strcmp (flag, "--emit") == 0) {
+            options->exec.output = is_result ? OUTPUT_RESULT : OUTPUT_EVENTS;
+            continue;
+        }
         if (strcmp (flag, "--whole") == 0) {
             options->exec.is_whole = true;
             continue;
@@ -81,6 +97,8 @@ s_read_flags (int argc, char **argv, options_t *options) {
             options->exec.timeout_ms = (uint32_t)timeout;
         } else if (strcmp (flag, "--connect") == 0) {
             options->endpoint = value;
+        } else if (strcmp (flag, "--downstream") == 0) {
+            options->exec.downstream = value;
         } else if (strcmp (flag, "--name") == 0) {
             options->name = value;
         } else {
@@ -104,7 +122,7 @@ s_read_flags (int argc, char **argv, options_t *options) {
 /* Waits for the broker, a child or a signal. Returns a signal's number, or 0. */
 static int
 s_wait (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
-    struct pollfd items[1000];
+    struct pollfd items[1300];
     int timeout = 1000;
     nfds_t count = 0;
     int broker = eventflow_worker_fd (worker);
@@ -114,7 +132,7 @@ s_wait (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
         timeout = 50; /* between two tries to connect */
     }
     items[count++] = (struct pollfd){options->signals, POLLIN, 0};
-    count += exec_polls (exec, items + count, 1000 - count, &timeout);
+    count += exec_polls (exec, items + count, 1300 - count, &timeout);
     (void)poll (items, count, timeout); /* however it ends, the loop looks at everything */
     struct signalfd_siginfo info;
     return read (options->signals, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo
@@ -155,7 +173,8 @@ s_run (const options_t *options, eventflow_worker_t *worker, exec_t *exec) {
 
 int
 main (int argc, char **argv) {
-    options_t options = {.endpoint = NULL};
+    const char *downstream = getenv ("EVENTFLOW_DOWNSTREAM");
+    options_t options = {.exec.downstream = downstream && downstream[0] ? downstream : NULL};
     if (argc >= 4 && strcmp (argv[1], "--launch") == 0) {
         exec_launch (argv[2], argv + 3);
     }
@@ -191,6 +210,7 @@ main (int argc, char **argv) {
                                                  .heartbeat_ms = 2000,
                                                  .handle = exec_handle,
                                                  .cancel = exec_cancel,
+                                                 .expiring = exec_expiring,
                                                  .arg = exec};
     eventflow_worker_t *worker = eventflow_worker_new (&worker_options);
     if (worker == NULL) {

@@ -32,6 +32,8 @@ s_read_info (ef_cursor_t *cursor, eventflow_delivery_t *delivery) {
             delivery->accepted_ms = number;
         } else if (ef_span_is (key, "deadline")) {
             delivery->deadline_ms = number;
+        } else if (ef_span_is (key, "n")) {
+            delivery->n = number;
         }
     }
 }
@@ -63,7 +65,23 @@ ef_delivery_read (ef_cursor_t *cursor, eventflow_delivery_t *delivery) {
     delivery->type = s_bytes (event.type);
     delivery->payload = s_bytes (event.payload);
     delivery->meta = s_bytes (event.meta);
+    delivery->key = s_bytes (event.key);
+    delivery->user = s_bytes (event.user);
+    delivery->downstream = s_bytes (event.downstream);
     return 0;
+}
+
+int
+ef_tags_read (ef_cursor_t *cursor, uint64_t *first, uint64_t *last) {
+    uint32_t count;
+    if (ef_get_uint (cursor, first) == 0) {
+        *last = *first;
+        return 0;
+    }
+    return ef_get_array (cursor, &count) || count != 2 || ef_get_uint (cursor, first) ||
+                   ef_get_uint (cursor, last)
+               ? -1
+               : 0;
 }
 
 /* Why an ACK with events was refused: the first item of ACKED's `refused`, [index, code, text]. */

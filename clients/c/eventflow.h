@@ -48,6 +48,9 @@ typedef struct {
        an outcome. code is NULL for accepted ones. NULL: no calls. Must not call this publisher. */
     void (*outcome) (void *arg, uint64_t first, uint64_t count, const char *code, const char *text);
     void *arg;
+    /* Called likewise, before `outcome`, for each event that came without an id: the one that it
+       has now. Messages then hold 256 events at the most. NULL: ids aren't asked for. */
+    void (*assigned) (void *arg, uint64_t ticket, const char *id);
 } eventflow_publisher_options_t;
 
 /* Connects in the background. options may be NULL. NULL only where a thread can't be made. */
@@ -67,6 +70,12 @@ int eventflow_publish (eventflow_publisher_t *self, const char *topic, const cha
 /* The same for an event that is encoded already: [topic, id, payload] or with meta. */
 int eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, int timeout_ms,
                              uint64_t *ticket);
+
+/* Takes events (encoded, back to back) that are accepted all or none, across topics; one message of
+   their own. `*ticket` is the first one's, the others follow. EVENTFLOW_INVALID also where they are
+   more or larger than a message may be. */
+int eventflow_publish_atomic (eventflow_publisher_t *self, eventflow_bytes_t events, int timeout_ms,
+                              uint64_t *ticket);
 
 /* Waits until everything taken so far is decided. EVENTFLOW_OK: all accepted since the last call;
    EVENTFLOW_REFUSED: some were not, `code` (32 bytes) and `text` (256 bytes, both may be NULL) tell
@@ -103,7 +112,11 @@ typedef struct {
     eventflow_bytes_t meta;    /* MessagePack map; data NULL: none */
     eventflow_bytes_t errors;  /* [[code, text, trace, ms, worker], …]; data NULL at first */
     uint64_t accepted_ms;      /* 0: not told (first attempt) */
-    uint64_t deadline_ms;      /* wall clock, when the lease ends */
+    uint64_t deadline_ms;      /* wall clock, when the lease ends; 0: not told */
+    uint64_t n;                /* its number in its topic; 0: not told (first attempt) */
+    eventflow_bytes_t key;     /* ordering key; data NULL: none */
+    eventflow_bytes_t user;
+    eventflow_bytes_t downstream; /* the service that it needs, as the producer said */
 } eventflow_delivery_t;
 
 typedef enum {
@@ -123,8 +136,13 @@ typedef struct {
     const char *name;      /* NULL: made of program and pid */
     uint32_t heartbeat_ms; /* 0: 5000 */
     eventflow_result_t (*handle) (void *arg, const eventflow_delivery_t *delivery);
-    void (*cancel) (void *arg, uint64_t tag, const char *reason); /* NULL: not wanted */
+    /* The result of an event that was put off is no longer wanted: an operator took it away, or its
+       lease was lost. It is answered all the same, which frees its credit; where
+       eventflow_worker_answer says EVENTFLOW_INVALID nobody waits for it. NULL: not wanted. */
+    void (*cancel) (void *arg, uint64_t tag, const char *reason);
     void *arg;
+    /* The lease of an event that was put off ends in `left_ms`: time to extend it. NULL. */
+    void (*expiring) (void *arg, uint64_t tag, uint32_t left_ms);
 } eventflow_worker_options_t;
 
 /* NULL: no handler or no topic. */
@@ -141,7 +159,10 @@ void eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping);
 
 /* What became of an event that was put off. `code` is a str, or an int where `code` is NULL.
    `events` (MessagePack events back to back, may be NULL) are accepted with a DONE, both or
-   neither. `retry_ms` < 0: by the policy. */
+   neither. `retry_ms` < 0: by the policy, else so long from now (RELEASE: not to this worker before
+   that). `downstream`, to 255 bytes: the service that answered well or badly; breakers are kept by
+   it; NULL: what the event says. `result`, one MessagePack value to 64 KiB, NULL: none: kept with a
+   DONE event. */
 typedef struct {
     const char *code;
     int64_t number;
@@ -149,13 +170,18 @@ typedef struct {
     const char *trace;
     int64_t retry_ms;
     const eventflow_bytes_t *events;
+    const char *downstream;
+    const eventflow_bytes_t *result;
 } eventflow_answer_t;
+/* EVENTFLOW_INVALID: the tag isn't in hand (any more), or the answer can't be said. */
 int eventflow_worker_answer (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
                              const eventflow_answer_t *answer);
 
-/* From within the handler: the words that go with what it returns. Copied. */
-void eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *answer);
+/* From within the handler: the words that go with what it returns. Copied. EVENTFLOW_INVALID: they
+   can't be said; it returns without them. */
+int eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *answer);
 
+/* The lease ends `ms` from now, as far as the topic's lease_total allows. */
 int eventflow_worker_extend (eventflow_worker_t *self, uint64_t tag, uint32_t ms);
 void eventflow_worker_drain (eventflow_worker_t *self); /* takes nothing new */
 /* True where the broker refused READY (an unknown topic, …): why, borrowed. It is tried again. */

@@ -1,81 +1,54 @@
-/* The publisher: gathers, sends, resends, tells. SPDX-License-Identifier: MIT
+/* The publisher's thread: sends, resends, tells. SPDX-License-Identifier: MIT
 
-   Role: callers append events to `gather` under the lock; the thread seals it into a message with a
-   seq, sends it, and keeps it in `outbox` until its CONFIRM. Owns: the thread, the link, the
-   outbox. Invariants: outbox is in order of seq; what isn't confirmed is in it or in gather. */
-#include "../../proto/event.h"
+   Role: callers (publish.c) append events to `gather` under the lock; the thread seals it into a
+   message with a seq, sends it, and keeps it in `outbox` until its CONFIRM. Owns: the thread, the
+   link, the outbox. Invariants: outbox is in order of seq; what isn't confirmed is in it or in
+   gather. */
 #include "../../proto/limits.h"
-#include "eventflow.h"
-#include "link.h"
+#include "publisher_private.h"
 #include "reply.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
-/* One PUBLISH. */
-typedef struct parcel_s {
-    struct parcel_s *next;
-    uint64_t seq;
-    uint64_t first; /* ticket */
-    uint32_t count;
-    bool is_sent; /* on this connection */
-    ef_buf_t body;
-} parcel_t;
-
-struct eventflow_publisher_s {
-    eventflow_publisher_options_t options;
-    char name[EF_NAME_MAX + 1];
-    uint8_t session[16];
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* room in the outbox, or something was decided */
-    int wake;               /* eventfd */
-    /* under the lock */
-    ef_buf_t gather;
-    uint32_t gathered;
-    parcel_t *ready; /* closed messages that the thread hasn't taken yet */
-    parcel_t *ready_last;
-    uint64_t gather_since_us; /* when its first event came */
-    uint64_t taken;
-    uint64_t decided;  /* tickets up to here */
-    size_t held_bytes; /* gather and outbox */
-    eventflow_publisher_stats_t stats;
-    char refused_code[32]; /* of the first since the last wait, or empty */
-    char refused_text[256];
-    bool is_stopping;
-    bool is_awake;        /* no wake-up needed */
-    uint32_t unconfirmed; /* events sent */
-    /* the thread's own */
-    ef_link_t link;
-    parcel_t *outbox;
-    parcel_t *outbox_last;
-    parcel_t *unsent; /* the first of the outbox that isn't sent */
-    uint64_t next_seq;
-    uint64_t heard;
-    uint32_t window;
-    _Atomic uint32_t max_event; /* as WELCOME says, the default until then */
-    uint32_t heartbeat_ms;
-    bool is_welcome;
-    ef_buf_t header;
-    zmq_msg_t frames[2];
-};
-
-static uint64_t
-s_now_us (void) {
-    return ef_mono_ns () / 1000;
-}
-
-static void
-s_wake (eventflow_publisher_t *self) {
+void
+publisher_wake (eventflow_publisher_t *self) {
     uint64_t one = 1;
     ssize_t written = write (self->wake, &one, sizeof one);
     (void)written; /* full: it is awake already */
+}
+
+/* Tells the ids that were assigned. Without the lock. */
+static void
+s_tell_ids (const eventflow_publisher_t *self, ef_span_t ids) {
+    ef_cursor_t cursor = ef_cursor (ids.data, ids.size);
+    uint32_t items = 0;
+    if (self->options.assigned == NULL || ids.size == 0 || ef_get_array (&cursor, &items)) {
+        return;
+    }
+    for (uint32_t i = 0; i < items; i++) {
+        uint32_t fields;
+        uint64_t seq;
+        uint64_t index;
+        ef_span_t id;
+        char text[EF_ID_MAX + 1];
+        if (ef_get_array (&cursor, &fields) || fields != 3 || ef_get_uint (&cursor, &seq) ||
+            ef_get_uint (&cursor, &index) || ef_get_str (&cursor, &id)) {
+            return;
+        }
+        const parcel_t *parcel = self->outbox;
+        while (parcel && parcel->seq != seq) {
+            parcel = parcel->next;
+        }
+        if (parcel && index < parcel->count) {
+            ef_span_copy (id, text, sizeof text);
+            self->options.assigned (self->options.arg, parcel->first + index, text);
+        }
+    }
 }
 
 /* Tells the outcome of tickets, in order. Without the lock. */
@@ -108,9 +81,17 @@ s_hello (eventflow_publisher_t *self, uint64_t now) {
 static int
 s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now) {
     ef_buf_clear (&self->header);
-    ef_put_array (&self->header, 2);
+    bool wants_ids = self->options.assigned && parcel->count <= EF_IDS_MAX;
+    ef_put_array (&self->header, 3);
     ef_put_str (&self->header, "PUBLISH");
     ef_put_uint (&self->header, parcel->seq);
+    ef_put_map (&self->header, (uint32_t)parcel->is_atomic + wants_ids);
+    if (parcel->is_atomic) {
+        ef_put_key_bool (&self->header, "atomic", true);
+    }
+    if (wants_ids) {
+        ef_put_key_bool (&self->header, "ids", true);
+    }
     if (ef_link_send (&self->link, &self->header, &parcel->body, now)) {
         return -1;
     }
@@ -133,27 +114,6 @@ s_send_outbox (eventflow_publisher_t *self, uint64_t now) {
     }
 }
 
-/* With the lock held: has the message that is gathered reached a bound? */
-static bool
-s_is_full (const eventflow_publisher_t *self) {
-    return self->gather.size >= self->options.batch_bytes ||
-           (self->options.batch_events && self->gathered >= self->options.batch_events);
-}
-
-/* With the lock held: makes a message of what was gathered. */
-static void
-s_close (eventflow_publisher_t *self) {
-    parcel_t *parcel = calloc (1, sizeof *parcel);
-    ef_assert (parcel != NULL);
-    parcel->count = self->gathered;
-    parcel->first = self->taken - self->gathered + 1;
-    parcel->body = self->gather;
-    memset (&self->gather, 0, sizeof self->gather);
-    self->gathered = 0;
-    *(self->ready ? &self->ready_last->next : &self->ready) = parcel;
-    self->ready_last = parcel;
-}
-
 /* Takes what is ready, and what was gathered where it is time. Returns when that will be, in us; 0:
    there is nothing. */
 static uint64_t
@@ -163,8 +123,8 @@ s_seal (eventflow_publisher_t *self) {
     if (self->gathered > 0) {
         due = self->gather_since_us + self->options.linger_us;
         bool is_alone = self->outbox == NULL && self->ready == NULL;
-        if (is_alone || s_now_us () >= due) {
-            s_close (self);
+        if (is_alone || ef_mono_ns () / 1000 >= due) {
+            publisher_close (self, false);
             due = 0;
         }
     }
@@ -198,6 +158,10 @@ s_tell_refusals (eventflow_publisher_t *self, ef_span_t refused, uint64_t *told)
         parcel_t *parcel = self->outbox;
         while (parcel && parcel->seq != refusal.seq) {
             parcel = parcel->next;
+        }
+        if (parcel && parcel->is_atomic) { /* one for all */
+            refusal.first = 0;
+            refusal.last = UINT32_MAX;
         }
         if (parcel && parcel->first + refusal.first > *told) {
             uint64_t from = parcel->first + refusal.first;
@@ -255,6 +219,9 @@ s_welcome (eventflow_publisher_t *self, const ef_reply_t *reply) {
     if (reply->max_event) {
         self->max_event = (uint32_t)reply->max_event;
     }
+    if (reply->max_message) {
+        self->max_message = (uint32_t)reply->max_message;
+    }
     self->heartbeat_ms = (uint32_t)(reply->heartbeat ? reply->heartbeat : EF_HEARTBEAT_MS);
     ef_link_is_good (&self->link);
     self->unconfirmed = 0;
@@ -283,6 +250,7 @@ s_handle (eventflow_publisher_t *self, uint64_t now) {
         ef_reply_read (&cursor, &reply);
         self->window = (uint32_t)reply.window;
         if (number > self->heard) {
+            s_tell_ids (self, reply.ids);
             s_confirm (self, number, reply.refused, reply.accepted, reply.duplicates);
         }
     } else if (ef_span_is (command, "WINDOW") && ef_get_uint (&cursor, &number) == 0) {
@@ -326,7 +294,7 @@ s_sleep_ms (const eventflow_publisher_t *self, uint64_t due_us, uint64_t now) {
         return self->link.retry_ms > now ? (long)(self->link.retry_ms - now) : 1;
     }
     if (due_us && self->is_welcome) {
-        uint64_t us = s_now_us ();
+        uint64_t us = ef_mono_ns () / 1000;
         return due_us > us ? (long)((due_us - us + 999) / 1000) : 0;
     }
     return self->is_welcome ? (long)self->heartbeat_ms / 2 : 200;
@@ -382,11 +350,16 @@ eventflow_publisher_new (const eventflow_publisher_options_t *options) {
     self->options.batch_bytes = self->options.batch_bytes ? self->options.batch_bytes : 48u << 10;
     self->options.outbox_bytes =
         self->options.outbox_bytes ? self->options.outbox_bytes : 16u << 20;
+    uint32_t most = self->options.batch_events;
+    if (self->options.assigned && (most == 0 || most > EF_IDS_MAX)) {
+        self->options.batch_events = EF_IDS_MAX;
+    }
     snprintf (self->name, sizeof self->name, "%s", self->options.name ? self->options.name : "");
     uint64_t random[2] = {ef_random (), ef_random ()};
     memcpy (self->session, random, 16);
     self->next_seq = 1;
     self->max_event = EF_EVENT_MAX;
+    self->max_message = EF_MESSAGE_MAX;
     self->heartbeat_ms = EF_HEARTBEAT_MS;
     self->wake = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
     zmq_msg_init (&self->frames[0]);
@@ -415,7 +388,7 @@ eventflow_publisher_destroy (eventflow_publisher_t **self_p) {
     pthread_mutex_lock (&self->lock);
     self->is_stopping = true;
     pthread_mutex_unlock (&self->lock);
-    s_wake (self);
+    publisher_wake (self);
     (void)pthread_join (self->thread, NULL); /* a thread of our own */
     if (self->is_welcome && self->outbox == NULL && self->ready == NULL) {
         ef_buf_clear (&self->header);
@@ -442,133 +415,4 @@ eventflow_publisher_destroy (eventflow_publisher_t **self_p) {
     pthread_cond_destroy (&self->changed);
     free (self);
     *self_p = NULL;
-}
-
-static struct timespec
-s_deadline (int timeout_ms) {
-    uint64_t ns = ef_mono_ns () + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
-    return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-}
-
-/* With the lock held: waits for room for these bytes. */
-static int
-s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms) {
-    struct timespec deadline = {0, 0};
-    bool is_alone = self->held_bytes == 0;
-    while (!is_alone && self->held_bytes + bytes > self->options.outbox_bytes) {
-        deadline = deadline.tv_sec ? deadline : s_deadline (timeout_ms);
-        if (timeout_ms <= 0 || pthread_cond_timedwait (&self->changed, &self->lock, &deadline)) {
-            return EVENTFLOW_FULL;
-        }
-        is_alone = self->held_bytes == 0;
-    }
-    return EVENTFLOW_OK;
-}
-
-/* With the lock held and the event appended. */
-static void
-s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket) {
-    if (self->gathered++ == 0) {
-        self->gather_since_us = s_now_us ();
-    }
-    self->held_bytes += bytes;
-    self->stats.taken = ++self->taken;
-    if (ticket) {
-        *ticket = self->taken;
-    }
-    bool is_alone = self->held_bytes == bytes;
-    bool is_first = self->gathered == 1;
-    bool is_full = s_is_full (self);
-    if (is_full) {
-        s_close (self);
-    }
-    if ((is_alone || is_full || is_first) && !self->is_awake) {
-        self->is_awake = true;
-        s_wake (self);
-    }
-}
-
-int
-eventflow_publish (eventflow_publisher_t *self, const char *topic, const char *id,
-                   eventflow_bytes_t payload, const eventflow_bytes_t *meta, int timeout_ms,
-                   uint64_t *ticket) {
-    size_t topic_size = topic ? strlen (topic) : 0;
-    size_t id_size = id ? strlen (id) : 0;
-    if (topic_size > EF_TOPIC_MAX || id_size > EF_ID_MAX || payload.size == 0 ||
-        payload.size > self->max_event) {
-        return EVENTFLOW_INVALID;
-    }
-    size_t most = 16 + topic_size + id_size + payload.size + (meta ? meta->size : 0);
-    pthread_mutex_lock (&self->lock);
-    int rc = s_wait_for_room (self, most, timeout_ms);
-    if (rc == EVENTFLOW_OK) {
-        size_t before = self->gather.size;
-        ef_put_array (&self->gather, meta ? 4 : 3);
-        ef_put_str (&self->gather, topic);
-        ef_put_str (&self->gather, id);
-        ef_buf_put (&self->gather, payload.data, payload.size);
-        if (meta) {
-            ef_buf_put (&self->gather, meta->data, meta->size);
-        }
-        /* An event that can't be read would refuse all that travel with it. */
-        ef_cursor_t cursor = ef_cursor (self->gather.data + before, self->gather.size - before);
-        if (ef_skip (&cursor) || ef_cursor_left (&cursor) > 0) {
-            self->gather.size = before;
-            rc = EVENTFLOW_INVALID;
-        } else {
-            s_taken (self, self->gather.size - before, ticket);
-        }
-    }
-    pthread_mutex_unlock (&self->lock);
-    return rc;
-}
-
-int
-eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, int timeout_ms,
-                         uint64_t *ticket) {
-    ef_cursor_t cursor = ef_cursor (event.data, event.size);
-    if (event.size == 0 || event.size > self->max_event || ef_skip (&cursor) ||
-        ef_cursor_left (&cursor) > 0) {
-        return EVENTFLOW_INVALID;
-    }
-    pthread_mutex_lock (&self->lock);
-    int rc = s_wait_for_room (self, event.size, timeout_ms);
-    if (rc == EVENTFLOW_OK) {
-        ef_buf_put (&self->gather, event.data, event.size);
-        s_taken (self, event.size, ticket);
-    }
-    pthread_mutex_unlock (&self->lock);
-    return rc;
-}
-
-int
-eventflow_publisher_wait (eventflow_publisher_t *self, int timeout_ms, char *code, char *text) {
-    struct timespec deadline = s_deadline (timeout_ms);
-    int rc = EVENTFLOW_OK;
-    pthread_mutex_lock (&self->lock);
-    uint64_t taken = self->taken;
-    while (self->decided < taken && rc == EVENTFLOW_OK) {
-        if (pthread_cond_timedwait (&self->changed, &self->lock, &deadline)) {
-            rc = EVENTFLOW_TIMEOUT;
-        }
-    }
-    if (rc == EVENTFLOW_OK && self->refused_code[0]) {
-        rc = EVENTFLOW_REFUSED;
-        if (code) {
-            memcpy (code, self->refused_code, sizeof self->refused_code);
-        }
-        if (text) {
-            memcpy (text, self->refused_text, sizeof self->refused_text);
-        }
-        self->refused_code[0] = 0;
-    }
-    pthread_mutex_unlock (&self->lock);
-    return rc;
-}
-
-void
-eventflow_publisher_stats (eventflow_publisher_t *self, eventflow_publisher_stats_t *stats) {
-    pthread_mutex_lock (&self->lock);
-    *stats = self->stats;
-    pthread_mutex_unlock (&self->lock);
 }

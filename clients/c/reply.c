@@ -39,19 +39,22 @@ ef_reply_read (ef_cursor_t *cursor, ef_reply_t *reply) {
         if (ef_get_str (cursor, &key)) {
             return;
         }
-        uint64_t *number = ef_span_is (key, "accepted")     ? &reply->accepted
-                           : ef_span_is (key, "duplicates") ? &reply->duplicates
-                           : ef_span_is (key, "last")       ? &reply->last
-                           : ef_span_is (key, "window")     ? &reply->window
-                           : ef_span_is (key, "max_event")  ? &reply->max_event
-                           : ef_span_is (key, "heartbeat")  ? &reply->heartbeat
-                                                            : NULL;
+        uint64_t *number = ef_span_is (key, "accepted")      ? &reply->accepted
+                           : ef_span_is (key, "duplicates")  ? &reply->duplicates
+                           : ef_span_is (key, "last")        ? &reply->last
+                           : ef_span_is (key, "window")      ? &reply->window
+                           : ef_span_is (key, "max_event")   ? &reply->max_event
+                           : ef_span_is (key, "max_message") ? &reply->max_message
+                           : ef_span_is (key, "heartbeat")   ? &reply->heartbeat
+                                                             : NULL;
         const uint8_t *start = cursor->at;
         if (number ? ef_get_uint (cursor, number) : ef_skip (cursor)) {
             return;
         }
         if (ef_span_is (key, "refused")) {
             reply->refused = (ef_span_t){(const char *)start, (uint32_t)(cursor->at - start)};
+        } else if (ef_span_is (key, "ids")) {
+            reply->ids = (ef_span_t){(const char *)start, (uint32_t)(cursor->at - start)};
         }
     }
 }

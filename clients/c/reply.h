@@ -22,7 +22,9 @@ typedef struct {
     uint64_t window;
     uint64_t heartbeat;
     uint64_t max_event;
+    uint64_t max_message;
     ef_span_t refused;
+    ef_span_t ids; /* [[seq, index, id], …] */
 } ef_reply_t;
 
 /* 0, or -1: it isn't such an item. */

@@ -1,38 +1,24 @@
 /* The worker: takes deliveries, tells what became of them. SPDX-License-Identifier: MIT
 
    Role: one connection, one handler. Owns: the link, the tags in hand, the answers that no ACKED
-   has covered yet. Invariants: a tag is in `hand` or in an answer until it is ACKED or stale; after
-   a reconnect READY names them all as held and the answers are said again. */
+   has covered yet (answers.c). Invariants: a tag is in `hand` or in an answer until it is ACKED or
+   stale; after a reconnect READY names them all as held and the answers are said again. */
 #include "../../proto/event.h"
 #include "../../proto/limits.h"
-#include "eventflow.h"
+#include "answers.h"
 #include "delivery.h"
-#include "link.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define DRAIN_MS 10000 /* for the last ACKEDs to come; then the answers' leases decide */
-/* An answer on its way: its frames, to be sent again after a reconnect. */
-typedef struct answer_s {
-    struct answer_s *next;
-    uint64_t seq;
-    ef_buf_t tags;    /* items of the tags array */
-    uint32_t count;   /* of items */
-    ef_buf_t rest;    /* what stands between tags and the options */
-    ef_buf_t options; /* pairs */
-    uint32_t pairs;
-    ef_buf_t events;
-    bool is_ack;
-    bool is_sent;
-} answer_t;
-
 struct eventflow_worker_s {
     eventflow_worker_options_t options;
     char name[EF_NAME_MAX + 1];
     char host[EF_NAME_MAX + 1];
     char topics[EF_WORKER_TOPICS_MAX][EF_TOPIC_MAX + 1];
+    uint64_t lease_ms[EF_WORKER_TOPICS_MAX]; /* of each topic, as WELCOME told; 0: not yet */
     uint32_t topic_count;
     uint8_t session[16];
     ef_link_t link;
@@ -42,32 +28,22 @@ struct eventflow_worker_s {
     uint64_t *hand;    /* owned: tags put off by LATER */
     uint32_t hand_count;
     uint32_t hand_capacity;
-    uint64_t run_first; /* tags done one after the other and not yet said: [first, last] */
-    uint64_t run_last;  /* 0: none */
-    answer_t *answers;  /* owned queue, in order of seq */
-    answer_t *answers_last;
-    answer_t *gathering; /* the ACK under way, not yet in the queue */
-    uint64_t seq;
-    uint64_t done;
+    ef_answers_t answers;
     ef_buf_t header;
-    eventflow_answer_t words; /* for the handler's return; its texts are below */
+    eventflow_answer_t words; /* for the handler's return; what it points to is below */
     char code[EF_CODE_MAX + 1];
     char text[EF_TEXT_MAX + 1];
     char trace[EF_TRACE_MAX + 1];
+    char downstream[EF_DOWNSTREAM_MAX + 1];
+    ef_buf_t events;
+    ef_buf_t result;
+    eventflow_bytes_t events_span;
+    eventflow_bytes_t result_span;
     bool has_words;
     char refused_code[32]; /* why READY was refused, or empty */
     char refused_text[256];
     zmq_msg_t frames[2];
 };
-
-static void
-s_free_answer (answer_t *answer) {
-    ef_buf_free (&answer->tags);
-    ef_buf_free (&answer->rest);
-    ef_buf_free (&answer->options);
-    ef_buf_free (&answer->events);
-    free (answer);
-}
 
 eventflow_worker_t *
 eventflow_worker_new (const eventflow_worker_options_t *options) {
@@ -121,15 +97,13 @@ eventflow_worker_destroy (eventflow_worker_t **self_p) {
         (void)ef_link_send (&self->link, &self->header, NULL,
                             ef_mono_ms ()); /* else silence says it */
     }
-    while (self->answers) {
-        answer_t *answer = self->answers;
-        self->answers = answer->next;
-        s_free_answer (answer);
-    }
+    ef_answers_free (&self->answers);
     zmq_msg_close (&self->frames[0]);
     zmq_msg_close (&self->frames[1]);
     ef_link_free (&self->link);
     ef_buf_free (&self->header);
+    ef_buf_free (&self->events);
+    ef_buf_free (&self->result);
     free (self->hand);
     free (self);
     *self_p = NULL;
@@ -137,17 +111,11 @@ eventflow_worker_destroy (eventflow_worker_t **self_p) {
 
 static void
 s_put_held (const eventflow_worker_t *self, ef_buf_t *out) {
-    uint32_t count = self->hand_count;
-    for (const answer_t *answer = self->answers; answer; answer = answer->next) {
-        count += answer->count;
-    }
-    ef_put_array (out, count);
+    ef_put_array (out, self->hand_count + ef_answers_count (&self->answers));
     for (uint32_t i = 0; i < self->hand_count; i++) {
         ef_put_uint (out, self->hand[i]);
     }
-    for (const answer_t *answer = self->answers; answer; answer = answer->next) {
-        ef_buf_put (out, answer->tags.data, answer->tags.size);
-    }
+    ef_answers_put_tags (&self->answers, out);
 }
 
 static void
@@ -181,147 +149,51 @@ s_ready (eventflow_worker_t *self, uint64_t now) {
     (void)ef_link_send (&self->link, header, NULL, now); /* unanswered, it is said again */
 }
 
-static int
-s_send_answer (eventflow_worker_t *self, answer_t *answer, uint64_t now) {
-    ef_buf_t *header = &self->header;
-    ef_buf_clear (header);
-    ef_put_array (header, answer->is_ack ? 3 : 5);
-    ef_put_str (header, answer->is_ack ? "ACK" : "NACK");
-    ef_put_array (header, answer->count);
-    ef_buf_put (header, answer->tags.data, answer->tags.size);
-    ef_buf_put (header, answer->rest.data, answer->rest.size);
-    ef_put_map (header, answer->pairs + 1);
-    ef_put_key_uint (header, "seq", answer->seq);
-    ef_buf_put (header, answer->options.data, answer->options.size);
-    int rc = ef_link_send (&self->link, header, &answer->events, now);
-    answer->is_sent = rc == 0;
-    return rc;
+static const char *
+s_copy_text (char *out, size_t size, const char *text) {
+    if (text) {
+        snprintf (out, size, "%s", text);
+    }
+    return text ? out : NULL;
 }
 
-static answer_t *
-s_new_answer (eventflow_worker_t *self, bool is_ack) {
-    answer_t *answer = calloc (1, sizeof *answer);
-    ef_assert (answer != NULL);
-    answer->is_ack = is_ack;
-    answer->seq = ++self->seq;
-    *(self->answers ? &self->answers_last->next : &self->answers) = answer;
-    self->answers_last = answer;
-    return answer;
+static const eventflow_bytes_t *
+s_copy_bytes (ef_buf_t *out, eventflow_bytes_t *span, const eventflow_bytes_t *bytes) {
+    ef_buf_clear (out);
+    if (bytes) {
+        ef_buf_put (out, bytes->data, bytes->size);
+    }
+    *span = (eventflow_bytes_t){out->data, out->size};
+    return bytes ? span : NULL;
 }
 
-/* Writes the run of tags into the ACK under way. */
-static void
-s_end_run (eventflow_worker_t *self) {
-    if (self->run_last == 0) {
-        return;
-    }
-    if (self->gathering == NULL) {
-        self->gathering = s_new_answer (self, true);
-    }
-    ef_buf_t *tags = &self->gathering->tags;
-    if (self->run_first == self->run_last) {
-        ef_put_uint (tags, self->run_first);
-    } else {
-        ef_put_array (tags, 2);
-        ef_put_uint (tags, self->run_first);
-        ef_put_uint (tags, self->run_last);
-    }
-    self->gathering->count++;
-    self->run_last = 0;
-}
-
-/* Sends what was gathered, and what couldn't be sent before. */
-static void
-s_flush (eventflow_worker_t *self, uint64_t now) {
-    s_end_run (self);
-    self->gathering = NULL;
-    if (!self->is_welcome) {
-        return;
-    }
-    for (answer_t *answer = self->answers; answer; answer = answer->next) {
-        if (!answer->is_sent && s_send_answer (self, answer, now)) {
-            break;
-        }
-    }
-}
-
-static void
-s_ack (eventflow_worker_t *self, uint64_t tag) {
-    if (self->run_last && tag != self->run_last + 1) {
-        s_end_run (self);
-    }
-    self->run_first = self->run_last ? self->run_first : tag;
-    self->run_last = tag;
-    self->done++;
-}
-
-static void
-s_ack_with_events (eventflow_worker_t *self, uint64_t tag, const eventflow_bytes_t *events) {
-    s_end_run (self);
-    self->gathering = NULL;
-    answer_t *answer = s_new_answer (self, true);
-    ef_put_uint (&answer->tags, tag);
-    answer->count = 1;
-    ef_buf_put (&answer->events, events->data, events->size);
-    self->done++;
-}
-
-static void
-s_nack (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
-        const eventflow_answer_t *words) {
-    s_end_run (self);
-    self->gathering = NULL;
-    answer_t *answer = s_new_answer (self, false);
-    ef_put_uint (&answer->tags, tag);
-    answer->count = 1;
-    if (words && words->code) {
-        ef_put_str (&answer->rest, words->code);
-    } else {
-        ef_put_int (&answer->rest, words ? words->number : 0);
-    }
-    ef_put_str (&answer->rest, words && words->text ? words->text : "");
-    if (result == EVENTFLOW_DEAD || result == EVENTFLOW_RELEASE) {
-        ef_put_key_bool (&answer->options, result == EVENTFLOW_DEAD ? "dead" : "release", true);
-        answer->pairs++;
-    }
-    if (words && words->retry_ms >= 0) {
-        ef_put_key_uint (&answer->options, "retry", (uint64_t)words->retry_ms);
-        answer->pairs++;
-    }
-    if (words && words->trace) {
-        ef_put_key_str (&answer->options, "trace", words->trace);
-        answer->pairs++;
-    }
-}
-
-static void
-s_answer (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
-          const eventflow_answer_t *words) {
-    if (result == EVENTFLOW_DONE && words && words->events) {
-        s_ack_with_events (self, tag, words->events);
-    } else if (result == EVENTFLOW_DONE) {
-        s_ack (self, tag);
-    } else {
-        s_nack (self, tag, result, words);
-    }
-}
-
-void
+int
 eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *answer) {
+    if (!ef_answers_is_sayable (answer)) {
+        return EVENTFLOW_INVALID;
+    }
     self->words = *answer;
     self->has_words = true;
-    if (answer->code) {
-        snprintf (self->code, sizeof self->code, "%s", answer->code);
-        self->words.code = self->code;
+    self->words.code = s_copy_text (self->code, sizeof self->code, answer->code);
+    self->words.text = s_copy_text (self->text, sizeof self->text, answer->text);
+    self->words.trace = s_copy_text (self->trace, sizeof self->trace, answer->trace);
+    self->words.downstream =
+        s_copy_text (self->downstream, sizeof self->downstream, answer->downstream);
+    self->words.events = s_copy_bytes (&self->events, &self->events_span, answer->events);
+    self->words.result = s_copy_bytes (&self->result, &self->result_span, answer->result);
+    return EVENTFLOW_OK;
+}
+
+/* When the lease of a delivery that doesn't tell ends: its topic's begins now. */
+static uint64_t
+s_deadline (const eventflow_worker_t *self, const eventflow_delivery_t *delivery) {
+    ef_span_t topic = {delivery->topic.data, (uint32_t)delivery->topic.size};
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        if (self->lease_ms[i] && ef_span_is (topic, self->topics[i])) {
+            return ef_wall_ms () + self->lease_ms[i];
+        }
     }
-    if (answer->text) {
-        snprintf (self->text, sizeof self->text, "%s", answer->text);
-        self->words.text = self->text;
-    }
-    if (answer->trace) {
-        snprintf (self->trace, sizeof self->trace, "%s", answer->trace);
-        self->words.trace = self->trace;
-    }
+    return 0;
 }
 
 static void
@@ -334,9 +206,14 @@ s_events (eventflow_worker_t *self) {
             return; /* a newer broker's form; the lease ends */
         }
         self->has_words = false;
+        if (delivery.deadline_ms == 0) {
+            delivery.deadline_ms = s_deadline (self, &delivery);
+        }
         eventflow_result_t result = self->options.handle (self->options.arg, &delivery);
         if (result != EVENTFLOW_LATER) {
-            s_answer (self, delivery.tag, result, self->has_words ? &self->words : NULL);
+            int rc = ef_answers_add (&self->answers, delivery.tag, result,
+                                     self->has_words ? &self->words : NULL);
+            ef_assert (rc == EVENTFLOW_OK); /* the words were judged when they were said */
             continue;
         }
         if (self->hand_count == self->hand_capacity) {
@@ -359,34 +236,67 @@ s_take_from_hand (eventflow_worker_t *self, uint64_t tag) {
     return false;
 }
 
-/* Answers up to this seq are durable. One whose events were refused did nothing: its event failed.
- */
+/* Calls `each` for the tags in hand that a tags array names; it may take them from the hand. */
 static void
-s_acked (eventflow_worker_t *self, uint64_t seq, ef_cursor_t *cursor) {
-    char code[32] = "";
-    char text[256] = "";
-    bool is_refused = ef_refused_read (cursor, code, text);
-    while (self->answers && self->answers->seq <= seq && self->answers != self->gathering) {
-        answer_t *answer = self->answers;
-        uint64_t tag;
-        ef_cursor_t tags = ef_cursor (answer->tags.data, answer->tags.size);
-        self->answers = answer->next;
-        if (is_refused && answer->seq == seq && answer->events.size > 0 &&
-            ef_get_uint (&tags, &tag) == 0) {
-            bool is_passing = strcmp (code, "NO_SPACE") == 0 || strcmp (code, "FULL") == 0;
-            eventflow_answer_t words = {.code = code, .text = text, .retry_ms = -1};
-            self->done--;
-            s_nack (self, tag, is_passing ? EVENTFLOW_RETRY : EVENTFLOW_DEAD, &words);
+s_each_named (eventflow_worker_t *self, ef_cursor_t tags,
+              void (*each) (eventflow_worker_t *self, uint64_t tag, const void *arg),
+              const void *arg) {
+    uint32_t count;
+    uint64_t first;
+    uint64_t last;
+    if (ef_get_array (&tags, &count)) {
+        return;
+    }
+    for (uint32_t i = 0; i < count && ef_tags_read (&tags, &first, &last) == 0; i++) {
+        for (uint32_t k = self->hand_count; k > 0; k--) {
+            if (k <= self->hand_count && self->hand[k - 1] >= first && self->hand[k - 1] <= last) {
+                each (self, self->hand[k - 1], arg);
+            }
         }
-        s_free_answer (answer);
     }
 }
 
+/* It stays in hand: it is to be answered all the same, which frees the credit that it takes. */
 static void
-s_cancel (eventflow_worker_t *self, uint64_t tag, const char *reason) {
-    if (s_take_from_hand (self, tag) && self->options.cancel) {
-        self->options.cancel (self->options.arg, tag, reason);
+s_cancel (eventflow_worker_t *self, uint64_t tag, const void *arg) {
+    if (self->options.cancel) {
+        self->options.cancel (self->options.arg, tag, arg);
     }
+}
+
+/* Somebody else's now. */
+static void
+s_lose (eventflow_worker_t *self, uint64_t tag, const void *arg) {
+    (void)s_take_from_hand (self, tag); /* it is there */
+    s_cancel (self, tag, arg);
+}
+
+static void
+s_expiring (eventflow_worker_t *self, uint64_t tag, const void *arg) {
+    const uint64_t *left_ms = arg;
+    if (self->options.expiring) {
+        self->options.expiring (self->options.arg, tag,
+                                *left_ms < UINT32_MAX ? (uint32_t)*left_ms : UINT32_MAX);
+    }
+}
+
+static int
+s_read_leases (eventflow_worker_t *self, ef_cursor_t *cursor) {
+    uint32_t pairs;
+    if (ef_get_map (cursor, &pairs)) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t topic;
+        uint64_t ms;
+        if (ef_get_str (cursor, &topic) || ef_get_uint (cursor, &ms)) {
+            return -1;
+        }
+        for (uint32_t k = 0; k < self->topic_count; k++) {
+            self->lease_ms[k] = ef_span_is (topic, self->topics[k]) ? ms : self->lease_ms[k];
+        }
+    }
+    return 0;
 }
 
 /* WELCOME's stale tags are somebody else's now; the rest of the answers is said again. */
@@ -396,32 +306,48 @@ s_welcome (eventflow_worker_t *self, ef_cursor_t *cursor) {
     uint64_t version;
     self->is_welcome = true;
     ef_link_is_good (&self->link);
+    ef_answers_resend (&self->answers);
     if (ef_get_uint (cursor, &version) || ef_get_map (cursor, &pairs)) {
         return;
     }
     for (uint32_t i = 0; i < pairs; i++) {
         ef_span_t key;
-        uint32_t count;
         if (ef_get_str (cursor, &key)) {
             return;
         }
-        if (!ef_span_is (key, "stale") || ef_get_array (cursor, &count)) {
-            if (ef_skip (cursor)) {
-                return;
-            }
-            continue;
+        ef_cursor_t value = *cursor;
+        if (ef_skip (cursor)) {
+            return;
         }
-        for (uint32_t k = 0; k < count; k++) {
-            uint64_t tag;
-            if (ef_get_uint (cursor, &tag)) {
-                return;
-            }
-            s_cancel (self, tag, "the lease was lost with the connection");
+        if (ef_span_is (key, "stale")) {
+            s_each_named (self, value, s_lose, "the lease was lost with the connection");
+        } else if (ef_span_is (key, "lease") && s_read_leases (self, &value)) {
+            return;
         }
     }
-    for (answer_t *answer = self->answers; answer; answer = answer->next) {
-        answer->is_sent = false;
+}
+
+/* CANCEL and EXPIRING: tags, and a reason or the ms that are left. */
+static void
+s_about_tags (eventflow_worker_t *self, ef_cursor_t cursor, bool is_cancel) {
+    ef_cursor_t tags = cursor;
+    ef_span_t reason = {NULL, 0};
+    uint64_t left_ms = 0;
+    char text[200];
+    if (ef_skip (&cursor)) {
+        return;
     }
+    if (!is_cancel) {
+        if (ef_get_uint (&cursor, &left_ms) == 0) {
+            s_each_named (self, tags, s_expiring, &left_ms);
+        }
+        return;
+    }
+    if (ef_get_str (&cursor, &reason)) {
+        reason.size = 0;
+    }
+    ef_span_copy (reason, text, sizeof text);
+    s_each_named (self, tags, s_cancel, text);
 }
 
 static void
@@ -438,7 +364,7 @@ s_handle (eventflow_worker_t *self, uint64_t now) {
     if (ef_span_is (command, "EVENTS")) {
         s_events (self);
     } else if (ef_span_is (command, "ACKED") && ef_get_uint (&cursor, &number) == 0) {
-        s_acked (self, number, &cursor);
+        ef_answers_acked (&self->answers, number, &cursor);
     } else if (ef_span_is (command, "WELCOME")) {
         s_welcome (self, &cursor);
     } else if (ef_span_is (command, "PING")) {
@@ -448,22 +374,8 @@ s_handle (eventflow_worker_t *self, uint64_t now) {
         (void)ef_link_send (&self->link, &self->header, NULL, now); /* it pings again */
     } else if (ef_span_is (command, "DRAIN")) {
         self->is_draining = true;
-    } else if (ef_span_is (command, "CANCEL")) {
-        uint32_t count;
-        if (ef_get_array (&cursor, &count) == 0) {
-            char text[200] = "";
-            uint64_t tags[EF_STALE_MAX];
-            uint32_t read = 0;
-            while (read < count && read < EF_STALE_MAX && ef_get_uint (&cursor, &tags[read]) == 0) {
-                read++;
-            }
-            if (ef_get_str (&cursor, &reason) == 0) {
-                ef_span_copy (reason, text, sizeof text);
-            }
-            for (uint32_t i = 0; i < read; i++) {
-                s_cancel (self, tags[i], text);
-            }
-        }
+    } else if (ef_span_is (command, "CANCEL") || ef_span_is (command, "EXPIRING")) {
+        s_about_tags (self, cursor, ef_span_is (command, "CANCEL"));
     } else if (ef_span_is (command, "ERROR") && ef_get_str (&cursor, &reason) == 0) {
         if (ef_span_is (reason, "UNKNOWN_PEER")) {
             s_ready (self, now); /* the broker was started anew */
@@ -518,13 +430,13 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms) {
         (void)zmq_poll (NULL, 0, wait < (uint64_t)timeout_ms ? (long)wait : timeout_ms);
         now = ef_mono_ms ();
     }
-    s_flush (self, now);
+    ef_answers_flush (&self->answers, self->is_welcome ? &self->link : NULL, &self->header, now);
     s_keep_alive (self, now);
     if (self->is_draining && self->drain_ms == 0) {
         self->drain_ms = now;
     }
     bool is_over = self->is_draining && self->hand_count == 0 &&
-                   (self->answers == NULL || now - self->drain_ms > DRAIN_MS);
+                   (self->answers.first == NULL || now - self->drain_ms > DRAIN_MS);
     return is_over ? 0 : 1;
 }
 
@@ -540,11 +452,11 @@ eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping) {
 int
 eventflow_worker_answer (eventflow_worker_t *self, uint64_t tag, eventflow_result_t result,
                          const eventflow_answer_t *answer) {
-    if (result == EVENTFLOW_LATER || !s_take_from_hand (self, tag)) {
+    if (result == EVENTFLOW_LATER || (answer && !ef_answers_is_sayable (answer)) ||
+        !s_take_from_hand (self, tag)) {
         return EVENTFLOW_INVALID;
     }
-    s_answer (self, tag, result, answer);
-    return EVENTFLOW_OK;
+    return ef_answers_add (&self->answers, tag, result, answer);
 }
 
 int
@@ -586,7 +498,7 @@ eventflow_worker_in_hand (const eventflow_worker_t *self) {
 
 uint64_t
 eventflow_worker_done (const eventflow_worker_t *self) {
-    return self->done;
+    return self->answers.done;
 }
 
 int

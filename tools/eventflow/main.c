@@ -1,7 +1,6 @@
 /* eventflow: the tool for producers and operators. SPDX-License-Identifier: MIT */
 #include "cli.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,11 +12,17 @@ static const struct {
     const char *help;
 } s_commands[] = {
     {"publish", cli_publish,
-     "publish [PAYLOAD | @FILE | -] --topic NAME [--id ID] [--key KEY] [--type TYPE] [--delay 5s]\n"
-     "        [--count N] [--rate N/s] [--push]\n"
-     "  Publishes JSON: one payload, or, with - or @FILE and no --topic needed, an event a line.\n"
-     "  Every event is confirmed durable unless --push is said.\n"
+     "publish [PAYLOAD | @FILE | -] [--topic NAME] [--type TYPE] [--headers JSON] [--id ID]\n"
+     "        [--key KEY] [--user USER] [--at DATE | --delay 5s] [--ttl 1h] [--downstream NAME]\n"
+     "        [--schema N] [--trace TRACEPARENT] [--on-dead JSON] [--count N] [--rate N/s]\n"
+     "        [--atomic | --push]\n"
+     "  Publishes JSON: one payload, or, with - or @FILE, an event a line.\n"
+     "  A payload without --topic goes where the broker's routes send its type and headers.\n"
+     "  Every event is confirmed durable unless --push is said; --atomic: all of them or none.\n"
+     "  Prints the id that a single event was given.\n"
+     "  --on-dead is an event that is accepted in the moment in which this one dies.\n"
      "    eventflow publish '{\"to\": \"ann@example.org\"}' --topic email\n"
+     "    eventflow publish '{\"userId\": \"123\"}' --type USER_SIGNUP --key user-123 --delay 5m\n"
      "    eventflow publish @events.jsonl --topic api\n"
      "    jq -c . log | eventflow publish - --topic db --rate 100/s\n"},
     {"consume", cli_consume,
@@ -27,10 +32,32 @@ static const struct {
      "  exit status of COMMAND, which gets it on standard input (0 done, 75 retry, 65 dead).\n"
      "    eventflow consume --topic email --count 10\n"},
     {"status", cli_status, "status [--json]\n  What the broker says of itself.\n"},
+    {"event", cli_event,
+     "event show ID... | explain ID... | ls [--topic NAME] [--state STATE] [--type PATTERN]\n"
+     "        [--since 1h] [--until DATE] [--limit N] [--after CURSOR]\n"
+     "      | cancel ID... | run-now ID... | delay ID... 5m|DATE | release ID... [--to WORKER]\n"
+     "  An ID is an event's id, or TOPIC#N; --topic NAME where an id is in several topics.\n"
+     "  show     the event, its state and its attempts, one after the other\n"
+     "  explain  why it isn't running now, in a sentence\n"
+     "  cancel, run-now, delay: of events that wait; release takes one from the worker that has "
+     "it,\n"
+     "  uncounted. --dry-run shows which ones it would be. Dates are RFC 3339.\n"
+     "  States: ready leased scheduled retrying parked done dead archived purged.\n"
+     "    eventflow event explain order-17\n"
+     "    eventflow event ls --topic email --state retrying --since 1h\n"
+     "    eventflow event delay email#4711 email#4712 2h\n"},
     {"topic", cli_topic,
-     "topic ls | info NAME | pause NAME | resume NAME | drain NAME | peek NAME [--limit N]\n"
-     "      | purge NAME --yes | scale NAME N\n"
+     "topic ls | info NAME | keys NAME [--limit N] [--after CURSOR] | unpark NAME [KEY]\n"
+     "      | breaker NAME [DOWNSTREAM] [open|closed|auto] | pause NAME | resume NAME | drain "
+     "NAME\n"
+     "      | peek NAME [--limit N] | purge NAME --yes | scale NAME N\n"
+     "  info     settings, counts, breakers, quota, keys and remembered ids\n"
+     "  keys     ordering keys whose first event waits, why, since when, and how many behind it\n"
+     "  unpark   lets parked events go on: of one key, or of all\n"
+     "  breaker  shows the breakers, or holds one open or closed until it is set to auto again;\n"
+     "           without DOWNSTREAM the topic's own\n"
      "    eventflow topic ls\n"
+     "    eventflow topic breaker email smtp.example.org open\n"
      "    eventflow topic purge email --dry-run\n"},
     {"worker", cli_worker, "worker ls [--json]\n"},
     {"dlq", cli_dlq,
@@ -41,9 +68,13 @@ static const struct {
      "    eventflow dlq ls email\n"
      "    eventflow dlq replay email --all --rate 50/s\n"},
     {"server", cli_server,
-     "server drain | stop\n  Both let workers finish what they hold; then the broker ends.\n"},
+     "server drain | stop | reload\n"
+     "  drain and stop let workers finish what they hold; then the broker ends. reload reads the\n"
+     "  configuration anew; on an error the one that runs stays.\n"},
     {"config", cli_config,
-     "config check FILE\n  Judges a configuration; says file, line and what was expected.\n"},
+     "config check FILE | show [TOPIC]\n"
+     "  check judges a file; says file, line and what was expected. show prints the settings that\n"
+     "  the broker's topics have now, as a file would say them.\n"},
     {"journal", cli_journal,
      "journal verify DIR [--quiet] | inspect DIR [--from SEGMENT[:OFFSET]] [--type "
      "events,ends,...]\n"
@@ -92,42 +123,8 @@ cli_fail (int code, const char *format, ...) {
     return code;
 }
 
-int64_t
-cli_duration_ms (const char *text) {
-    static const struct {
-        const char *suffix;
-        double factor;
-    } units[] = {{"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
-    char *end;
-    double number = strtod (text, &end);
-    for (size_t i = 0; end != text && number >= 0 && i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp (end, units[i].suffix) == 0) {
-            return (int64_t)(number * units[i].factor);
-        }
-    }
-    return -1;
-}
-
-double
-cli_rate (const char *text) {
-    char *end;
-    double number = strtod (text, &end);
-    bool is_good = end != text && number > 0 && (*end == 0 || strcmp (end, "/s") == 0);
-    return is_good ? number : -1;
-}
-
-int
-cli_count (const char *what, const char *text, uint64_t *number) {
-    char *end;
-    errno = 0;
-    *number = strtoull (text, &end, 10);
-    bool is_good = text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0;
-    return is_good ? CLI_OK : cli_fail (CLI_USAGE, "%s %s: expected a whole number", what, text);
-}
-
 static int
-s_take_flag (cli_t *self, const cli_flag_t *flags, size_t count, const char *name,
-             const char *value) {
+s_take_flag (const cli_flag_t *flags, size_t count, const char *name, const char *value) {
     for (size_t i = 0; i < count; i++) {
         if (strcmp (flags[i].name, name) != 0) {
             continue;
@@ -144,8 +141,14 @@ s_take_flag (cli_t *self, const cli_flag_t *flags, size_t count, const char *nam
         *flags[i].value = value;
         return 2;
     }
-    (void)self;
-    return -cli_fail (CLI_USAGE, "unknown flag --%s; see eventflow --help", name);
+    char names[512] = "";
+    for (size_t i = 0; i < count; i++) {
+        size_t used = strlen (names);
+        snprintf (names + used, sizeof names - used, "%s--%s", i > 0 ? " " : "", flags[i].name);
+    }
+    char word[64];
+    snprintf (word, sizeof word, "--%s", name);
+    return -cli_unknown ("flag", word, names);
 }
 
 int
@@ -168,8 +171,8 @@ cli_flags (cli_t *self, const cli_flag_t *own, size_t own_count) {
             self->argv[words++] = self->argv[i++];
             continue;
         }
-        int used = s_take_flag (self, flags, count, word + 2,
-                                i + 1 < self->argc ? self->argv[i + 1] : NULL);
+        int used =
+            s_take_flag (flags, count, word + 2, i + 1 < self->argc ? self->argv[i + 1] : NULL);
         if (used < 0) {
             return -used;
         }
@@ -183,86 +186,6 @@ cli_flags (cli_t *self, const cli_flag_t *own, size_t own_count) {
         }
     }
     return CLI_OK;
-}
-
-int
-cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value) {
-    char code[32];
-    char text[512];
-    eventflow_bytes_t answer;
-    eventflow_admin_t *admin = eventflow_admin_new (self->admin);
-    int rc = eventflow_admin_call (admin, (eventflow_bytes_t){request->data, request->size},
-                                   self->timeout_ms, &answer, code, text);
-    if (rc == EVENTFLOW_OK) {
-        ef_buf_put (value, answer.data, answer.size);
-    }
-    eventflow_admin_destroy (&admin);
-    if (rc == EVENTFLOW_TIMEOUT) {
-        return cli_fail (CLI_UNREACHABLE, "no broker answers at %s within %d ms",
-                         self->admin ? self->admin : "the admin endpoint", self->timeout_ms);
-    }
-    if (rc == EVENTFLOW_REFUSED) {
-        bool is_missing = strcmp (code, "NOT_FOUND") == 0 || strcmp (code, "UNKNOWN_TOPIC") == 0;
-        return cli_fail (is_missing ? CLI_NOT_FOUND : CLI_REFUSED, "%s: %s", code, text);
-    }
-    return CLI_OK;
-}
-
-void
-cli_print_span (ef_span_t span) {
-    ef_buf_t line = {0};
-    ef_cursor_t cursor = ef_cursor (span.data, span.size);
-    if (ef_json_print (&line, &cursor) == 0) {
-        printf ("%.*s\n", (int)line.size, (const char *)line.data);
-    }
-    ef_buf_free (&line);
-}
-
-void
-cli_print_json (const ef_buf_t *value) {
-    cli_print_span ((ef_span_t){(const char *)value->data, (uint32_t)value->size});
-}
-
-bool
-cli_find (ef_cursor_t map, const char *key, ef_cursor_t *value) {
-    uint32_t pairs;
-    if (ef_get_map (&map, &pairs)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        ef_span_t name;
-        if (ef_get_str (&map, &name)) {
-            return false;
-        }
-        *value = map;
-        if (ef_span_is (name, key)) {
-            return true;
-        }
-        if (ef_skip (&map)) {
-            return false;
-        }
-    }
-    return false;
-}
-
-uint64_t
-cli_number (ef_cursor_t map, const char *key) {
-    ef_cursor_t value;
-    uint64_t number = 0;
-    if (!cli_find (map, key, &value) || ef_get_uint (&value, &number)) {
-        return 0;
-    }
-    return number;
-}
-
-void
-cli_text (ef_cursor_t map, const char *key, char *text, size_t size) {
-    ef_cursor_t value;
-    ef_span_t span = {NULL, 0};
-    if (!cli_find (map, key, &value) || ef_get_bytes (&value, &span)) {
-        span.size = 0;
-    }
-    ef_span_copy (span, text, size);
 }
 
 static int
@@ -307,5 +230,10 @@ main (int argc, char **argv) {
             return s_commands[i].run (&cli);
         }
     }
-    return cli_fail (CLI_USAGE, "unknown command %s; see eventflow --help", name);
+    char names[256] = "";
+    for (size_t i = 0; i < sizeof s_commands / sizeof s_commands[0]; i++) {
+        size_t used = strlen (names);
+        snprintf (names + used, sizeof names - used, "%s%s", i > 0 ? " " : "", s_commands[i].name);
+    }
+    return cli_unknown ("command", name, names);
 }

@@ -1,0 +1,256 @@
+/* Showing events: a row, the whole with its attempts, JSON. SPDX-License-Identifier: MIT */
+#include "event.h"
+
+void
+event_name (ef_cursor_t item, char text[96]) {
+    char topic[64];
+    cli_text (item, "topic", topic, sizeof topic);
+    snprintf (text, 96, "%s#%llu", topic, (unsigned long long)cli_number (item, "n"));
+}
+
+/* The event's own bytes; false: they aren't there (being read, or gone). */
+static bool
+s_event (ef_cursor_t item, ef_event_t *event) {
+    ef_cursor_t bytes;
+    const char *why;
+    return cli_find (item, "event", &bytes) && ef_peek (&bytes) == EF_TYPE_ARRAY &&
+           ef_event_read (&bytes, event, &why) == EF_OK;
+}
+
+static void
+s_put (ef_buf_t *out, const char *text) {
+    ef_buf_put (out, text, strlen (text));
+}
+
+/* The event in its JSON form, with the attempts that the item tells of. */
+static int
+s_put_event (ef_buf_t *out, ef_cursor_t item, const ef_event_t *event) {
+    ef_cursor_t history;
+    ef_json_extra_t extra = {.accepted_ms = cli_number (item, "accepted"),
+                             .attempts = (uint32_t)cli_number (item, "attempts")};
+    if (cli_find (item, "history", &history)) {
+        const uint8_t *start = history.at;
+        if (ef_skip (&history) == 0) {
+            extra.errors = (ef_span_t){(const char *)start, (uint32_t)(history.at - start)};
+        }
+    }
+    return ef_json_event (out, event, &extra);
+}
+
+void
+event_print_json (void *arg, ef_cursor_t item) {
+    ef_buf_t line = {0};
+    ef_event_t event;
+    bool has_event = s_event (item, &event);
+    ef_cursor_t map = item;
+    uint32_t pairs = 0;
+    (void)arg;
+    int rc = ef_get_map (&map, &pairs);
+    for (uint32_t i = 0; rc == 0 && i < pairs; i++) {
+        ef_span_t key;
+        rc = ef_get_str (&map, &key);
+        if (rc == 0) {
+            s_put (&line, i > 0 ? "," : "{");
+            ef_json_string (&line, key.data, key.size);
+            s_put (&line, ":");
+        }
+        if (rc == 0 && has_event && ef_span_is (key, "event")) {
+            rc = s_put_event (&line, item, &event);
+            rc = rc ? rc : ef_skip (&map);
+        } else if (rc == 0) {
+            rc = ef_json_print (&line, &map);
+        }
+    }
+    if (rc == 0) {
+        printf ("%.*s}\n", (int)line.size, (const char *)line.data);
+    } else {
+        cli_json_item (NULL, item);
+    }
+    ef_buf_free (&line);
+}
+
+void
+event_print_head (void) {
+    printf ("%-26s %-36s %-9s %-20s %8s %-34s %s\n", "EVENT", "ID", "STATE", "TYPE", "ATTEMPTS",
+            "ACCEPTED", "DUE");
+}
+
+void
+event_print_row (void *arg, ef_cursor_t item) {
+    char name[96];
+    char id[96] = "";
+    char state[24];
+    char type[64] = "";
+    char accepted[64] = "-";
+    char due[64] = "-";
+    ef_cursor_t value;
+    ef_event_t event;
+    (void)arg;
+    event_name (item, name);
+    if (cli_find (item, "id", &value)) {
+        cli_value_text (value, id, sizeof id);
+    }
+    cli_text (item, "state", state, sizeof state);
+    if (s_event (item, &event)) {
+        ef_span_copy (event.type, type, sizeof type);
+    }
+    if (cli_number (item, "accepted")) {
+        cli_date (cli_number (item, "accepted"), accepted);
+    }
+    if (cli_number (item, "due")) {
+        cli_date (cli_number (item, "due"), due);
+    }
+    printf ("%-26s %-36s %-9s %-20s %8llu %-34s %s\n", name, id, state, type[0] ? type : "-",
+            (unsigned long long)cli_number (item, "attempts"), accepted, due);
+}
+
+/* The sixth field of an attempt, or an empty map. */
+static ef_cursor_t
+s_more (ef_cursor_t attempt, uint32_t fields) {
+    static const uint8_t none[] = {0x80};
+    for (uint32_t i = 0; i < 5; i++) {
+        if (fields < 6 || ef_skip (&attempt)) {
+            return ef_cursor (none, sizeof none);
+        }
+    }
+    return attempt;
+}
+
+static void
+s_print_times (ef_cursor_t more, uint64_t end_ms) {
+    char text[64];
+    char span[24];
+    uint64_t start_ms = cli_number (more, "start");
+    if (start_ms && end_ms >= start_ms) {
+        cli_date (start_ms, text);
+        cli_span (end_ms - start_ms, span);
+        printf ("%s, took %s", text, span);
+    } else if (end_ms) {
+        cli_date (end_ms, text);
+        printf ("%s", text);
+    }
+}
+
+/* One attempt: [code, text, trace, ms, worker, {more}]. */
+static void
+s_print_attempt (void *arg, ef_cursor_t attempt) {
+    unsigned *number = arg;
+    uint32_t fields = 0;
+    uint64_t end_ms = 0;
+    char code[120];
+    char text[1100];
+    char worker[80];
+    char word[300];
+    ef_cursor_t at = attempt;
+    ++*number;
+    if (ef_get_array (&at, &fields) || fields < 5) {
+        return;
+    }
+    ef_cursor_t more = s_more (at, fields);
+    cli_value_text (at, code, sizeof code);
+    int rc = ef_skip (&at);
+    cli_value_text (at, text, sizeof text);
+    rc = rc || ef_skip (&at) || ef_skip (&at) || ef_get_uint (&at, &end_ms) ? -1 : 0;
+    if (rc) {
+        return;
+    }
+    cli_value_text (at, worker, sizeof worker);
+    uint64_t told = cli_number (more, "attempt");
+    printf ("  #%-3llu ", (unsigned long long)(told ? told : *number));
+    s_print_times (more, end_ms);
+    printf (", by %s", worker[0] ? worker : "the broker");
+    cli_text (more, "host", word, sizeof word);
+    if (word[0]) {
+        printf (" on %s", word);
+    }
+    if (cli_number (more, "pid")) {
+        printf (" (pid %llu)", (unsigned long long)cli_number (more, "pid"));
+    }
+    cli_text (more, "outcome", word, sizeof word);
+    printf (": %s%s%s\n", word, word[0] ? ", code " : "code ", code);
+    cli_text (more, "downstream", word, sizeof word);
+    if (text[0] || word[0]) {
+        printf ("       %s%s%s%s\n", text, text[0] && word[0] ? " " : "", word[0] ? "at " : "",
+                word);
+    }
+    ef_cursor_t value;
+    cli_text (more, "rule", word, sizeof word);
+    if (cli_find (more, "delay", &value)) {
+        char span[24];
+        cli_span (cli_number (more, "delay"), span);
+        printf ("       again after %s%s%s\n", span, word[0] ? ", by " : "", word);
+    } else if (word[0]) {
+        printf ("       by %s\n", word);
+    }
+}
+
+static void
+s_print_date (ef_cursor_t item, const char *key, const char *title) {
+    char text[64];
+    if (cli_number (item, key)) {
+        cli_date (cli_number (item, key), text);
+        printf ("%-11s %s\n", title, text);
+    }
+}
+
+static void
+s_print_event (ef_cursor_t item) {
+    ef_event_t event;
+    if (!s_event (item, &event)) {
+        printf ("%-11s %s\n", "payload", "not in memory; ask again");
+        return;
+    }
+    ef_buf_t text = {0};
+    if (event.meta.size > 0) {
+        ef_cursor_t meta = ef_cursor (event.meta.data, event.meta.size);
+        if (ef_json_print (&text, &meta) == 0) {
+            printf ("%-11s %.*s\n", "meta", (int)text.size, (const char *)text.data);
+        }
+        ef_buf_clear (&text);
+    }
+    ef_cursor_t payload = ef_cursor (event.payload.data, event.payload.size);
+    if (ef_json_print (&text, &payload) == 0) {
+        printf ("%-11s %.*s\n", "payload", (int)text.size, (const char *)text.data);
+    }
+    ef_buf_free (&text);
+}
+
+void
+event_print_whole (void *arg, ef_cursor_t item) {
+    char name[96];
+    char word[1100];
+    ef_cursor_t value;
+    unsigned number = 0;
+    (void)arg;
+    event_name (item, name);
+    cli_text (item, "state", word, sizeof word);
+    printf ("%-11s %s, %s\n", "event", name, word);
+    if (cli_find (item, "id", &value)) {
+        cli_value_text (value, word, sizeof word);
+        printf ("%-11s %s\n", "id", word);
+    }
+    s_print_date (item, "accepted", "accepted");
+    s_print_date (item, "due", "due");
+    cli_text (item, "worker", word, sizeof word);
+    if (word[0]) {
+        printf ("%-11s %s, tag %llu\n", "leased by", word,
+                (unsigned long long)cli_number (item, "tag"));
+    }
+    s_print_date (item, "deadline", "lease until");
+    cli_text (item, "reason", word, sizeof word);
+    if (word[0]) {
+        printf ("%-11s %s\n", "reason", word);
+    }
+    if (cli_number (item, "segment")) {
+        printf ("%-11s segment %llu, offset %llu\n", "journal",
+                (unsigned long long)cli_number (item, "segment"),
+                (unsigned long long)cli_number (item, "offset"));
+    }
+    s_print_event (item);
+    if (cli_find (item, "result", &value)) {
+        cli_value_text (value, word, sizeof word);
+        printf ("%-11s %s\n", "result", word);
+    }
+    printf ("%-11s %llu\n", "attempts", (unsigned long long)cli_number (item, "attempts"));
+    (void)cli_each (item, "history", s_print_attempt, &number); /* none is fine */
+}

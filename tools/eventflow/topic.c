@@ -1,0 +1,164 @@
+/* eventflow topic. SPDX-License-Identifier: MIT */
+#include "topic.h"
+
+static void
+s_list_row (void *arg, ef_cursor_t item) {
+    char name[64];
+    (void)arg;
+    cli_text (item, "topic", name, sizeof name);
+    printf ("%-20s %10llu %8llu %9llu %9llu %10llu %8llu %7llu%s%s\n", name,
+            (unsigned long long)cli_number (item, "ready"),
+            (unsigned long long)cli_number (item, "leased"),
+            (unsigned long long)cli_number (item, "retrying"),
+            (unsigned long long)cli_number (item, "scheduled"),
+            (unsigned long long)cli_number (item, "done"),
+            (unsigned long long)cli_number (item, "dead"),
+            (unsigned long long)cli_number (item, "workers"),
+            cli_is (item, "paused") ? " paused" : "", cli_is (item, "draining") ? " draining" : "");
+}
+
+static int
+s_list (topic_t *self) {
+    ef_buf_t request = {0};
+    ef_buf_t value = {0};
+    cli_request (&request, "TOPICS", NULL, 0);
+    int rc = cli_call (self->cli, &request, &value);
+    if (rc == CLI_OK) {
+        if (!self->cli->json) {
+            printf ("%-20s %10s %8s %9s %9s %10s %8s %7s\n", "TOPIC", "READY", "LEASED", "RETRYING",
+                    "SCHEDULED", "DONE", "DEAD", "WORKERS");
+        }
+        (void)cli_each (cli_root (&value), "items", self->cli->json ? cli_json_item : s_list_row,
+                        NULL); /* none is fine */
+    }
+    ef_buf_free (&request);
+    ef_buf_free (&value);
+    return rc;
+}
+
+static int
+s_pause (topic_t *self) {
+    return cli_simple (self->cli, "PAUSE", self->name,
+                       "paused: publishing goes on, nothing is handed out");
+}
+
+static int
+s_resume (topic_t *self) {
+    return cli_simple (self->cli, "RESUME", self->name, "resumed");
+}
+
+static int
+s_drain (topic_t *self) {
+    return cli_simple (self->cli, "DRAIN", self->name,
+                       "drains: what it holds is processed, nothing new taken");
+}
+
+/* Prints how many events a command moved: the number at `key`. */
+static int
+s_counted (topic_t *self, const ef_buf_t *request, const char *key) {
+    ef_buf_t value = {0};
+    int rc = cli_call (self->cli, request, &value);
+    if (rc == CLI_OK && self->cli->json) {
+        cli_print_json (&value);
+    } else if (rc == CLI_OK) {
+        fprintf (stderr, "%s %llu events of %s\n", key,
+                 (unsigned long long)cli_number (cli_root (&value), key), self->name);
+    }
+    ef_buf_free (&value);
+    return rc;
+}
+
+static int
+s_purge (topic_t *self) {
+    ef_buf_t request = {0};
+    if (self->cli->dry_run) {
+        fprintf (stderr, "would purge all that waits in %s:\n", self->name);
+        return topic_info (self);
+    }
+    if (!self->cli->yes) {
+        return cli_fail (CLI_USAGE, "purge throws events away: say --yes, or --dry-run to look");
+    }
+    cli_request (&request, "PURGE", self->name, 0);
+    int rc = s_counted (self, &request, "purged");
+    ef_buf_free (&request);
+    return rc;
+}
+
+static int
+s_unpark (topic_t *self) {
+    ef_buf_t request = {0};
+    if (self->cli->dry_run) {
+        self->state = "parked";
+        fprintf (stderr, "would let go on:\n");
+        return topic_keys (self);
+    }
+    cli_request (&request, "TOPIC.UNPARK", self->name, 1);
+    ef_put_str (&request, self->cli->argc > 2 ? self->cli->argv[2] : NULL);
+    int rc = s_counted (self, &request, "unparked");
+    ef_buf_free (&request);
+    return rc;
+}
+
+static int
+s_number (topic_t *self, const char *command, const char *number) {
+    ef_buf_t request = {0};
+    ef_buf_t value = {0};
+    uint64_t count;
+    if (cli_count (command, number, &count)) {
+        return CLI_USAGE;
+    }
+    cli_request (&request, command, self->name, 1);
+    ef_put_uint (&request, count);
+    int rc = cli_call (self->cli, &request, &value);
+    if (rc == CLI_OK && cli_each (cli_root (&value), "items", cli_json_item, NULL) == 0 &&
+        self->cli->json) {
+        cli_print_json (&value);
+    }
+    ef_buf_free (&request);
+    ef_buf_free (&value);
+    return rc;
+}
+
+static int
+s_peek (topic_t *self) {
+    return s_number (self, "PEEK", self->limit ? self->limit : "10");
+}
+
+static int
+s_scale (topic_t *self) {
+    return s_number (self, "SCALE", self->cli->argv[2]);
+}
+
+static const struct {
+    const char *name;
+    int words; /* behind the verb, at least */
+    int (*run) (topic_t *self);
+} s_verbs[] = {
+    {"ls", 0, s_list},       {"list", 0, s_list},     {"info", 1, topic_info},
+    {"keys", 1, topic_keys}, {"unpark", 1, s_unpark}, {"breaker", 1, topic_breaker},
+    {"pause", 1, s_pause},   {"resume", 1, s_resume}, {"drain", 1, s_drain},
+    {"peek", 1, s_peek},     {"purge", 1, s_purge},   {"scale", 2, s_scale},
+};
+
+int
+cli_topic (cli_t *cli) {
+    topic_t self = {.cli = cli};
+    const cli_flag_t flags[] = {{"limit", &self.limit, NULL}, {"after", &self.after, NULL}};
+    int rc = cli_flags (cli, flags, 2);
+    uint64_t limit;
+    const char *verb = cli->argc > 0 ? cli->argv[0] : "";
+    self.name = cli->argc > 1 ? cli->argv[1] : NULL;
+    if (rc || (self.limit && cli_count ("--limit", self.limit, &limit))) {
+        return CLI_USAGE;
+    }
+    for (size_t i = 0; i < sizeof s_verbs / sizeof s_verbs[0]; i++) {
+        if (strcmp (verb, s_verbs[i].name) == 0) {
+            return cli->argc > s_verbs[i].words
+                       ? s_verbs[i].run (&self)
+                       : cli_fail (CLI_USAGE, "topic %s: expected %s", verb,
+                                   s_verbs[i].words > 1 ? "a topic and a number" : "a topic");
+        }
+    }
+    return cli_unknown ("verb of topic", verb,
+                        "ls info keys unpark breaker pause resume drain peek purge scale");
+}
