@@ -46,7 +46,7 @@ def free_ports(count):
 class Broker:
     """One eventflowd on a fresh directory and ephemeral ports."""
 
-    def __init__(self, binaries, topics="", server="", environment=None):
+    def __init__(self, binaries, topics="", server="", environment=None, routes=""):
         self.binaries = os.path.abspath(binaries)
         self.directory = tempfile.mkdtemp(prefix="ef-test-")
         self.data = os.path.join(self.directory, "data")
@@ -61,6 +61,7 @@ class Broker:
         lines += [f'    {n} = "{e}"' for n, e in self.endpoints.items()]
         lines += ["    " + line for line in server.splitlines()]
         lines += ["topic"] + ["    " + line for line in topics.splitlines()]
+        lines += ["routes"] + ["    " + line for line in routes.splitlines()] if routes else []
         self.config = os.path.join(self.directory, "eventflow.cfg")
         with open(self.config, "w") as file:
             file.write("\n".join(lines) + "\n")
