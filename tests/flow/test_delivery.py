@@ -2,7 +2,7 @@
 SPDX-License-Identifier: MIT"""
 import time
 
-from delivery import (accept, answer, ask, ends, fail, item, names, publish, reason, state, timed)
+from delivery import accept, answer, ask, ends, fail, item, publish, reason, state, timed
 from support import Broker, Worker, wait_for
 
 FAST = """defaults
