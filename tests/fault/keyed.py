@@ -3,7 +3,8 @@
 usage: keyed.py ENDPOINT FILE NAME SEED
 
 Writes "begin NAME KEY I [WORKER…]" before it works on an event (with the workers that were taken
-for lost while they had it) and "end NAME KEY I" before it acknowledges it; one in ten fails.
+for lost while they had it), "end NAME KEY I" before it acknowledges it and "kept NAME KEY I" once
+that is durable; one in ten fails.
 "leave" on standard input drops the connection, answered "left"; "join" makes a new one."""
 import os
 import random
@@ -20,10 +21,11 @@ class Hand:
         self.endpoint, self.name, self.dice = endpoint, name, random.Random(seed)
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND)
         self.context, self.poller, self.socket = zmq.Context(), zmq.Poller(), None
+        self.seq, self.unheard = 0, {}  # seq of an ACK: its events by tag
         self.poller.register(sys.stdin.fileno(), zmq.POLLIN)
 
-    def note(self, *words):
-        os.write(self.file, (" ".join(map(str, words)) + "\n").encode())
+    def note(self, kind, *words):
+        os.write(self.file, (" ".join(map(str, (kind, self.name, *words))) + "\n").encode())
 
     def join(self):
         self.socket = self.context.socket(zmq.DEALER)
@@ -37,7 +39,7 @@ class Hand:
     def leave(self):
         self.poller.unregister(self.socket)
         self.socket.close(0)
-        self.socket = None
+        self.unheard = {}
         os.write(1, b"left\n")
 
     def send(self, header):
@@ -59,21 +61,31 @@ class Hand:
         header = msgpack.unpackb(header)
         if header[0] == "PING":
             self.send(["PONG"])
+        elif header[0] == "ACKED":
+            for tag, (key, i) in self.unheard.pop(header[1]).items():
+                if tag not in header[2].get("stale", []):
+                    self.note("kept", key, i)
+        done = {}
         for body in bodies:
             unpacker = msgpack.Unpacker(strict_map_key=False)
             unpacker.feed(body)
             for delivery in unpacker:
-                self.work(*delivery)
+                if self.works(*delivery):
+                    done[delivery[0]] = delivery[2][2]
+        if done:
+            self.seq += 1
+            self.unheard[self.seq] = done
+            self.send(["ACK", list(done), {"seq": self.seq}])
 
-    def work(self, tag, _, event, info=None):
+    def works(self, tag, _, event, info=None):
         key, i = event[2]
         errors = (info or {}).get("errors", [])
-        self.note("begin", self.name, key, i, *[e[4] for e in errors if e[0] == "WORKER_LOST"])
+        self.note("begin", key, i, *[e[4] for e in errors if e[0] == "WORKER_LOST"])
         if self.dice.random() < FAILED:
             self.send(["NACK", [tag], 500, "of the test"])
-        else:
-            self.note("end", self.name, key, i)
-            self.send(["ACK", [tag]])
+            return False
+        self.note("end", key, i)
+        return True
 
 
 if __name__ == "__main__":

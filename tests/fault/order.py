@@ -1,7 +1,10 @@
 """Ordering keys over kill -9 of the broker and of workers. SPDX-License-Identifier: MIT
 
-Eight processes of keyed.py work; each writes a line before it begins an event and one before it
-answers, all to one file, which so tells in what order things happened."""
+Eight processes of keyed.py work; each writes a line before it begins an event, one before it
+answers and one when the answer is durable, all to one file, which so tells in what order things
+happened. In one life of the broker no event begins before the one ahead of it in its key has
+ended; a life that ends takes with it answers that weren't durable, and the next one goes on with
+each key right behind those that were."""
 import os
 import subprocess
 import sys
@@ -100,6 +103,8 @@ def work(broker, load, dice, path, hands, size):
             broker.kill()
             for hand in hands:
                 hand.leave()
+            with open(path, "a") as file:
+                file.write("life\n")
             broker.start()
             load.reconnect()
             for hand in hands:
@@ -113,25 +118,32 @@ def work(broker, load, dice, path, hands, size):
 
 
 def judge(path, number, keys, events):
-    """No event begins before the one ahead of it in its key has ended, nor after a later one has
-    begun. A worker that was taken for lost may begin late what it was given; its name is then in
-    the event's history."""
-    begun, ended = [-1] * keys, [-1] * keys
-    lost, late, count = {}, [], 0
+    """A worker that was taken for lost may begin late what it was given; its name is then in the
+    event's history."""
+    begun, ended, kept = [-1] * keys, [-1] * keys, [-1] * keys
+    lost, late, count, fresh = {}, [], 0, [True] * keys
     with open(path) as file:
         for line in file:
+            if line == "life\n":
+                fresh = [True] * keys
+                continue
             kind, worker, key, i, *blamed = line.split()
             key, i = int(key), int(i)
-            if kind == "end":
+            if kind == "begin":
+                count += 1
+                if fresh[key] and kept[key] < i <= ended[key] + 1:
+                    begun[key], ended[key] = i, i - 1  # what is before it was durable, if unheard
+                fresh[key] = False
+                lost.setdefault((key, i), set()).update(blamed)
+                if i <= kept[key] or i < begun[key] or i > ended[key] + 1:
+                    late.append((worker, key, i, begun[key], ended[key], kept[key]))
+                begun[key] = max(begun[key], i)
+            elif kind == "end":
                 ended[key] = max(ended[key], i)
-                continue
-            count += 1
-            lost.setdefault((key, i), set()).update(blamed)
-            if i < begun[key] or i > ended[key] + 1:
-                late.append((worker, key, i, begun[key], ended[key]))
-            begun[key] = max(begun[key], i)
+            else:
+                kept[key] = max(kept[key], i)
     wrong = [each for each in late if each[0] not in lost[each[1:3]]]
     assert not wrong, (f"round {number}: {len(wrong)} out of order; (worker, key, event, begun, "
-                       f"ended): {wrong[:5]}")
+                       f"ended, kept): {wrong[:5]}")
     assert all(e == events - 1 for e in ended), f"keys not worked to the end: {ended[:20]}"
     return count
