@@ -65,7 +65,7 @@ def test_rules_by_code_come_before_the_policy(binaries):
         for code in (65, 550, "BAD_ADDRESS"):  # dead_on stands first, so 550 isn't 5*
             accept(broker, [["api", f"dead {code}", 1]])
             fail(worker, worker.take(1)[0], code)
-        assert {i["reason"] for i in letters(broker, "api", 3)} == {"rejected"}
+        assert {i["reason"] for i in letters(broker, "api", 3)} == {"permanent"}
         accept(broker, [["api", "busy", 1]])
         fail(worker, worker.take(1)[0], 429)
         [delivery], ms = timed(lambda: worker.take(1))
