@@ -4,8 +4,8 @@ usage: keyed.py ENDPOINT FILE NAME SEED
 
 Writes "begin NAME KEY I [WORKER…]" before it works on an event (with the workers that were taken
 for lost while they had it), "end NAME KEY I" before it acknowledges it and "kept NAME KEY I" once
-that is durable; one in ten fails.
-"leave" on standard input drops the connection, answered "left"; "join" makes a new one."""
+that is durable. One in ten fails, some are given back. "leave" on standard input drops the
+connection, answered "left"; "join" makes a new one."""
 import os
 import random
 import sys
@@ -13,7 +13,7 @@ import sys
 import msgpack
 import zmq
 
-FAILED = 0.1
+FAILED, RELEASED = 0.1, 0.01
 
 
 class Hand:
@@ -81,8 +81,10 @@ class Hand:
         key, i = event[2]
         errors = (info or {}).get("errors", [])
         self.note("begin", key, i, *[e[4] for e in errors if e[0] == "WORKER_LOST"])
-        if self.dice.random() < FAILED:
-            self.send(["NACK", [tag], 500, "of the test"])
+        luck = self.dice.random()
+        if luck < FAILED + RELEASED:
+            self.send(["NACK", [tag], 500, "of the test",
+                       {"release": luck >= FAILED, "retry": 1}])
             return False
         self.note("end", key, i)
         return True
