@@ -31,10 +31,10 @@ def close_to(found, wanted):
 
 def test_waits_grow_by_the_policy(binaries):
     topics = """defaults
-    retry_base = 200ms
+    retry_base = 100ms
     retry_jitter = 0
     retry_factor = 2
-    retry_cap = 500ms
+    retry_cap = 250ms
     attempts = 9
 fixed
     retry = fixed
@@ -45,10 +45,10 @@ exponential
 random
     retry = random"""
     with Broker(binaries, topics).start() as broker:
-        close_to(waits(broker, "fixed", 3), [200, 200, 200])
-        close_to(waits(broker, "linear", 3), [200, 400, 500])
-        close_to(waits(broker, "exponential", 3), [200, 400, 500])
-        assert all(185 <= each <= 650 for each in waits(broker, "random", 3))
+        close_to(waits(broker, "fixed", 2), [100, 100])
+        close_to(waits(broker, "linear", 3), [100, 200, 250])
+        close_to(waits(broker, "exponential", 3), [100, 200, 250])
+        assert all(85 <= each <= 400 for each in waits(broker, "random", 3))
 
 
 def test_rules_by_code_come_before_the_policy(binaries):
