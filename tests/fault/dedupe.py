@@ -3,7 +3,7 @@ SPDX-License-Identifier: MIT"""
 import os
 
 from clocks import DAY, Wall
-from delivery import Receiver, Sender, close, empty_load, restart
+from delivery import Receiver, Sender, close, empty_load, restart, unfinished
 from load import Seldom
 
 WINDOW = 600_000  # ms
@@ -40,7 +40,7 @@ def once(broker, wall, load, dice, number):
     receiver = Receiver(load, dice, ["email"], lambda delivery: None, credit=200)
     for _ in range(3):
         publish(broker, wall, load, dice, names)
-        load.pump("all are done", Seldom(lambda: broker.topic("email")["ready"] == 0), 20)
+        load.pump("all are done", Seldom(lambda: not unfinished(broker, "email")), 20)
         load.pump("answers are durable", lambda: not receiver.waiting, 10)
     accepted = broker.topic("email")["accepted"] - base["accepted"]
     assert accepted == len(names), f"{len(names)} ids were accepted {accepted} times"
@@ -51,7 +51,7 @@ def once(broker, wall, load, dice, number):
     publish(broker, wall, load, dice, names, kills=1)
     accepted = broker.topic("email")["accepted"] - base["accepted"] - accepted
     assert accepted == len(names), f"after their time {accepted} of {len(names)} ids are new"
-    load.pump("all are done", Seldom(lambda: broker.topic("email")["ready"] == 0), 20)
+    load.pump("all are done", Seldom(lambda: not unfinished(broker, "email")), 20)
     close(load, receiver)
     broker.check_law()
     return segments, oldest(broker)

@@ -8,6 +8,7 @@ import time
 import msgpack
 
 import load as parts
+from ledger import WAITING
 
 
 class NoLedger:
@@ -135,6 +136,12 @@ def deliveries(bodies):
         unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=1 << 26)
         unpacker.feed(body)
         yield from unpacker
+
+
+def unfinished(broker, *topics):
+    """How many events of them have not ended, by one answer: between two they move on."""
+    return sum(item[state] for item in broker.admin(["TOPICS"])[1]["items"]
+               if item["topic"] in topics for state in WAITING)
 
 
 def close(load, peer):

@@ -2,7 +2,7 @@
 SPDX-License-Identifier: MIT"""
 import zlib
 
-from delivery import Receiver, Sender, after, close, empty_load, restart
+from delivery import Receiver, Sender, after, close, empty_load, restart, unfinished
 from load import Seldom
 
 NAMES = ["a", "b", "c"]
@@ -81,8 +81,8 @@ def drained(broker, load, dice, topics):
         found[topic][name] = found[topic].get(name, 0) + 1
 
     receiver = Receiver(load, dice, topics, count, credit=1000)
-    load.pump("all is drained", Seldom(lambda: not receiver.waiting and all(
-        broker.topic(t)[s] == 0 for t in topics for s in ("ready", "leased", "retrying"))), 30)
+    load.pump("all is drained",
+              Seldom(lambda: not unfinished(broker, *topics) and not receiver.waiting), 30)
     close(load, receiver)
     return found
 
@@ -154,9 +154,8 @@ def units_round(broker, load, dice, number):
         load.pump_for(dice.random() * 0.03)
         restart(broker, load)
     load.pump("all is confirmed", sender.is_over, 20)
-    load.pump("all has ended", Seldom(lambda: not receiver.waiting and all(
-        broker.topic(t)[s] == 0 for t in ("orders", "stock")
-        for s in ("ready", "leased", "retrying"))), 30)
+    load.pump("all has ended", Seldom(
+        lambda: not unfinished(broker, "orders", "stock") and not receiver.waiting), 30)
     assert not sender.refused() and not receiver.refused, (sender.refused(), receiver.refused)
     close(load, sender)
     close(load, receiver)
