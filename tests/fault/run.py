@@ -22,9 +22,13 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "flow"), os.path.join(HERE, "..",
 import calls
 import clocks
 import crash
+import dedupe
 import full
 import network
+import order
 import peers
+import quota
+import units
 from ledger import Ledger, dice_of
 from load import Load
 from support import Broker
@@ -32,7 +36,9 @@ from support import Broker
 SCENARIOS = [("kill", crash.kill), ("powercut", crash.powercut), ("nthcall", calls.nthcall),
              ("workers", peers.workers), ("orphan", peers.orphan), ("stop", peers.stop),
              ("absence", peers.absence), ("clock", clocks.clock), ("at", clocks.at),
-             ("network", network.network), ("full", full.full)]
+             ("network", network.network), ("keys", order.keys), ("quota", quota.quota),
+             ("routes", units.routes), ("units", units.units), ("dedupe", dedupe.dedupe),
+             ("full", full.full)]
 
 
 class Skip(Exception):

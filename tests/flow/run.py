@@ -8,8 +8,8 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-MODULES = ("test_publish", "test_work", "test_dead", "test_bad_input", "test_vectors", "test_programs", "test_config",
-           "test_readme", "test_events_cli", "test_answers", "test_journal", "test_space", "test_bench")
+MODULES = sorted(name[:-3] for name in os.listdir(os.path.dirname(os.path.abspath(__file__)))
+                 if name.startswith("test_") and name.endswith(".py"))
 
 
 class Skip(Exception):

@@ -76,6 +76,26 @@ def test_both_directions_are_measured(binaries):
     assert json.loads(out)["events_per_second"] > 0
 
 
+def test_order_of_keys_is_held(binaries):
+    process = bench(binaries, "--events", counts(binaries)[0], "--runs", "1", "--keys", "100",
+                    "--json")
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    result = json.loads(out)
+    assert result["events_per_second"] > 0 and result["keys"] == 100, result
+
+
+def test_costs_of_dedupe_and_keys_are_compared(binaries):
+    process = bench(binaries, "--compare", "--events", counts(binaries)[1], "--runs", "1", "--json")
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    result = json.loads(out)
+    kinds = {"default", "keys_1000", "keys_1000000"}
+    assert set(result["events_per_second"]) == kinds | {"dedupe_off"}, result
+    assert set(result["ratios"]) == kinds and set(result["targets"]) == kinds, result
+    assert all(rate > 0 for rate in result["events_per_second"].values()), result
+
+
 def test_a_dead_child_ends_the_bench(binaries):
     for role in ("eventflowd", "worker", "publisher", "raw-pull", "raw-push"):
         events = "100000000" if "raw" not in role else "1000" if "asan" in binaries else "1000000"

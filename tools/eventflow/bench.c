@@ -4,7 +4,8 @@
    all with shipped defaults. Payloads are random, their first eight bytes a checksum of the rest,
    which the worker verifies; ids are distinct, and the worker counts distinct ones: else the figure
    is void. In the same run raw libzmq PUSH to PULL moves as many messages of the same size between
-   two processes. With --backlog it measures what a backlog costs (bench_backlog.c). */
+   two processes. With --backlog it measures what a backlog costs (bench_backlog.c), with --compare
+   what dedupe and ordering keys cost (bench_compare.c). */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 /* Between the worker's READY and the first event; a broker that has just begun still prepares
    segments. */
 #define SETTLE_MS 200
+#define KEYS_MAX  100000000u /* the worker has 8 bytes for each */
 
 static bool
 s_has_workers (const bench_state_t *state, uint64_t wanted) {
@@ -32,6 +34,10 @@ s_judge (bench_t *self, const char *first, double *rate) {
     if (bench_counts_read (line, &counts) || counts.distinct != self->events || counts.wrong ||
         counts.end_ns <= start) {
         return bench_fail (self, "events were lost, doubled or changed: no figure (%s)", line);
+    }
+    if (self->keys && counts.disordered) {
+        return bench_fail (self, "%llu first attempts came behind a later event of their key",
+                           counts.disordered);
     }
     *rate = (double)self->events * 1e9 / (double)(counts.end_ns - start);
     return bench_join (self, BENCH_SENDER, patience) || bench_join (self, BENCH_RECEIVER, patience)
@@ -64,6 +70,13 @@ s_run_broker (bench_t *self, double *rate) {
                : 0;
 }
 
+int
+bench_run (bench_t *self, double *rate) {
+    int rc = s_run_broker (self, rate);
+    bench_broker_remove (self);
+    return rc;
+}
+
 static int
 s_run_raw (bench_t *self, double *rate) {
     char line[BENCH_LINE];
@@ -81,8 +94,8 @@ s_run_raw (bench_t *self, double *rate) {
                : 0;
 }
 
-static int
-s_by_value (const void *a, const void *b) {
+int
+bench_by_value (const void *a, const void *b) {
     double x = *(const double *)a;
     double y = *(const double *)b;
     return x < y ? -1 : x > y;
@@ -93,26 +106,24 @@ s_throughput (bench_t *self) {
     double rates[64] = {0};
     double raw[64] = {0};
     for (uint32_t i = 0; i < self->runs; i++) {
-        int rc = s_run_broker (self, &rates[i]);
-        bench_broker_remove (self);
-        if (rc || s_run_raw (self, &raw[i])) {
+        if (bench_run (self, &rates[i]) || s_run_raw (self, &raw[i])) {
             return CLI_FAILED;
         }
         fprintf (stderr, "run %u: %.0f events/s, raw PUSH to PULL %.0f/s, ratio %.3f\n", i + 1,
                  rates[i], raw[i], rates[i] / raw[i]);
     }
-    qsort (rates, self->runs, sizeof *rates, s_by_value);
-    qsort (raw, self->runs, sizeof *raw, s_by_value);
+    qsort (rates, self->runs, sizeof *rates, bench_by_value);
+    qsort (raw, self->runs, sizeof *raw, bench_by_value);
     double median = rates[self->runs / 2];
     if (self->cli->json) {
-        printf ("{\"events\":%llu,\"size_bytes\":%u,\"runs\":%u,\"unbatched\":%s,\"durability\":"
-                "\"sync\","
+        printf ("{\"events\":%llu,\"size_bytes\":%u,\"runs\":%u,\"unbatched\":%s,\"keys\":%u,"
+                "\"durability\":\"sync\","
                 "\"events_per_second\":%.0f,\"min\":%.0f,\"max\":%.0f,\"raw_push_pull_per_second\":"
                 "%.0f,"
                 "\"ratio\":%.4f}\n",
                 (unsigned long long)self->events, self->size, self->runs,
-                self->batch_events == 1 ? "true" : "false", median, rates[0], rates[self->runs - 1],
-                raw[self->runs / 2], median / raw[self->runs / 2]);
+                self->batch_events == 1 ? "true" : "false", self->keys, median, rates[0],
+                rates[self->runs - 1], raw[self->runs / 2], median / raw[self->runs / 2]);
     } else {
         printf ("%.0f durable events/s end to end (median of %u)\n", median, self->runs);
     }
@@ -152,57 +163,76 @@ s_play (bench_t *self, const char *role, const char *parent) {
     return cli_fail (CLI_USAGE, "bench: no role %s", role);
 }
 
+/* Flags as they were given. */
+typedef struct {
+    const char *events;
+    const char *size;
+    const char *runs;
+    const char *batch;
+    const char *single;
+    const char *keys;
+    const char *role;
+    const char *parent;
+    bool is_unbatched;
+    bool is_backlog;
+    bool is_comparison;
+} words_t;
+
+static int
+s_read_flags (bench_t *self, words_t *words) {
+    const cli_flag_t flags[] = {
+        {"events", &words->events, NULL},      {"size", &words->size, NULL},
+        {"runs", &words->runs, NULL},          {"keys", &words->keys, NULL},
+        {"dedupe", &self->dedupe, NULL},       {"unbatched", NULL, &words->is_unbatched},
+        {"backlog", NULL, &words->is_backlog}, {"compare", NULL, &words->is_comparison},
+        {"single", &words->single, NULL},      {"check", NULL, &self->checks},
+        {"role", &words->role, NULL}, /* from here on: inside */
+        {"endpoint", &self->endpoint, NULL},   {"batch", &words->batch, NULL},
+        {"parent", &words->parent, NULL},
+    };
+    return cli_flags (self->cli, flags, sizeof flags / sizeof flags[0]);
+}
+
 int
 cli_bench (cli_t *cli) {
     bench_t self = {.cli = cli};
-    const char *events = NULL;
-    const char *size = NULL;
-    const char *runs = "5";
-    const char *batch = "0";
-    const char *single = "1000000";
-    const char *role = NULL;
-    const char *parent = NULL;
-    bool is_unbatched = false;
-    bool is_backlog = false;
-    const cli_flag_t flags[] = {
-        {"events", &events, NULL},
-        {"size", &size, NULL},
-        {"runs", &runs, NULL},
-        {"unbatched", NULL, &is_unbatched},
-        {"backlog", NULL, &is_backlog},
-        {"single", &single, NULL},
-        {"check", NULL, &self.checks},
-        {"role", &role, NULL}, /* from here on: inside */
-        {"endpoint", &self.endpoint, NULL},
-        {"batch", &batch, NULL},
-        {"parent", &parent, NULL},
-    };
-    uint64_t numbers[5];
-    if (cli_flags (cli, flags, sizeof flags / sizeof flags[0])) {
+    words_t words = {.runs = "5", .batch = "0", .single = "1000000", .keys = "0"};
+    uint64_t numbers[6];
+    if (s_read_flags (&self, &words)) {
         return CLI_USAGE;
     }
-    events = events ? events : is_backlog ? "10000000" : "1000000";
-    size = size ? size : is_backlog ? "256" : "128";
-    if (cli_count ("--events", events, &numbers[0]) || cli_count ("--size", size, &numbers[1]) ||
-        cli_count ("--runs", runs, &numbers[2]) || cli_count ("--batch", batch, &numbers[3]) ||
-        cli_count ("--single", single, &numbers[4])) {
+    words.events = words.events ? words.events : words.is_backlog ? "10000000" : "1000000";
+    words.size = words.size ? words.size : words.is_backlog ? "256" : "128";
+    if (cli_count ("--events", words.events, &numbers[0]) ||
+        cli_count ("--size", words.size, &numbers[1]) ||
+        cli_count ("--runs", words.runs, &numbers[2]) ||
+        cli_count ("--batch", words.batch, &numbers[3]) ||
+        cli_count ("--single", words.single, &numbers[4]) ||
+        cli_count ("--keys", words.keys, &numbers[5])) {
         return CLI_USAGE;
     }
     self.events = numbers[0];
     self.size = (uint32_t)numbers[1];
     self.runs = (uint32_t)numbers[2];
-    self.batch_events = is_unbatched ? 1 : (uint32_t)numbers[3];
+    self.batch_events = words.is_unbatched ? 1 : (uint32_t)numbers[3];
     self.single = numbers[4];
-    if (role) {
-        return s_play (&self, role, parent);
+    self.keys = (uint32_t)numbers[5];
+    if (words.role) {
+        return s_play (&self, words.role, words.parent);
     }
     if (numbers[0] == 0 || numbers[0] > UINT32_MAX || numbers[1] < 16 || numbers[1] > 65536 ||
-        numbers[2] < 1 || numbers[2] > 64 || numbers[4] > UINT32_MAX) {
+        numbers[2] < 1 || numbers[2] > 64 || numbers[4] > UINT32_MAX || numbers[5] > KEYS_MAX) {
         return cli_fail (CLI_USAGE, "bench: expected --events and --single below 2^32, --events 1 "
-                                    "or more, --size 16 to 65536, --runs 1 to 64");
+                                    "or more, --size 16 to 65536, --runs 1 to 64, --keys to 10^8");
+    }
+    if (words.is_backlog + words.is_comparison + (self.keys || self.dedupe) > 1) {
+        return cli_fail (CLI_USAGE, "bench: --backlog, --compare and --keys or --dedupe exclude "
+                                    "each other");
     }
     bench_catch_signals ();
-    int rc = is_backlog ? bench_backlog (&self) : s_throughput (&self);
+    int rc = words.is_backlog      ? bench_backlog (&self)
+             : words.is_comparison ? bench_compare (&self)
+                                   : s_throughput (&self);
     bench_kill_all (&self);
     bench_broker_remove (&self);
     return rc;

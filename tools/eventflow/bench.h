@@ -36,6 +36,8 @@ typedef struct {
     uint32_t runs;
     uint32_t batch_events; /* of one message; 0: the publisher's default */
     uint64_t single;       /* events of the backlog's part one by one */
+    uint32_t keys;         /* ordering keys of the events; 0: they have none */
+    const char *dedupe;    /* the topic's window for ids; NULL: the default */
     bool checks;           /* a missed target is a failure */
     bool has_failed;       /* and it was said why */
     const char *endpoint;  /* a role's */
@@ -141,7 +143,17 @@ typedef struct {
 } bench_counts_t;
 int bench_counts_read (const char *line, bench_counts_t *counts);
 
+/* ---- bench.c ---- */
+
+/* Events a second between the publisher's start and the worker's end, on a fresh broker. */
+int bench_run (bench_t *self, double *rate);
+/* For qsort. */
+int bench_by_value (const void *a, const void *b);
+
 /* ---- bench_backlog.c ---- */
 int bench_backlog (bench_t *self);
+
+/* ---- bench_compare.c ---- */
+int bench_compare (bench_t *self);
 
 #endif

@@ -34,6 +34,9 @@ s_write_configuration (bench_t *self, char *file, size_t size) {
         fprintf (out, "    %s = \"%s\"\n", names[i], self->endpoints[i]);
     }
     fprintf (out, "topic\n    " BENCH_TOPIC "\n        capacity = 0\n");
+    if (self->dedupe) {
+        fprintf (out, "        dedupe = %s\n", self->dedupe);
+    }
     return fclose (out) ? bench_fail (self, "%s: %s", file, strerror (errno)) : 0;
 }
 

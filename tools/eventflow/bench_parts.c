@@ -1,7 +1,7 @@
 /* The roles of the bench's children. SPDX-License-Identifier: MIT
 
    Payloads are random, their first eight bytes a checksum of the rest; ids count up from 0 as 16
-   hex digits. A receiver verifies all of it. */
+   hex digits; with keys, event n bears key n modulo their number. A receiver verifies all of it. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -68,6 +68,29 @@ bench_counts_read (const char *line, bench_counts_t *counts) {
     return read == 5 ? 0 : -1;
 }
 
+static void
+s_hex (char text[17], uint64_t number) {
+    static const char digits[] = "0123456789abcdef";
+    for (unsigned i = 0; i < 16; i++) {
+        text[i] = digits[number >> (60 - 4 * i) & 15];
+    }
+    text[16] = 0;
+}
+
+/* What is said of event n. False: nothing. */
+static bool
+s_meta (const bench_t *self, uint64_t n, ef_buf_t *meta) {
+    char key[17];
+    if (self->keys == 0) {
+        return false;
+    }
+    s_hex (key, n % self->keys);
+    ef_buf_clear (meta);
+    ef_put_map (meta, 1);
+    ef_put_key_str (meta, "key", key);
+    return true;
+}
+
 int
 bench_publisher (bench_t *self) {
     eventflow_publisher_options_t options = {
@@ -75,22 +98,21 @@ bench_publisher (bench_t *self) {
     eventflow_publisher_t *publisher = eventflow_publisher_new (&options);
     uint64_t state = ef_random () | 1;
     ef_buf_t payload = {0};
+    ef_buf_t meta = {0};
     uint8_t *bytes = calloc (1, self->size);
     ef_assert (bytes != NULL && publisher != NULL);
     s_tell_time ();
     int rc = 0;
     for (uint64_t i = 0; i < self->events && rc == 0; i++) {
-        char id[24];
-        static const char digits[] = "0123456789abcdef";
-        for (unsigned k = 0; k < 16; k++) {
-            id[k] = digits[i >> (60 - 4 * k) & 15];
-        }
-        id[16] = 0;
+        char id[17];
+        bool has_meta = s_meta (self, i, &meta);
+        s_hex (id, i);
         s_fill (bytes, self->size, &state);
         ef_buf_clear (&payload);
         ef_put_bin (&payload, bytes, self->size);
-        rc = eventflow_publish (publisher, BENCH_TOPIC, id,
-                                (eventflow_bytes_t){payload.data, payload.size}, NULL, 60000, NULL);
+        rc = eventflow_publish (
+            publisher, BENCH_TOPIC, id, (eventflow_bytes_t){payload.data, payload.size},
+            has_meta ? &(eventflow_bytes_t){meta.data, meta.size} : NULL, 60000, NULL);
     }
     char code[32] = "";
     char text[256] = "";
@@ -102,13 +124,15 @@ bench_publisher (bench_t *self) {
     }
     eventflow_publisher_destroy (&publisher);
     ef_buf_free (&payload);
+    ef_buf_free (&meta);
     free (bytes);
     return rc ? CLI_FAILED : CLI_OK;
 }
 
 typedef struct {
     uint64_t wanted;
-    uint64_t next;  /* a first attempt is of this id or a later one */
+    uint64_t *next; /* by key: a first attempt is of this id or a later one */
+    uint32_t keys;  /* 1 where events have none */
     uint64_t *seen; /* a bit an id */
     bench_counts_t counts;
 } worker_t;
@@ -131,8 +155,9 @@ s_count (void *arg, const eventflow_delivery_t *delivery) {
     if (delivery->attempt > 1) {
         self->counts.repeated++;
     } else {
-        self->counts.disordered += n < self->next;
-        self->next = n + 1;
+        uint64_t *next = &self->next[n % self->keys];
+        self->counts.disordered += n < *next;
+        *next = n + 1;
     }
     self->counts.distinct += !(self->seen[n / 64] >> (n % 64) & 1);
     self->seen[n / 64] |= 1ull << (n % 64);
@@ -144,14 +169,18 @@ bench_worker (bench_t *self) {
     const char *topic = BENCH_TOPIC;
     const char *code;
     const char *text;
-    worker_t worker = {.wanted = self->events, .seen = calloc (self->events / 64 + 1, 8)};
+    uint32_t keys = self->keys ? self->keys : 1;
+    worker_t worker = {.wanted = self->events,
+                       .keys = keys,
+                       .next = calloc (keys, 8),
+                       .seen = calloc (self->events / 64 + 1, 8)};
     eventflow_worker_options_t options = {.endpoint = self->endpoint,
                                           .topics = &topic,
                                           .topic_count = 1,
                                           .credit = BENCH_CREDIT,
                                           .handle = s_count,
                                           .arg = &worker};
-    ef_assert (worker.seen != NULL);
+    ef_assert (worker.seen != NULL && worker.next != NULL);
     s_tell_time ();
     eventflow_worker_t *link = eventflow_worker_new (&options);
     while (worker.counts.distinct < self->events && eventflow_worker_step (link, 1000)) {
@@ -166,6 +195,7 @@ bench_worker (bench_t *self) {
     }
     eventflow_worker_destroy (&link);
     free (worker.seen);
+    free (worker.next);
     return CLI_OK;
 }
 

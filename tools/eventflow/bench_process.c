@@ -68,18 +68,20 @@ bench_patience_ms (uint64_t events) {
 int
 bench_spawn (bench_t *self, unsigned child, const bench_start_t *start) {
     bench_child_t *it = &self->children[child];
-    char numbers[4][24];
+    char numbers[5][24];
     int pipes[2];
     posix_spawn_file_actions_t actions;
     snprintf (numbers[0], 24, "%d", (int)getpid ());
     snprintf (numbers[1], 24, "%llu", (unsigned long long)start->events);
     snprintf (numbers[2], 24, "%u", self->size);
     snprintf (numbers[3], 24, "%u", start->batch_events);
+    snprintf (numbers[4], 24, "%u", self->keys);
     char *arguments[] = {"eventflow",         "bench",      "--role",
                          (char *)start->role, "--endpoint", (char *)start->endpoint,
                          "--parent",          numbers[0],   "--events",
                          numbers[1],          "--size",     numbers[2],
-                         "--batch",           numbers[3],   NULL};
+                         "--batch",           numbers[3],   "--keys",
+                         numbers[4],          NULL};
     ef_assert (!it->is_running);
     *it = (bench_child_t){.pid = -1, .watch = -1, .output = -1};
     snprintf (it->role, sizeof it->role, "%s", start->role);

@@ -95,9 +95,13 @@ static const struct {
      "    eventflow journal export eventflow-data --state ready,retrying --output events.jsonl\n"
      "    eventflow journal salvage /var/lib/eventflow /var/lib/eventflow-new\n"},
     {"bench", cli_bench,
-     "bench [--events N] [--size BYTES] [--unbatched] [--runs N] [--json]\n"
+     "bench [--events N] [--size BYTES] [--unbatched] [--keys N] [--dedupe 10m] [--runs N] "
+     "[--json]\n"
+     "      | --compare [--events N] [--size BYTES] [--runs N] [--check] [--json]\n"
      "      | --backlog [--events N] [--size BYTES] [--single N] [--check] [--json]\n"
      "  Starts a broker of its own and measures events a second from publish to processed;\n"
+     "  --keys: every event bears one of so many ordering keys; --dedupe: the window for ids;\n"
+     "  with --compare how much dedupe and keys leave of the figure without;\n"
      "  with --backlog what waiting events cost: memory, restarts, draining, disk (about 3 GB "
      "under\n"
      "  $TMPDIR); --single: so many more come one by one (0: none); --check: exit 1 where a target "
