@@ -55,7 +55,7 @@ enum {
     ITEM_TOPIC_PROBE = 8192 /* the topic's own does */
 };
 
-typedef enum { GATE_KEY = 1, GATE_DOWNSTREAM, GATE_QUOTA, GATE_UNIT } gate_kind_t;
+typedef enum { GATE_KEY = 1, GATE_DOWNSTREAM, GATE_QUOTA, GATE_UNIT, GATE_TURN } gate_kind_t;
 #define GATE_NAME_BYTES (1 + EF_ID_MAX + 8) /* kind and name */
 struct entry_s;
 
