@@ -107,8 +107,9 @@ void ef_breaker_counts (const ef_breaker_t *self, const ef_breaker_config_t *con
 /* Its record, absolute, little-endian:
       0  1  state: closed or open; half open is written as open, whose time is over
       1  1  what was said by hand          2  2  zeros
-      4  4  cooldown_ms                    8  8  until_wall_ms         16  8  opened */
-#define EF_BREAKER_BYTES 24
+      4  4  cooldown_ms                    8  8  until_wall_ms         16  8  opened
+     24  8  zeros */
+#define EF_BREAKER_BYTES 32
 void ef_breaker_put (const ef_breaker_t *self, uint8_t bytes[EF_BREAKER_BYTES]);
 /* 0, or -1 for what was never written. Its clock runs from ef_breaker_start on. */
 EF_MUST_USE int ef_breaker_get (ef_breaker_t *self, const uint8_t bytes[EF_BREAKER_BYTES]);
