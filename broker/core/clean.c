@@ -218,6 +218,7 @@ live_bytes (const ef_core_t *self) {
         }
         bytes += topic->bytes + count * COPY_BYTES;
         bytes += topic->ids ? (uint64_t)ef_window_count (topic->ids) * EF_IDS_ITEM : 0;
+        bytes += topic->quota.units.count * (uint64_t)(EF_UNIT_HEADER + EF_RECORD_HEAD);
     }
     return bytes;
 }

@@ -248,16 +248,16 @@ ef_status_t ef_core_set_breaker (ef_core_t *self, uint32_t topic, ef_span_t down
 ef_status_t ef_core_unpark (ef_core_t *self, uint32_t topic, const ef_span_t *key, uint64_t *count);
 
 /* Appends a map that says why an event isn't running now: state, reason (a word), text (a
-   sentence), attempts, and where they are known until, since (ms since 1970), behind (n of the event
-   that has its key), worker. EF_NOT_FOUND: it isn't live. */
+   sentence), attempts, and where they are known until, since (ms since 1970), behind (n of the
+   event that has its key), worker. EF_NOT_FOUND: it isn't live. */
 ef_status_t ef_core_explain (ef_core_t *self, uint32_t topic, uint64_t n, ef_buf_t *out);
 
 /* Borrowed until settings change. */
 const ef_topic_config_t *ef_core_topic_config (const ef_core_t *self, uint32_t topic);
 /* Appends four pairs of a map: breakers, quota, keys, dedupe (SPECIFICATION.md, "Admin"). */
 void ef_core_topic_info (ef_core_t *self, uint32_t topic, ef_buf_t *out);
-/* Appends up to `limit` maps of keys behind which something waits, from `*position` on (0 at first);
-   returns how many. */
+/* Appends up to `limit` maps of keys behind which something waits, from `*position` on (0 at
+   first); returns how many. */
 uint32_t ef_core_keys (ef_core_t *self, uint32_t topic, uint32_t limit, uint32_t *position,
                        ef_buf_t *out);
 /* Appends the map of a breaker. EF_NOT_FOUND: there is none. */

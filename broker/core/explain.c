@@ -59,8 +59,7 @@ static bool
 s_explain_wait (explain_t *self) {
     const entry_t *entry = self->entry;
     const ef_topic_config_t *config = &self->topic->config;
-    bool is_waiting =
-        self->state == EF_STATE_SCHEDULED || self->state == EF_STATE_RETRYING;
+    bool is_waiting = self->state == EF_STATE_SCHEDULED || self->state == EF_STATE_RETRYING;
     self->until_ms = is_waiting ? entry->due_ms : 0;
     if (self->state == EF_STATE_SCHEDULED) {
         return s_say (self, "scheduled", "it is scheduled for later");
@@ -70,9 +69,9 @@ s_explain_wait (explain_t *self) {
                       entry->tries + 1, config->insert_attempts);
     }
     if (self->state == EF_STATE_RETRYING && entry->due_ms <= self->core->wall) {
-        self->until_ms = s_wall_of (self->core, ef_budget_next_ms (&self->topic->budget,
-                                                                   config->retry_budget,
-                                                                   self->core->now));
+        self->until_ms =
+            s_wall_of (self->core, ef_budget_next_ms (&self->topic->budget, config->retry_budget,
+                                                      self->core->now));
         return s_say (self, "retry_budget",
                       "its next attempt is due; the topic has used up its share of retries");
     }

@@ -153,8 +153,7 @@ static bool
 s_can_set_aside (gather_t *self) {
     bool is_full = self->topic->blocked + self->aside_count >= EF_BLOCKED_MAX;
     self->topic->is_scan_stopped = self->topic->is_scan_stopped || is_full;
-    return self->topic->config.quota.limit == 0 ||
-           (!is_full && self->aside_count < GATHER_ASIDES);
+    return self->topic->config.quota.limit == 0 || (!is_full && self->aside_count < GATHER_ASIDES);
 }
 
 /* An event of an extent that won't be in the delivery. False: no more can be set aside now. */

@@ -103,7 +103,8 @@ s_put_key (topic_t *topic, const gate_t *gate, ef_buf_t *out) {
                          : owner->flags & ENTRY_GATED ? "gate"
                                                       : "ready";
     ef_put_map (out, 6);
-    ef_put_key_strn (out, "key", (const char *)gate->name + 1, gate->size - 1u);
+    ef_put_str (out, "key");
+    ef_put_strn (out, (const char *)gate->name + 1, gate->size - 1u);
     ef_put_key_uint (out, "n", gate->owner);
     ef_put_key_str (out, "state", ef_state_name (state));
     ef_put_key_str (out, "reason", reason);

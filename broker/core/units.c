@@ -120,6 +120,10 @@ units_rescue (ef_core_t *self, topic_t *topic, uint32_t segment) {
     ef_unit_t units[STEP];
     uint64_t bytes = 0;
     uint32_t count;
+    while (topic->config.quota.limit &&
+           ef_quota_expire (&topic->quota, &topic->config.quota, self->wall, 4096)) {
+        /* what is over needn't be written again */
+    }
     while ((count = ef_quota_gather (&topic->quota, segment, units, STEP)) > 0) {
         ef_buf_t *buf = batch_buf (self);
         size_t before = buf->size;

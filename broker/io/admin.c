@@ -209,6 +209,131 @@ s_scale (admin_t *self) {
 }
 
 static void
+s_topic_info (admin_t *self) {
+    ef_core_t *core = self->router->core;
+    int index = ef_core_find_topic (core, self->topic, strlen (self->topic));
+    if (index < 0) {
+        s_error (self, EF_NOT_FOUND, "no such topic");
+        return;
+    }
+    s_ok (self);
+    ef_put_map (&self->answer, 6);
+    ef_put_str (&self->answer, "settings");
+    ef_config_print_topic (ef_core_topic_config (core, (uint32_t)index), &self->answer);
+    ef_put_str (&self->answer, "stats");
+    ef_core_topic_stats (core, (uint32_t)index, &self->answer);
+    ef_core_topic_info (core, (uint32_t)index, &self->answer);
+}
+
+/* A number among the options, a map that may be left out. -1: there is none that can be read. */
+static int
+s_option (ef_cursor_t options, const char *name, uint64_t *number) {
+    uint32_t pairs;
+    if (ef_get_map (&options, &pairs)) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t key;
+        if (ef_get_str (&options, &key)) {
+            return -1;
+        }
+        if (ef_span_is (key, name)) {
+            return ef_get_uint (&options, number);
+        }
+        if (ef_skip (&options)) {
+            return -1;
+        }
+    }
+    return -1;
+}
+
+static void
+s_topic_keys (admin_t *self) {
+    ef_core_t *core = self->router->core;
+    int index = ef_core_find_topic (core, self->topic, strlen (self->topic));
+    uint64_t limit = 100;
+    uint64_t after = 0;
+    ef_buf_t items = {0};
+    if (index < 0) {
+        s_error (self, EF_NOT_FOUND, "no such topic");
+        return;
+    }
+    (void)s_option (self->arguments, "limit", &limit); /* else the default */
+    (void)s_option (self->arguments, "after", &after); /* else from the beginning */
+    limit = limit < 1000 ? limit : 1000;
+    uint32_t position = (uint32_t)after;
+    uint32_t count = ef_core_keys (core, (uint32_t)index, (uint32_t)limit, &position, &items);
+    s_ok (self);
+    ef_put_map (&self->answer, 2);
+    ef_put_str (&self->answer, "items");
+    ef_put_array (&self->answer, count);
+    ef_buf_put (&self->answer, items.data, items.size);
+    ef_put_str (&self->answer, "next");
+    if (limit > 0 && count == limit) {
+        ef_put_uint (&self->answer, position);
+    } else {
+        ef_put_nil (&self->answer);
+    }
+    ef_buf_free (&items);
+}
+
+static void
+s_topic_unpark (admin_t *self) {
+    ef_core_t *core = self->router->core;
+    int index = ef_core_find_topic (core, self->topic, strlen (self->topic));
+    ef_span_t key = {NULL, 0};
+    uint64_t count = 0;
+    bool has_key = self->count > 1 && ef_get_nil (&self->arguments) != 0;
+    if (has_key && ef_get_bytes (&self->arguments, &key)) {
+        s_error (self, EF_BAD_COMMAND, "expected [\"TOPIC.UNPARK\", topic, key (str, bin or nil)]");
+        return;
+    }
+    ef_status_t status =
+        index < 0 ? EF_NOT_FOUND
+                  : ef_core_unpark (core, (uint32_t)index, has_key ? &key : NULL, &count);
+    if (status != EF_OK) {
+        s_error (self, status, index < 0 ? "no such topic" : "no event with this key is parked");
+        return;
+    }
+    self->is_change = true;
+    s_ok (self);
+    ef_put_map (&self->answer, 1);
+    ef_put_key_uint (&self->answer, "unparked", count);
+}
+
+static void
+s_breaker_set (admin_t *self) {
+    ef_core_t *core = self->router->core;
+    int index = ef_core_find_topic (core, self->topic, strlen (self->topic));
+    ef_span_t downstream = {"", 0};
+    ef_span_t word;
+    int hand = -1;
+    bool is_read =
+        self->count > 2 &&
+        (ef_get_nil (&self->arguments) == 0 || ef_get_str (&self->arguments, &downstream) == 0) &&
+        ef_get_str (&self->arguments, &word) == 0;
+    for (int i = 0; is_read && i < EF_HAND_COUNT; i++) {
+        hand = ef_span_is (word, ef_hand_name ((ef_hand_t)i)) ? i : hand;
+    }
+    if (hand < 0) {
+        s_error (self, EF_BAD_COMMAND,
+                 "expected [\"BREAKER.SET\", topic, downstream (str or nil), open|closed|auto]");
+        return;
+    }
+    ef_status_t status =
+        index < 0 ? EF_NOT_FOUND
+                  : ef_core_set_breaker (core, (uint32_t)index, downstream, (ef_hand_t)hand);
+    if (status != EF_OK) {
+        s_error (self, status, index < 0 ? "no such topic" : "the topic has 1,024 breakers");
+        return;
+    }
+    self->is_change = true;
+    s_ok (self);
+    status = ef_core_breaker (core, (uint32_t)index, downstream, &self->answer);
+    ef_assert (status == EF_OK);
+}
+
+static void
 s_shutdown (admin_t *self) {
     self->router->wants_stop = true;
     s_ok (self);
@@ -246,11 +371,25 @@ static const struct {
     bool needs_topic;
     void (*run) (admin_t *self);
 } s_commands[] = {
-    {"STATUS", false, s_status},     {"TOPICS", false, s_topics},  {"WORKERS", false, s_workers},
-    {"PAUSE", true, s_pause},        {"RESUME", true, s_resume},   {"DRAIN", true, s_drain},
-    {"PURGE", true, s_purge},        {"PEEK", true, s_peek},       {"SCALE", true, s_scale},
-    {"SHUTDOWN", false, s_shutdown}, {"DLQ.LIST", false, s_dead},  {"DLQ.SHOW", false, s_dead},
-    {"DLQ.REPLAY", false, s_dead},   {"DLQ.PURGE", false, s_dead}, {"RELOAD", false, s_reload},
+    {"STATUS", false, s_status},
+    {"TOPICS", false, s_topics},
+    {"WORKERS", false, s_workers},
+    {"PAUSE", true, s_pause},
+    {"RESUME", true, s_resume},
+    {"DRAIN", true, s_drain},
+    {"PURGE", true, s_purge},
+    {"PEEK", true, s_peek},
+    {"SCALE", true, s_scale},
+    {"SHUTDOWN", false, s_shutdown},
+    {"DLQ.LIST", false, s_dead},
+    {"DLQ.SHOW", false, s_dead},
+    {"DLQ.REPLAY", false, s_dead},
+    {"DLQ.PURGE", false, s_dead},
+    {"TOPIC.INFO", true, s_topic_info},
+    {"TOPIC.KEYS", true, s_topic_keys},
+    {"TOPIC.UNPARK", true, s_topic_unpark},
+    {"BREAKER.SET", true, s_breaker_set},
+    {"RELOAD", false, s_reload},
 };
 
 static void
