@@ -238,6 +238,11 @@ s_watch (ef_scaler_t *self, uint64_t now) {
             snprintf (text, sizeof text, "pid %d ended with %s %d", (int)process->pid,
                       info.si_code == CLD_EXITED ? "exit status" : "signal", info.si_status);
             s_say (self, EF_SCALER_NOTICE, pool->topic, "worker_ended", text);
+            if (!is_clean) {
+                snprintf (text, sizeof text, "the worker's process ended with %s %d",
+                          info.si_code == CLD_EXITED ? "exit status" : "signal", info.si_status);
+                s_say (self, EF_SCALER_DIED, pool->topic, process->token, text);
+            }
             if (gives_up) {
                 s_say (self, EF_SCALER_NOTICE, pool->topic, "crash_loop",
                        "workers crash as soon as they start; trying again in 60 s");

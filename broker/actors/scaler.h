@@ -15,6 +15,7 @@ typedef enum {
     EF_SCALER_POOL,   /* in: other settings of a pool that is there */
     EF_SCALER_DRAIN,  /* out: tell the worker with `token` to finish */
     EF_SCALER_NOTICE, /* out: kind in `token`, words in `text` */
+    EF_SCALER_DIED,   /* out: the process with `token` has crashed, as `text` says */
 } ef_scaler_kind_t;
 
 typedef struct {

@@ -132,6 +132,69 @@ s_takes_schema (const ef_topic_config_t *config, const ef_event_t *event, char t
     return false;
 }
 
+/* An event for the death of another is judged as one of its own. */
+static ef_status_t
+s_judge_on_dead (scanner_t *self, ef_span_t raw, char text[200]) {
+    ef_event_t event;
+    const char *why;
+    ef_core_t *core = self->core;
+    char inner[200] = "";
+    ef_cursor_t cursor = ef_cursor (raw.data, raw.size);
+    ef_status_t status = ef_event_read (&cursor, &event, &why);
+    if (status != EF_OK) {
+        snprintf (inner, sizeof inner, "%s", why ? why : "it can't be read");
+        status = EF_BAD_EVENT;
+    } else if (event.topic.data == NULL) {
+        status = ef_route_find (core->routes, core->route_count, &event) ? EF_OK : EF_UNROUTED;
+        snprintf (inner, sizeof inner, "no route fits it");
+    } else {
+        topic_t *last = self->last_topic;
+        ef_span_t name = self->last_name;
+        topic_t *topic = s_topic (self, &event, &status, inner);
+        if (topic && !s_takes_schema (&topic->config, &event, inner)) {
+            status = EF_SCHEMA;
+        }
+        self->last_topic = last;
+        self->last_name = name;
+    }
+    if (status != EF_OK) {
+        snprintf (text, 200, "on_dead: %.180s", inner);
+    }
+    return status;
+}
+
+static ef_status_t
+s_judge_breakers (const scanner_t *self, const ef_event_t *event, const topic_t *topic,
+                  char text[200]) {
+    const ef_breaker_config_t *config = &topic->config.breaker;
+    const breaker_t *const breakers[2] = {
+        breaker_find (topic, span_of (NULL, 0)),
+        event->downstream.data ? breaker_find (topic, event->downstream) : NULL};
+    for (unsigned i = 0; i < 2; i++) {
+        if (breakers[i] && ef_breaker_state (&breakers[i]->state, config) == EF_BREAKER_OPEN &&
+            !breaker_allows (self->core, topic, breakers[i])) {
+            snprintf (text, 200, "the breaker of %s is open; send it again later",
+                      breakers[i]->size ? breakers[i]->name : topic->config.name);
+            return EF_FULL;
+        }
+    }
+    return EF_OK;
+}
+
+/* What an event asks for beyond being stored. */
+static ef_status_t
+s_judge_demands (scanner_t *self, const ef_event_t *event, topic_t *topic, char text[200]) {
+    ef_status_t status = EF_OK;
+    if (event->on_dead.data) {
+        status = s_judge_on_dead (self, event->on_dead, text);
+    }
+    if (status == EF_OK && topic->config.breaker.refuses && topic->breakers.count &&
+        !self->request->is_emit) {
+        status = s_judge_breakers (self, event, topic, text);
+    }
+    return status;
+}
+
 /* What stands against an event that names a good topic. */
 static ef_status_t
 s_judge_topic (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_t *word,
@@ -145,6 +208,10 @@ s_judge_topic (scanner_t *self, const ef_event_t *event, topic_t *topic, uint32_
     }
     if (!s_takes_schema (config, event, text)) {
         return EF_SCHEMA;
+    }
+    ef_status_t status = s_judge_demands (self, event, topic, text);
+    if (status != EF_OK) {
+        return status;
     }
     *word = event->raw.size | (event->id.data ? 0 : EF_INDEX_NO_ID) | event_index_flags (event);
     if (event->at_ms > 0 || event->delay_ms > 0) {
@@ -196,6 +263,9 @@ s_take (scanner_t *self, const ef_event_t *event, topic_t *topic, char text[200]
     if (status == EF_OK) {
         item.word |= self->request->passes_window ? EF_INDEX_PASSES : 0;
         topic->scan_events++;
+        if (event->ttl_ms >= 0) {
+            expiry_note (topic, self->core->wall + (uint64_t)event->ttl_ms);
+        }
         topic->scan_scheduled += event->at_ms > 0 || event->delay_ms > 0;
         topic->scan_bytes += event->raw.size;
         s_add (self, &item);

@@ -395,6 +395,7 @@ s_fail (ef_core_t *core, lease_t *lease, item_t *item, const nack_t *nack) {
     breakers_outcome (core, topic, item, nack->downstream,
                       is_permanent ? OUTCOME_GOOD : OUTCOME_FAILED);
     lease->worker->failed++;
+    suspect_set (topic, entry, false); /* its worker has lived to tell */
     fail_event (core, entry, &nack->failure);
 }
 

@@ -13,7 +13,7 @@
 /* Records, offsets from behind the head:
      TOPIC (2)    0 4 topic   4 4 bytes of the name   8 name
      EXTENTS (3)  0 4 topic   4 4 count   8 count × 40: n (8), bytes (8), segment, offset, rel,
-                  index, count (4 each), 1: COPIES (4)
+                  index, count (4 each), 1: COPIES, 2: ttl (4)
      ENTRY (4)    0 4 topic   4 4 bytes of the event   8 8 n   16 8 due or dead   24 8 m
                   32 4 segment   36 4 offset   40 4 rel   44 4 index   48 2 attempts   50 1 state
                   51 1 zero   52 1 reason   53 2 flags   55 1 zero   56 the history, an array
@@ -75,14 +75,14 @@ s_add_extent (part_t *self, const topic_t *topic, const ef_extent_t *extent) {
     ef_le32_put (item + 24, extent->rel);
     ef_le32_put (item + 28, extent->index);
     ef_le32_put (item + 32, extent->count);
-    ef_le32_put (item + 36, extent->is_copy);
+    ef_le32_put (item + 36, extent->is_copy | (uint32_t)extent->has_meta << 1);
     self->count++;
 }
 
 /* One event as an extent of its own. */
 static void
 s_add_event (part_t *self, const topic_t *topic, uint64_t n, uint32_t bytes, const place_t *place,
-             bool is_copy) {
+             uint32_t flags) {
     ef_extent_t extent = {.n = n,
                           .bytes = bytes,
                           .segment = place->segment,
@@ -90,7 +90,8 @@ s_add_event (part_t *self, const topic_t *topic, uint64_t n, uint32_t bytes, con
                           .rel = place->rel,
                           .index = place->index,
                           .count = 1,
-                          .is_copy = is_copy};
+                          .is_copy = flags & ENTRY_COPY,
+                          .has_meta = flags & ENTRY_META};
     s_add_extent (self, topic, &extent);
 }
 
@@ -137,8 +138,7 @@ s_gather_leases (ef_core_t *self, part_t *part) {
         for (uint32_t k = 0; k < lease->count; k++) {
             const item_t *item = &lease->items[k];
             if (item->state == ITEM_OPEN && item->entry == NULL) {
-                s_add_event (part, lease->topic, item->n, item->bytes, &item->place,
-                             item->flags & ENTRY_COPY);
+                s_add_event (part, lease->topic, item->n, item->bytes, &item->place, item->flags);
             }
         }
     }
@@ -156,7 +156,7 @@ s_add_entry (ef_core_t *self, part_t *part, const entry_t *entry) {
     bool is_plain =
         !is_kept && attempts == 0 && entry->history == NULL && !(entry->flags & (ENTRY_SUSPECT));
     if (is_plain) {
-        s_add_event (part, topic, entry->n, entry->bytes, &entry->place, entry->flags & ENTRY_COPY);
+        s_add_event (part, topic, entry->n, entry->bytes, &entry->place, entry->flags);
         return;
     }
     s_end_extents (part);
@@ -350,7 +350,8 @@ s_load_extents (topic_t *topic, const ef_record_t *record) {
                               .rel = ef_le32 (item + 24),
                               .index = ef_le32 (item + 28),
                               .count = ef_le32 (item + 32),
-                              .is_copy = ef_le32 (item + 36) & 1};
+                              .is_copy = ef_le32 (item + 36) & 1,
+                              .has_meta = ef_le32 (item + 36) >> 1 & 1};
         uint64_t bytes;
         if (extent.n == 0 || extent.count == 0) {
             return -1;

@@ -189,6 +189,7 @@ ef_core_tick (ef_core_t *self) {
         for (uint32_t i = 0; i < self->topic_count; i++) {
             topic_t *topic = self->topics[i];
             ids_expire (self, topic, 4096);
+            expiry_step (self, topic);
             if (topic->config.quota.limit) {
                 (void)ef_quota_expire (&topic->quota, &topic->config.quota, self->wall, 4096);
             }

@@ -297,6 +297,9 @@ typedef struct {
     uint32_t workers;
 } ef_load_t;
 void ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load);
+/* The process that was started with this token has crashed, as `text` says: what it held has
+   failed, and is suspected of having killed it. */
+void ef_core_worker_died (ef_core_t *self, const char *token, const char *text);
 /* Tells the worker that was started with this token to finish and leave. False: it isn't here. */
 bool ef_core_drain_worker (ef_core_t *self, const char *token);
 

@@ -60,13 +60,14 @@ typedef enum { GATE_KEY = 1, GATE_DOWNSTREAM, GATE_QUOTA, GATE_UNIT, GATE_TURN }
 struct entry_s;
 
 /* Something that events of a topic wait behind (gate.c). */
-typedef struct {
-    ef_heap_t waiting; /* entries, by n */
-    uint64_t owner;    /* of a key: the event that has it; 0: none */
-    uint64_t since_ms; /* wall clock: since when it has it, or the gate is shut */
-    uint64_t until_ms; /* wall clock: when it is to be looked at; UINT64_MAX: never by itself */
-    uint32_t asides;   /* events that are about to wait */
-    uint8_t size;      /* of the name */
+typedef struct gate_s {
+    ef_heap_t waiting;   /* entries, by n */
+    uint64_t owner;      /* of a key: the event that has it; 0: none */
+    uint64_t since_ms;   /* wall clock: since when it has it, or the gate is shut */
+    uint64_t until_ms;   /* wall clock: when it is to be looked at; UINT64_MAX: never by itself */
+    uint32_t asides;     /* events that are about to wait */
+    struct gate_s *next; /* GATE_TURN: behind it in the line; NULL: it isn't in it */
+    uint8_t size;        /* of the name */
     uint8_t name[GATE_NAME_BYTES];
 } gate_t;
 
@@ -167,8 +168,10 @@ struct worker_s {
     uint8_t session[16];
     bool has_session;
     bool is_draining;
-    bool is_unhealthy; /* says so itself */
-    bool is_stuck;     /* a send failed; nothing more until it is heard of */
+    bool is_unhealthy;     /* says so itself */
+    bool is_stuck;         /* a send failed; nothing more until it is heard of */
+    bool is_alone;         /* has a suspect: nothing more until it has answered */
+    topic_t *reserved_for; /* nothing more until it is idle and gets this topic's suspect */
     uint64_t pid;
     uint32_t peer;
     uint32_t credit;
@@ -273,9 +276,20 @@ struct topic_s {
     uint64_t breakers_next_ms; /* monotonic: when one may let something go */
     ef_quota_t quota;
     ef_bucket_t rate;
-    ef_budget_t budget;     /* of retries */
-    ef_hash_t owners;       /* gates of keys, by the event that has the key */
-    uint64_t blocked;       /* entries behind gates; they count as ready */
+    ef_budget_t budget; /* of retries */
+    ef_hash_t owners;   /* gates of keys, by the event that has the key */
+    uint64_t blocked;   /* entries behind gates; they count as ready */
+    gate_t *turn;       /* last in the line of those who take turns; NULL: nobody waits */
+    uint32_t turns;     /* entries that wait for their turn; among the blocked ones */
+    uint32_t suspects;  /* entries */
+    worker_t *reserved; /* is to become idle for a suspect; NULL: none */
+    struct {
+        uint64_t next_ms; /* wall clock: nothing is over before; UINT64_MAX: nothing has a ttl */
+        uint64_t seen_ms; /* the same of what this search has seen */
+        uint64_t n;       /* it goes on from here */
+        uint32_t position;
+        bool is_among_entries;
+    } expiry;
     uint64_t gates_next_ms; /* wall clock: the first until_ms */
     uint64_t *claims;       /* owned: n of entries that had failed before the start, whose keys
                                aren't known yet */
@@ -355,6 +369,7 @@ struct ef_core_s {
     uint64_t tag_limit; /* durable */
     uint64_t tag_asked; /* being made durable */
     uint64_t next_generation;
+    uint32_t dispatch_from; /* topic that is served first in the next turn */
     uint64_t sweep_next_ms;
     uint64_t turn_ms; /* when the last turn ended */
 
@@ -570,6 +585,14 @@ uint64_t breakers_digest (const topic_t *topic);
 int breaker_load (topic_t *topic, const ef_record_t *record);
 void tie_free (topic_t *topic, uint64_t n);
 
+/* expiry.c */
+void expiry_note (topic_t *topic, uint64_t when_ms);
+void expiry_step (ef_core_t *self, topic_t *topic);
+
+/* turns.c */
+void turns_serve (ef_core_t *core, topic_t *topic, uint32_t count);
+void turn_leave (topic_t *topic, gate_t *gate);
+
 /* units.c */
 typedef enum { UNIT_HELD, UNIT_TAKEN, UNIT_OVER, UNIT_DEAD } unit_answer_t;
 unit_answer_t units_judge (ef_core_t *self, topic_t *topic, const ef_event_t *event, uint64_t n,
@@ -609,7 +632,10 @@ void peers_sweep (ef_core_t *self);
 worker_t *worker_find_session (ef_core_t *self, const uint8_t session[16]);
 void worker_free (ef_core_t *self, worker_t **worker_p);
 void worker_queue (worker_t *worker); /* files it in its topics' queues by its credit */
-void worker_lose (ef_core_t *self, worker_t *worker, const char *code);
+/* Ends every lease of a worker: counted as failed attempts where `text` says why, else given back.
+   `has_died`: its process did, so what it held is suspect. */
+void worker_lose (ef_core_t *self, worker_t *worker, const char *text, bool has_died);
+void suspect_set (topic_t *topic, entry_t *entry, bool is_suspect);
 void worker_add_lease (ef_core_t *self, lease_t *lease);
 item_t *worker_item (worker_t *worker, uint64_t tag, lease_t **lease);
 lease_t *worker_lease_from (worker_t *worker, uint64_t tag, uint32_t *place);
@@ -636,6 +662,7 @@ typedef struct {
     int64_t retry_ms;    /* -1: the policy's */
     bool is_dead;
     bool is_unknown; /* what became of the attempt: the worker may have done its work */
+    bool is_poison;  /* the second process that died with it alone */
 } failure_t;
 entry_t *item_entry (ef_core_t *self, topic_t *topic, item_t *item);
 void fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure);

@@ -115,7 +115,7 @@ static bool
 s_may_dispatch (const ef_core_t *core, const topic_t *topic) {
     uint64_t in_hand =
         topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] - topic->inserting;
-    return topic->counts[EF_STATE_READY] > topic->blocked && !topic->is_paused &&
+    return topic->counts[EF_STATE_READY] + topic->turns > topic->blocked && !topic->is_paused &&
            in_hand < topic->config.retry_capacity &&
            core->next_tag + EF_BATCH_EVENTS <= core->tag_limit;
 }
@@ -173,7 +173,7 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     int queue = topic->queues[0] ? 0 : 1;
     sub_t *sub = topic->queues[queue];
     uint64_t takers = s_takers (topic);
-    uint64_t ready = topic->counts[EF_STATE_READY] - topic->blocked;
+    uint64_t ready = topic->counts[EF_STATE_READY] + topic->turns - topic->blocked;
     uint64_t in_hand =
         topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] - topic->inserting;
     gather.core = core;
@@ -198,9 +198,13 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
                             ? sub->worker->bytes - sub->worker->bytes_in_flight
                             : 0;
     topic->queues[queue] = sub->next; /* the next delivery goes to the next in line */
+    if (topic->config.fair_by != EF_BY_NONE || topic->turns) {
+        turns_serve (core, topic, gather.limit);
+    }
     gather_run (&gather);
     if (gather.count == 0) {
         gather_taken (&gather);
+        worker_queue (gather.worker); /* it may be kept idle from now on */
     } else if (s_send (&gather)) {
         gather_undone (&gather);
         gather.worker->is_stuck = true; /* nothing more is sent there until it is heard of */
@@ -218,8 +222,8 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
 /* A topic that has ready events and no free credit for long enough is stalled. */
 static void
 s_judge_stall (ef_core_t *core, topic_t *topic) {
-    bool is_waiting = topic->counts[EF_STATE_READY] > topic->blocked && !topic->is_paused &&
-                      topic->queues[0] == NULL && topic->queues[1] == NULL;
+    bool is_waiting = topic->counts[EF_STATE_READY] + topic->turns > topic->blocked &&
+                      !topic->is_paused && topic->queues[0] == NULL && topic->queues[1] == NULL;
     if (!is_waiting) {
         topic->stalled_since = 0;
         topic->stall_told = false;
@@ -232,6 +236,22 @@ s_judge_stall (ef_core_t *core, topic_t *topic) {
     }
 }
 
+/* Up to `weight` deliveries of a topic. True: something went. */
+static bool
+s_dispatch_topic (ef_core_t *core, topic_t *topic) {
+    bool has_gone = false;
+    for (uint32_t i = 0; i < topic->config.weight; i++) {
+        bool may = s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1]) &&
+                   space_for_deliveries (core, topic) > 0;
+        if (!may || !s_dispatch_one (core, topic)) {
+            break;
+        }
+        has_gone = true;
+    }
+    return has_gone;
+}
+
+/* Topics take turns, each as many deliveries as its weight, for workers of several of them. */
 void
 dispatch_all (ef_core_t *core) {
     for (uint32_t i = 0; i < core->topic_count; i++) {
@@ -239,14 +259,18 @@ dispatch_all (ef_core_t *core) {
         if (topic->avoid_count) {
             s_avoids_expire (core, topic);
         }
-        if (topic->claim_count && !claims_settle (core, topic)) {
-            continue;
-        }
-        while (s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1])) {
-            if (space_for_deliveries (core, topic) == 0 || !s_dispatch_one (core, topic)) {
-                break;
+    }
+    for (bool goes_on = core->topic_count > 0; goes_on;) {
+        goes_on = false;
+        for (uint32_t i = 0; i < core->topic_count; i++) {
+            topic_t *topic = core->topics[(core->dispatch_from + i) % core->topic_count];
+            if (topic->claim_count == 0 || claims_settle (core, topic)) {
+                goes_on = s_dispatch_topic (core, topic) || goes_on;
             }
         }
-        s_judge_stall (core, topic);
     }
+    for (uint32_t i = 0; i < core->topic_count; i++) {
+        s_judge_stall (core, core->topics[i]);
+    }
+    core->dispatch_from = core->topic_count ? (core->dispatch_from + 1) % core->topic_count : 0;
 }

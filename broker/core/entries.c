@@ -108,6 +108,7 @@ entry_free (ef_core_t *self, entry_t **entry_p) {
         free (entry->history);
     }
     tie_free (topic, entry->n);
+    topic->suspects -= (entry->flags & ENTRY_SUSPECT) && !self->is_replaying;
     ef_hash_remove (&topic->entries, entry);
     entry->n = 0;
     entry->next = self->free_entry;

@@ -315,6 +315,7 @@ s_run_add (run_t *run, const place_t *place, bool is_copy, const stored_t *store
     }
     extent->count++;
     extent->bytes += stored->event.size;
+    extent->has_meta = extent->has_meta || (stored->flags & EF_INDEX_META);
 }
 
 /* When an event with META may first be ready, wall clock; 0: at once. */
@@ -491,7 +492,8 @@ adopt_record (ef_core_t *self, topic_t *topic, const uint8_t *head, uint32_t seg
                               .segment = segment,
                               .offset = offset,
                               .rel = place.rel,
-                              .count = count};
+                              .count = count,
+                              .has_meta = head[21] & EF_EVENTS_FLAG_META};
         s_cut_known (self, topic, extent.n, count);
         ef_extents_append (&topic->extents, &extent, self->config.extent_span);
         if (!self->is_replaying) {

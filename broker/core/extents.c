@@ -130,6 +130,7 @@ ef_extents_append (ef_extents_t *self, const ef_extent_t *extent, uint32_t span)
         extent->offset - before->offset <= span &&
         before->count + (uint64_t)extent->count < UINT32_MAX) {
         before->count += extent->count;
+        before->has_meta = before->has_meta || extent->has_meta;
         before->bytes += extent->bytes;
     } else {
         ef_extents_insert (self, extent);

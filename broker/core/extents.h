@@ -18,7 +18,8 @@ typedef struct {
     uint32_t index; /* of the first event, counted from the record's first one on over all records
                        of its topic that follow in the segment */
     uint32_t count;
-    bool is_copy; /* the record is of type COPIES */
+    bool is_copy;  /* the record is of type COPIES */
+    bool has_meta; /* some of its events may have a ttl */
 } ef_extent_t;
 
 #define EF_CHUNK_EXTENTS 128

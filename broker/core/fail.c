@@ -257,7 +257,7 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     entry->tries += entry->tries < TRIES_MAX;
     entry->generation = (uint32_t)++self->next_generation;
     topic->attempts_failed++;
-    bool is_last = is_permanent || entry->tries >= policy->attempts;
+    bool is_last = is_permanent || failure->is_poison || entry->tries >= policy->attempts;
     uint64_t wait =
         failure->retry_ms >= 0
             ? (uint64_t)failure->retry_ms
@@ -269,6 +269,10 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     ef_buf_free (&error);
     if (entry->flags & ENTRY_PURGE) {
         purge_one (self, entry);
+    } else if (failure->is_poison) {
+        self->effects.notify (self->effects.arg, "poison", topic->config.name,
+                              "two processes died with the same event alone in hand");
+        kill_event (self, entry, EF_REASON_POISON, failure->event, failure->worker);
     } else if (is_permanent) {
         kill_event (self, entry, EF_REASON_PERMANENT, failure->event, failure->worker);
     } else if (is_last) {

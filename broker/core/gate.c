@@ -52,7 +52,7 @@ void
 gates_init (ef_core_t *self, topic_t *topic) {
     ef_hash_init (&topic->gates, self->key, s_gate_name);
     ef_hash_init (&topic->owners, self->key, s_gate_owner);
-    topic->gates_next_ms = UINT64_MAX;
+    topic->gates_next_ms = topic->expiry.next_ms = topic->expiry.seen_ms = UINT64_MAX;
 }
 
 static void
@@ -214,6 +214,12 @@ gate_leave (ef_core_t *self, entry_t *entry) {
     topic_t *topic = entry_topic (self, entry);
     gate_t *gate = entry->gate;
     ef_heap_remove (&gate->waiting, entry->heap_at);
+    if (gate->name[0] == GATE_TURN) {
+        topic->turns--;
+        if (gate->waiting.count == 0) {
+            turn_leave (topic, gate);
+        }
+    }
     entry->flags &= ~(uint32_t)ENTRY_GATED & ENTRY_FLAGS;
     entry->due_ms = 0;
     topic->blocked--;

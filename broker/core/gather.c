@@ -126,7 +126,16 @@ s_gather_entry (gather_t *self, entry_t *entry) {
     int rc = stored_read (head, entry->place.rel, entry->place.index, is_copy, &stored);
     ef_assert (rc == 0);
     entry->flags |= stored_entry_flags (&stored);
-    if (s_is_avoided (self, entry) && self->avoided_count < 16) {
+    bool is_suspect = entry->flags & ENTRY_SUSPECT;
+    bool is_alone = self->count == 0 && self->worker->in_flight == 0;
+    if ((is_suspect && !is_alone) || s_is_avoided (self, entry)) {
+        if (is_suspect && self->topic->reserved == NULL) {
+            self->topic->reserved = self->worker; /* gets nothing more until it is idle */
+            self->worker->reserved_for = self->topic;
+        }
+        if (self->avoided_count == GATHER_AVOIDED) {
+            return false;
+        }
         entry_unready (self->core, entry);
         self->avoided[self->avoided_count++] = entry;
         return true;
@@ -144,8 +153,31 @@ s_gather_entry (gather_t *self, entry_t *entry) {
         self->has_moved = true;
     } else {
         s_add (self, &stored, entry, &entry->place, is_copy);
+        self->limit = is_suspect ? 1 : self->limit; /* it goes alone */
+        self->worker->is_alone = is_suspect;
     }
     return true;
+}
+
+/* The suspect that this worker was kept idle for, or any, while it is idle. */
+static void
+s_gather_suspect (gather_t *self) {
+    topic_t *topic = self->topic;
+    worker_t *worker = self->worker;
+    if (worker->in_flight > 0) {
+        return;
+    }
+    if (worker->reserved_for == topic) {
+        worker->reserved_for = NULL;
+        topic->reserved = NULL;
+    }
+    for (uint32_t i = 0; i < topic->ready.count && self->count == 0; i++) {
+        entry_t *entry = topic->ready.items[i];
+        if (entry->flags & ENTRY_SUSPECT) {
+            (void)s_gather_entry (self, entry); /* false: not now, and others go */
+            return;
+        }
+    }
 }
 
 /* Must be so before a unit is taken, for its event has to wait for the unit's record. */
@@ -234,6 +266,12 @@ gather_run (gather_t *self) {
                     : NULL;
     self->has_run = first != NULL;
     self->run = first ? *first : self->run;
+    if (self->worker->reserved_for && self->worker->reserved_for != self->topic) {
+        return; /* it is kept idle for another topic's suspect */
+    }
+    if (self->topic->suspects) {
+        s_gather_suspect (self);
+    }
     for (bool goes_on = true; goes_on && self->count < self->limit;) {
         entry_t *entry = ef_heap_top (&self->topic->ready);
         if (entry && (!self->has_run || entry->n < self->run.n)) {
@@ -307,6 +345,7 @@ gather_taken (gather_t *self) {
    aside or has a key: then all get entries. */
 void
 gather_undone (gather_t *self) {
+    self->worker->is_alone = self->worker->is_alone && self->worker->in_flight > 0;
     bool must_cut = self->aside_count > 0;
     for (uint32_t i = 0; i < self->count; i++) {
         must_cut =

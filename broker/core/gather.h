@@ -4,7 +4,8 @@
 
 #include "core_private.h"
 
-#define GATHER_ASIDES 256 /* events set aside for one delivery; then it goes */
+#define GATHER_AVOIDED 64  /* entries that aren't for one worker now; past them it waits */
+#define GATHER_ASIDES  256 /* events set aside for one delivery; then it goes */
 
 /* Why an event of an extent was set aside. */
 typedef enum { ASIDE_GATE, ASIDE_EXPIRED, ASIDE_OVER } aside_why_t;
@@ -28,7 +29,8 @@ typedef struct {
     stored_t stored[EF_BATCH_EVENTS];
     uint32_t count;
     size_t body_bytes;
-    entry_t *avoided[16]; /* taken from the heap for a moment: not for this worker yet */
+    entry_t
+        *avoided[GATHER_AVOIDED]; /* taken from the heap for a moment: not for this worker yet */
     uint32_t avoided_count;
     aside_t asides[GATHER_ASIDES];
     uint32_t aside_count;

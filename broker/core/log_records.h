@@ -122,6 +122,7 @@ enum {
     0x20000000u /* its id isn't known to the dedupe window: a copy of what ended elsewhere */
 
 #define EF_EVENTS_FLAG_AWAY    1u /* record: some events bear EF_INDEX_AWAY */
+#define EF_EVENTS_FLAG_META    2u /* record: some events bear EF_INDEX_META */
 #define EF_COPIES_FLAG_INVALID 1u /* record: refused at ingress, kept as dead letters */
 #define EF_PURGE_FLAG_LIST     1u /* record: just those listed */
 #define EF_COPY_META           1u /* as EF_INDEX_META */

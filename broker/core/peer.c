@@ -110,7 +110,7 @@ peers_sweep (ef_core_t *self) {
         }
         if (s_is_gone (self, peer)) {
             if (peer->worker) {
-                worker_lose (self, peer->worker, "WORKER_LOST");
+                worker_lose (self, peer->worker, "the worker fell silent", false);
             }
             peer_forget (self, i);
             continue;

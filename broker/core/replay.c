@@ -447,6 +447,7 @@ s_may_have_key (const topic_t *topic, const entry_t *entry) {
 /* Counts what is live, puts what waits back to waiting. */
 static void
 s_settle_topic (ef_core_t *self, topic_t *topic) {
+    topic->expiry.next_ms = self->wall; /* what may be over is looked for */
     ef_extent_at_t at;
     uint64_t bytes;
     uint32_t position = 0;
@@ -464,6 +465,7 @@ s_settle_topic (ef_core_t *self, topic_t *topic) {
         }
         topic->bytes += entry->bytes;
         topic->counts[entry->state]++;
+        topic->suspects += (entry->flags & ENTRY_SUSPECT) != 0;
         if (entry->tries > 0 && s_may_have_key (topic, entry)) {
             claims_add (topic, entry->n);
         }

@@ -29,11 +29,11 @@ s_write_record (scanner_t *self, topic_t *topic, uint32_t first, bool with_outco
         ef_buf_put (buf, self->result->ids.data, self->result->ids.size);
     }
     uint32_t count = 0;
-    bool has_away = false;
+    uint32_t words = 0;
     for (uint32_t i = first; i < self->count; i++) {
         if (scan[i].topic == topic) {
             ef_le32_put (ef_buf_add (buf, 4), scan[i].word);
-            has_away = has_away || (scan[i].word & EF_INDEX_AWAY);
+            words |= scan[i].word & ~EF_INDEX_LENGTH;
             count++;
         }
     }
@@ -56,7 +56,8 @@ s_write_record (scanner_t *self, topic_t *topic, uint32_t first, bool with_outco
     ef_le64_put (header + 16, core->wall);
     memcpy (header + 24, self->result->base_id, 16);
     ef_le32_put (header + 40, outcome);
-    buf->data[mark + 21] = has_away ? EF_EVENTS_FLAG_AWAY : 0;
+    buf->data[mark + 21] = (words & EF_INDEX_AWAY ? EF_EVENTS_FLAG_AWAY : 0) |
+                           (words & EF_INDEX_META ? EF_EVENTS_FLAG_META : 0);
     topic->next_n += count;
     topic->pending_events += count;
     ef_record_end (buf, mark);

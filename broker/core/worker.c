@@ -39,7 +39,9 @@ s_link (sub_t *sub, int queue) {
 bool
 worker_has_room (const worker_t *worker) {
     return worker->in_flight < worker->credit && !worker->is_draining && !worker->is_unhealthy &&
-           !worker->is_stuck && (worker->bytes_in_flight < worker->bytes || worker->in_flight == 0);
+           !worker->is_stuck && !worker->is_alone &&
+           (worker->reserved_for == NULL || worker->in_flight == 0) &&
+           (worker->bytes_in_flight < worker->bytes || worker->in_flight == 0);
 }
 
 void
@@ -238,6 +240,7 @@ item_answered (ef_core_t *self, lease_t *lease, item_t *item) {
     free (item->event);
     item->event = NULL;
     lease->worker->in_flight--;
+    lease->worker->is_alone = lease->worker->is_alone && lease->worker->in_flight > 0;
     lease->worker->bytes_in_flight -= item->bytes;
     lease->unanswered--;
 }
@@ -260,14 +263,29 @@ lease_reap (ef_core_t *self, lease_t *lease) {
     free (lease);
 }
 
-/* Ends every lease of a worker: counted as failed attempts where `code` says why, else given back.
- */
+/* A process died with this event in hand. True: it is the second that died with it alone. */
+static bool
+s_suspect (topic_t *topic, entry_t *entry, bool was_alone) {
+    bool is_again = was_alone && (entry->flags & ENTRY_SUSPECT);
+    bool is_poison = is_again && (entry->flags & ENTRY_ALONE);
+    suspect_set (topic, entry, true);
+    entry->flags |= is_again ? ENTRY_ALONE : 0;
+    return is_poison;
+}
+
 void
-worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
-    ef_buf_t name = {0};
-    if (code) {
-        ef_put_str (&name, code);
-    }
+suspect_set (topic_t *topic, entry_t *entry, bool is_suspect) {
+    bool was = entry->flags & ENTRY_SUSPECT;
+    entry->flags &= ~(uint32_t)(is_suspect ? 0 : ENTRY_SUSPECT | ENTRY_ALONE) & ENTRY_FLAGS;
+    entry->flags |= is_suspect ? ENTRY_SUSPECT : 0;
+    topic->suspects += is_suspect && !was;
+    topic->suspects -= was && !is_suspect;
+}
+
+void
+worker_lose (ef_core_t *self, worker_t *worker, const char *text, bool has_died) {
+    static const uint8_t code[] = {0xab, 'W', 'O', 'R', 'K', 'E', 'R', '_', 'L', 'O', 'S', 'T'};
+    bool was_alone = worker->in_flight == 1;
     for (uint32_t i = 0; i < worker->lease_count; i++) {
         lease_t *lease = worker->leases[s_slot (worker, i)];
         for (uint32_t k = 0; lease && k < lease->count; k++) {
@@ -276,16 +294,19 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
                 continue;
             }
             batch_split (self);
-            if (item->state == ITEM_OPEN && code) {
-                failure_t failure = {.code = span_of (name.data, name.size),
-                                     .text = span_of ("the worker fell silent", 22),
+            if (item->state == ITEM_OPEN && text) {
+                entry_t *entry = item_entry (self, lease->topic, item);
+                failure_t failure = {.code = span_of (code, sizeof code),
+                                     .text = span_of (text, strlen (text)),
+                                     .is_poison =
+                                         has_died && s_suspect (lease->topic, entry, was_alone),
                                      .event = span_of (item->event, item->event_bytes),
                                      .worker = worker,
                                      .started_ms = lease->started_ms,
                                      .is_unknown = true,
                                      .retry_ms = -1};
                 breakers_outcome (self, lease->topic, item, span_of (NULL, 0), OUTCOME_FAILED);
-                fail_event (self, item_entry (self, lease->topic, item), &failure);
+                fail_event (self, entry, &failure);
             } else if (item->state == ITEM_OPEN) {
                 give_back (self, lease->topic, item);
             }
@@ -299,14 +320,30 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *code) {
         }
     }
     worker->lease_count = 0;
-    ef_buf_free (&name);
+}
+
+/* The process that a token was given to has ended by a crash. */
+void
+ef_core_worker_died (ef_core_t *self, const char *token, const char *text) {
+    worker_t *worker;
+    uint32_t position = 0;
+    while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
+        if (worker->token[0] && strcmp (worker->token, token) == 0) {
+            worker_lose (self, worker, text, true);
+            peer_forget (self, worker->peer);
+            return;
+        }
+    }
 }
 
 /* What it still holds goes back, uncounted. */
 void
 worker_free (ef_core_t *self, worker_t **worker_p) {
     worker_t *worker = *worker_p;
-    worker_lose (self, worker, NULL);
+    worker_lose (self, worker, NULL, false);
+    if (worker->reserved_for) {
+        worker->reserved_for->reserved = NULL;
+    }
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         s_unlink (&worker->subs[i]);
         worker->subs[i].topic->workers--;

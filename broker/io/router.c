@@ -325,6 +325,8 @@ s_take_scaler (ef_router_t *self, const ef_effects_t *effects) {
         if (message->kind == EF_SCALER_DRAIN) {
             (void)ef_core_drain_worker (self->core,
                                         message->token); /* not here yet: it is told TERM */
+        } else if (message->kind == EF_SCALER_DIED) {
+            ef_core_worker_died (self->core, message->token, message->text);
         } else {
             effects->notify (self, message->token, message->topic, message->text);
         }

@@ -1,0 +1,104 @@
+/* Taking turns between the keys or users of a topic. SPDX-License-Identifier: MIT
+
+   What waits first in the backlog is taken out of it into gates, one a key or user; those give one
+   event each, round and round. So who has sent much waits for itself, and others for one round. How
+   far the backlog is looked through is bounded. */
+#include "gather.h"
+
+#define TURNS_MAX 8192u /* events taken out: a user may have so many in front of all others' */
+
+/* Whose turn an event takes. */
+static ef_span_t
+s_subject (const topic_t *topic, const stored_t *stored) {
+    ef_event_t event;
+    if (!(stored->flags & (EF_INDEX_KEYED | EF_INDEX_EXTRA))) {
+        return span_of ("", 0);
+    }
+    stored_event (stored, &event);
+    ef_span_t span = topic->config.fair_by == EF_BY_KEY ? event.key : event.user;
+    return span.data ? span : span_of ("", 0);
+}
+
+/* Puts a gate at the end of the line, where it isn't in it yet. */
+static void
+s_queue (topic_t *topic, gate_t *gate) {
+    if (gate->next) {
+        return;
+    }
+    gate_t *last = topic->turn;
+    if (last == NULL) {
+        gate->next = gate;
+    } else {
+        gate->next = last->next;
+        last->next = gate;
+    }
+    topic->turn = gate; /* the last one; the first is behind it */
+}
+
+void
+turn_leave (topic_t *topic, gate_t *gate) {
+    if (gate->next == NULL) {
+        return;
+    }
+    gate_t *before = gate;
+    while (before->next != gate) {
+        before = before->next;
+    }
+    before->next = gate->next;
+    topic->turn = topic->turn == gate ? (before == gate ? NULL : before) : topic->turn;
+    gate->next = NULL;
+}
+
+/* Takes the next event out of the backlog. False: there is none, or its bytes aren't here. */
+static bool
+s_take_out (ef_core_t *core, topic_t *topic) {
+    ef_extent_at_t at;
+    ef_extent_t *run = ef_extents_first (&topic->extents, &at);
+    stored_t stored;
+    if (run == NULL) {
+        return false;
+    }
+    place_t place = {run->segment, run->offset, run->rel, run->index};
+    bool is_copy = run->is_copy;
+    uint64_t n = run->n;
+    const uint8_t *head = place_find (core, &place, true);
+    if (head == NULL) {
+        return false;
+    }
+    int rc = stored_read (head, place.rel, place.index, is_copy, &stored);
+    ef_assert (rc == 0 && stored.n == n);
+    place_t next = place;
+    place_next (head, is_copy, &next);
+    uint64_t bytes;
+    (void)ef_extents_cut (&topic->extents, n, n, &bytes);
+    run = ef_extents_first (&topic->extents, &at);
+    if (run && run->n == n + 1 && run->segment == next.segment && run->rel == 0 &&
+        run->is_copy == is_copy && next.index > 0) {
+        run->offset = next.offset; /* known here, not to the cut */
+        run->index = next.index;
+        run->rel = next.rel;
+    }
+    entry_t *entry = entry_new (core, topic, n);
+    entry->place = place;
+    entry->bytes = stored.event.size & 0xffffff;
+    entry->flags = (is_copy ? ENTRY_COPY : 0) | stored_entry_flags (&stored);
+    gate_t *gate = gate_require (core, topic, GATE_TURN, s_subject (topic, &stored));
+    gate_wait (core, gate, entry);
+    topic->turns++;
+    s_queue (topic, gate);
+    return true;
+}
+
+/* Lets `count` events go, one of each in turn. */
+void
+turns_serve (ef_core_t *core, topic_t *topic, uint32_t count) {
+    while (topic->turns < TURNS_MAX && topic->blocked < EF_BLOCKED_MAX &&
+           s_take_out (core, topic)) {
+    }
+    uint32_t ready = topic->ready.count;
+    for (; ready < count && topic->turn; ready++) {
+        gate_t *gate = topic->turn->next;
+        topic->turn = gate; /* to the end of the line */
+        gate_open (core, topic, gate, 1);
+    }
+}
