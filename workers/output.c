@@ -1,6 +1,4 @@
-/* What a command wrote to its standard output, as a part of the answer. SPDX-License-Identifier:
- * MIT
- */
+/* What a command prints, as a part of the answer. SPDX-License-Identifier: MIT */
 #include "output.h"
 #include "../proto/limits.h"
 

@@ -1,5 +1,4 @@
-/* What a command wrote to its standard output, as a part of the answer. SPDX-License-Identifier:
-   MIT
+/* What a command prints, as a part of the answer. SPDX-License-Identifier: MIT
 
    Role: gathers the bytes, within a bound, and turns them into a result (JSON, else text) or into
    events (JSON, one a line). Owns: its buffers. */

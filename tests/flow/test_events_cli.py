@@ -77,8 +77,7 @@ def item(n=17, state="retrying", **more):
 def history():
     then = now() - HOUR
     return [[500, "down", "Traceback", then, "mailer-1",
-             {"attempt": 1, "host": "h1", "pid": 77, "start": then - 1500, "outcome": "failed",
-              "delay": 10000, "rule": "5* exponential", "downstream": "smtp.example.org"}],
+             {"attempt": 1, "host": "h1", "pid": 77, "start": then - 1500, "delay": 10000, "rule": "5*"}],
             ["LEASE", "", None, then + 20000, "mailer-2"]]
 
 
@@ -97,9 +96,9 @@ def test_show_tells_the_story(binaries):
         first = next(line for line in lines if line.startswith("  #1"))
         assert "took 1 s, by mailer-1 on h1 (pid 77): failed, code 500" in first, first
         at = lines.index(first)
-        assert lines[at + 1].strip() == "down at smtp.example.org"
-        assert lines[at + 2].strip() == "again after 10 s, by 5* exponential"
-        assert "by mailer-2: code LEASE" in lines[at + 3], out
+        assert lines[at + 1].strip() == "down"
+        assert lines[at + 2].strip() == "again after 10 s, by 5*"
+        assert "by mailer-2: its lease ran out" in lines[at + 3], out
         assert '{"to":"a@example.org"}' in out
 
 

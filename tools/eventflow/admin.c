@@ -115,7 +115,7 @@ cli_server (cli_t *cli) {
 
 typedef struct {
     cli_t *cli;
-    const char *wanted; /* NULL: all */
+    uint32_t shown;
     int rc;
 } show_t;
 
@@ -124,22 +124,22 @@ s_show_topic (void *arg, ef_cursor_t item) {
     show_t *self = arg;
     char name[64];
     cli_text (item, "topic", name, sizeof name);
-    if (self->rc == CLI_OK && name[0] != '$' &&
-        (self->wanted == NULL || strcmp (self->wanted, name) == 0)) {
-        printf ("    %s\n", name);
-        self->rc = topic_print_settings (self->cli, name, 8);
+    if (self->rc == CLI_OK && name[0] != '$') {
+        self->rc = topic_print_settings (self->cli, name, self->shown++ ? "" : "topic\n");
     }
 }
 
 static int
 s_config_show (cli_t *cli) {
-    show_t show = {.cli = cli, .wanted = cli->argc > 1 ? cli->argv[1] : NULL};
+    show_t show = {.cli = cli};
     ef_buf_t request = {0};
     ef_buf_t value = {0};
+    if (cli->argc > 1) {
+        return topic_print_settings (cli, cli->argv[1], "topic\n");
+    }
     cli_request (&request, "TOPICS", NULL, 0);
     show.rc = cli_call (cli, &request, &value);
     if (show.rc == CLI_OK) {
-        printf ("topic\n");
         (void)cli_each (cli_root (&value), "items", s_show_topic, &show); /* its rc says it */
     }
     ef_buf_free (&request);

@@ -131,6 +131,35 @@ s_print_times (ef_cursor_t more, uint64_t end_ms) {
     }
 }
 
+/* What came of an attempt, by its code. */
+static const char *
+s_outcome (const char *code, char *word, size_t size) {
+    if (strcmp (code, "LEASE") == 0) {
+        return "its lease ran out";
+    }
+    if (strcmp (code, "WORKER_LOST") == 0) {
+        return "the worker was lost";
+    }
+    snprintf (word, size, "failed, code %s", code[0] ? code : "none");
+    return word;
+}
+
+/* How long the next attempt had to wait; 0: not at all, or there was none. */
+static void
+s_print_next (ef_cursor_t more) {
+    char rule[80];
+    char span[24];
+    ef_cursor_t value;
+    uint64_t delay_ms = cli_number (more, "delay");
+    cli_text (more, "rule", rule, sizeof rule);
+    if (!cli_find (more, "delay", &value)) {
+        return;
+    }
+    cli_span (delay_ms, span);
+    printf ("       %s%s%s%s\n", delay_ms ? "again after " : "no wait after it",
+            delay_ms ? span : "", rule[0] ? ", by " : "", rule);
+}
+
 /* One attempt: [code, text, trace, ms, worker, {more}]. */
 static void
 s_print_attempt (void *arg, ef_cursor_t attempt) {
@@ -166,22 +195,11 @@ s_print_attempt (void *arg, ef_cursor_t attempt) {
     if (cli_number (more, "pid")) {
         printf (" (pid %llu)", (unsigned long long)cli_number (more, "pid"));
     }
-    cli_text (more, "outcome", word, sizeof word);
-    printf (": %s%s%s\n", word, word[0] ? ", code " : "code ", code);
-    cli_text (more, "downstream", word, sizeof word);
-    if (text[0] || word[0]) {
-        printf ("       %s%s%s%s\n", text, text[0] && word[0] ? " " : "", word[0] ? "at " : "",
-                word);
+    printf (": %s\n", s_outcome (code, word, sizeof word));
+    if (text[0]) {
+        printf ("       %s\n", text);
     }
-    ef_cursor_t value;
-    cli_text (more, "rule", word, sizeof word);
-    if (cli_find (more, "delay", &value)) {
-        char span[24];
-        cli_span (cli_number (more, "delay"), span);
-        printf ("       again after %s%s%s\n", span, word[0] ? ", by " : "", word);
-    } else if (word[0]) {
-        printf ("       by %s\n", word);
-    }
+    s_print_next (more);
 }
 
 static void

@@ -17,7 +17,7 @@ int topic_info (topic_t *self);
 int topic_keys (topic_t *self);
 int topic_breaker (topic_t *self);
 
-/* Prints a topic's settings as the configuration would say them, indented by so many spaces. */
-int topic_print_settings (cli_t *cli, const char *name, int indent);
+/* Prints a topic's settings as the configuration would say them, behind the line `head`. */
+int topic_print_settings (cli_t *cli, const char *name, const char *head);
 
 #endif

@@ -65,26 +65,47 @@ topic_info (topic_t *self) {
     return rc;
 }
 
+/* One setting as a line; `section` (64 bytes) is the part that the last one stood in. */
+static void
+s_print_setting (ef_span_t key, ef_cursor_t value, char *section) {
+    char text[2048];
+    char own[64] = "";
+    const char *mark = memchr (key.data, '/', key.size);
+    if (mark) {
+        uint32_t size = (uint32_t)(mark - key.data);
+        ef_span_copy ((ef_span_t){key.data, size}, own, sizeof own);
+        key = (ef_span_t){mark + 1, key.size - size - 1};
+    }
+    if (own[0] && strcmp (own, section) != 0) {
+        printf ("%8s%s\n", "", own);
+    }
+    memcpy (section, own, sizeof own);
+    bool is_text = ef_peek (&value) == EF_TYPE_STR;
+    cli_value_text (value, text, sizeof text);
+    /* Words stand as they are; the rest is quoted, as the file's form wants it. */
+    bool is_plain = !is_text || (text[0] && text[strcspn (text, " \"'#,;:*?/=")] == 0);
+    printf ("%*s%.*s = %s%s%s\n", own[0] ? 12 : 8, "", (int)key.size, key.data,
+            is_plain ? "" : "\"", text, is_plain ? "" : "\"");
+}
+
 int
-topic_print_settings (cli_t *cli, const char *name, int indent) {
+topic_print_settings (cli_t *cli, const char *name, const char *head) {
     ef_buf_t value = {0};
     ef_cursor_t map;
     uint32_t pairs = 0;
+    char section[64] = "";
     int rc = s_ask (cli, name, &value);
+    if (rc == CLI_OK) {
+        printf ("%s    %s\n", head, name);
+    }
     if (rc == CLI_OK && cli_find (cli_root (&value), "settings", &map) &&
         ef_get_map (&map, &pairs) == 0) {
         for (uint32_t i = 0; i < pairs; i++) {
             ef_span_t key;
-            char text[2048];
             if (ef_get_str (&map, &key)) {
                 break;
             }
-            bool is_text = ef_peek (&map) == EF_TYPE_STR;
-            cli_value_text (map, text, sizeof text);
-            /* Words stand as they are; the rest is quoted, as the file's form wants it. */
-            bool is_plain = !is_text || (text[0] && text[strcspn (text, " \"'#,;:*?/=")] == 0);
-            printf ("%*s%.*s = %s%s%s\n", indent, "", (int)key.size, key.data, is_plain ? "" : "\"",
-                    text, is_plain ? "" : "\"");
+            s_print_setting (key, map, section);
             if (ef_skip (&map)) {
                 break;
             }
