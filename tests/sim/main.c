@@ -18,6 +18,7 @@ typedef struct {
     uint64_t operations;
     uint32_t crashes;
     bool has_trace;
+    uint32_t features; /* of every seed, besides its own */
 } options_t;
 
 static jmp_buf s_failed;
@@ -57,11 +58,12 @@ sim_trace (world_t *self, const char *format, ...) {
 }
 
 static world_t *
-s_world_new (uint64_t seed, bool has_trace) {
+s_world_new (uint64_t seed, const options_t *options) {
     world_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->seed = seed;
-    self->has_trace = has_trace;
+    self->has_trace = options->has_trace;
+    self->features = sim_features (seed) | options->features;
     self->random.state = seed * 0x9e3779b97f4a7c15u + 1;
     for (unsigned i = 0; i < 8; i++) {
         (void)sim_random (&self->random); /* small seeds begin alike */
@@ -100,6 +102,7 @@ s_world_new (uint64_t seed, bool has_trace) {
         .insert_base_ms = 20,
         .insert_cap_ms = 200,
         .insert_capacity = 30};
+    settings_choose (self);
     for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
         self->publishers[i].wire = UINT32_MAX;
         self->publishers[i].next_seq = 1;
@@ -124,7 +127,7 @@ s_world_destroy (world_t *self) {
         wire_cut (self, i);
     }
     sim_disk_destroy (&self->disk);
-    free (self->events);
+    ledger_free (self);
     free (self);
 }
 
@@ -281,71 +284,9 @@ s_finish (world_t *self) {
     }
 }
 
-static void
-s_note_dead (world_t *self) {
-    for (uint32_t topic = 0; topic < SIM_TOPICS; topic++) {
-        if (ef_dead_log_count (self->dead[topic]) !=
-            ef_core_count (self->core, topic, EF_STATE_DEAD)) {
-            sim_fail (self, "%s: %u dead letters, the core counts %llu", sim_topics[topic],
-                      ef_dead_log_count (self->dead[topic]),
-                      (unsigned long long)ef_core_count (self->core, topic, EF_STATE_DEAD));
-        }
-        for (uint32_t i = 0; i < ef_dead_log_count (self->dead[topic]); i++) {
-            ef_letter_body_t body;
-            ef_event_t event;
-            const char *why;
-            char id[EF_ID_MAX + 1];
-            unsigned k;
-            if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], i),
-                                  &body)) {
-                sim_fail (self, "%s: dead letter %u can't be read", sim_topics[topic], i);
-            }
-            ef_cursor_t cursor = ef_cursor (body.event.data, body.event.size);
-            ef_status_t status = ef_event_read (&cursor, &event, &why);
-            ef_assert (status == EF_OK);
-            ef_span_copy (event.id, id, sizeof id);
-            if (sscanf (id, "e%u", &k) != 1 || k >= self->event_count) {
-                sim_fail (self, "a dead letter that nobody sent: %s", id);
-            }
-            if (self->events[k].is_dead) {
-                sim_fail (self, "e%u is dead twice", k);
-            }
-            if (self->events[k].is_acked) {
-                sim_fail (self, "e%u was done for certain and is dead", k);
-            }
-            oracle_history (self, k, &body);
-            self->events[k].is_dead = true;
-            free (body.bytes);
-        }
-    }
-}
-
-/* The ledger against the broker. */
-static void
-s_judge (world_t *self) {
-    uint64_t kept[SIM_TOPICS] = {0};
-    s_note_dead (self);
-    for (uint32_t i = 0; i < self->event_count; i++) {
-        const sim_event_t *event = &self->events[i];
-        bool is_ended = event->answers > 0 || event->is_dead || event->is_purged;
-        if (event->is_confirmed && !is_ended) {
-            sim_fail (self, "e%u of %s was confirmed and is lost", i, sim_topics[event->topic]);
-        }
-        kept[event->topic] += event->deliveries > 0 || event->is_dead;
-    }
-    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
-        uint64_t accepted = ef_core_accepted (self->core, i);
-        bool is_exact = ef_core_count (self->core, i, EF_STATE_PURGED) == 0;
-        if (is_exact && accepted != kept[i]) {
-            sim_fail (self, "%s: %llu accepted, %llu seen: something is there twice or never came",
-                      sim_topics[i], (unsigned long long)accepted, (unsigned long long)kept[i]);
-        }
-    }
-}
-
 static int
 s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *crashes) {
-    world_t *self = s_world_new (seed, options->has_trace);
+    world_t *self = s_world_new (seed, options);
     world_t *volatile kept = self; /* survives the jump */
     if (setjmp (s_failed)) {
         printf ("again by: sim --start %llu --seeds 1 --operations %llu --crashes %u --trace\n",
@@ -370,7 +311,7 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
     }
     s_finish (self);
     ef_core_check (self->core);
-    s_judge (self);
+    judge (self);
     self->is_quiet = true;
     s_crash (self); /* what is on the disk must say the same */
     ef_core_check (self->core);
@@ -383,6 +324,16 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
     *crashes += self->crashes;
     s_world_destroy (self);
     return 0;
+}
+
+static void
+s_usage (void) {
+    fprintf (stderr, "usage: sim [--seeds N] [--start SEED] [--operations N] [--crashes N] "
+                     "[--with FEATURE] [--trace]\nfeatures:");
+    for (unsigned i = 0; i < SIM_FEATURE_COUNT; i++) {
+        fprintf (stderr, " %s", sim_feature_name ((sim_feature_t)i));
+    }
+    fprintf (stderr, "\n");
 }
 
 int
@@ -402,9 +353,10 @@ main (int argc, char **argv) {
             options.operations = strtoull (value, NULL, 10);
         } else if (strcmp (argv[i], "--crashes") == 0) {
             options.crashes = (uint32_t)strtoul (value, NULL, 10);
+        } else if (strcmp (argv[i], "--with") == 0 && sim_feature_bit (value)) {
+            options.features |= sim_feature_bit (value);
         } else {
-            fprintf (stderr, "usage: sim [--seeds N] [--start SEED] [--operations N] "
-                             "[--crashes N] [--trace]\n");
+            s_usage ();
             return 2;
         }
         i++;

@@ -2,25 +2,6 @@
    SPDX-License-Identifier: MIT */
 #include "world.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-/* Event k: its id is "e<k>", its payload a number that follows from k. */
-static void
-s_put_event (world_t *self, ef_buf_t *body, uint32_t k) {
-    char id[16];
-    snprintf (id, sizeof id, "e%u", k);
-    bool is_delayed = sim_delay_ms (k) > 0;
-    ef_put_array (body, is_delayed ? 4 : 3);
-    ef_put_str (body, sim_topics[self->events[k].topic]);
-    ef_put_str (body, id);
-    ef_put_uint (body, (uint64_t)k * 2654435761u);
-    if (is_delayed) {
-        ef_put_map (body, 1);
-        ef_put_key_uint (body, "delay", sim_delay_ms (k));
-    }
-}
-
 static void
 s_send_publish (world_t *self, publisher_t *publisher, uint32_t place) {
     ef_buf_t header = {0};
@@ -31,7 +12,7 @@ s_send_publish (world_t *self, publisher_t *publisher, uint32_t place) {
     ef_put_map (&header, 1);
     ef_put_key_bool (&header, "atomic", publisher->sent[place].atomic);
     for (uint32_t i = 0; i < publisher->sent[place].count; i++) {
-        s_put_event (self, &body, publisher->sent[place].first + i);
+        event_put (self, &body, publisher->sent[place].events[i]);
     }
     wire_send (self, publisher->wire, header, body);
 }
@@ -86,16 +67,16 @@ publisher_step (world_t *self, uint32_t index) {
     }
     uint32_t place = publisher->sent_count++;
     publisher->sent[place].seq = publisher->next_seq++;
-    publisher->sent[place].first = self->event_count;
     publisher->sent[place].count = count;
     publisher->sent[place].atomic = sim_one_in (&self->random, 4);
     uint32_t topic = sim_below (&self->random, SIM_TOPICS);
     for (uint32_t i = 0; i < count; i++) {
         topic = sim_one_in (&self->random, 5) ? sim_below (&self->random, SIM_TOPICS) : topic;
-        self->events[self->event_count].topic = (uint8_t)topic;
-        uint64_t delay = sim_delay_ms (self->event_count);
-        self->events[self->event_count].due_ms = delay ? self->wall + delay : 0;
-        self->events[self->event_count++].is_sent = true;
+        uint32_t k = event_new (self, index, topic);
+        publisher->sent[place].events[i] = k;
+        if (publisher->sent[place].atomic) {
+            self->events[k].group = publisher->sent[place].events[0];
+        }
     }
     s_send_publish (self, publisher, place);
 }
@@ -134,9 +115,23 @@ s_refused (world_t *self, publisher_t *publisher, ef_cursor_t *cursor, uint64_t 
         sim_fail (self, "a refused item without code and text");
     }
     for (uint64_t i = first; i <= last; i++) {
-        sim_event_t *event = &self->events[publisher->sent[place].first + i];
+        sim_event_t *event = &self->events[publisher->sent[place].events[i]];
         *refused += !event->is_refused;
         event->is_refused = true;
+    }
+}
+
+/* All events of an atomic PUBLISH are accepted, or none. */
+static void
+s_judge_atomic (world_t *self, const publisher_t *publisher, uint32_t place) {
+    uint32_t refused = 0;
+    for (uint32_t i = 0; i < publisher->sent[place].count; i++) {
+        refused += self->events[publisher->sent[place].events[i]].is_refused;
+    }
+    if (publisher->sent[place].atomic && refused > 0 && refused < publisher->sent[place].count) {
+        sim_fail (self, "seq %llu is atomic, and %u of its %u events were refused",
+                  (unsigned long long)publisher->sent[place].seq, refused,
+                  publisher->sent[place].count);
     }
 }
 
@@ -174,11 +169,12 @@ s_confirm (world_t *self, publisher_t *publisher, ef_cursor_t *cursor) {
     uint32_t done = 0;
     while (done < publisher->sent_count && publisher->sent[done].seq <= seq) {
         for (uint32_t i = 0; i < publisher->sent[done].count; i++) {
-            sim_event_t *event = &self->events[publisher->sent[done].first + i];
+            sim_event_t *event = &self->events[publisher->sent[done].events[i]];
             event->is_confirmed = !event->is_refused;
+            event->accepted_by = event->accepted_by < self->wall ? event->accepted_by : self->wall;
             events++;
         }
-        done++;
+        s_judge_atomic (self, publisher, done++);
     }
     if (events != accepted + refused) {
         sim_fail (self, "CONFIRM %llu: %llu accepted and %llu refused are not the %llu sent",

@@ -1,0 +1,33 @@
+/* What a schedule mixes: features by seed, topics' settings by chance. SPDX-License-Identifier: MIT
+ */
+#ifndef EF_SIM_SETTINGS_H
+#define EF_SIM_SETTINGS_H
+
+#include "ledger.h"
+
+/* One seed in four has none of them; each of the others has each by three chances in eight. */
+#define SIM_FEATURE_TABLE(X)                                                                       \
+    X (TTL, "ttl")                                                                                 \
+    X (AT, "at")                                                                                   \
+    X (EXTEND, "extend")                                                                           \
+    X (EMIT, "emit")
+typedef enum {
+#define X(name, text) SIM_##name,
+    SIM_FEATURE_TABLE (X)
+#undef X
+        SIM_FEATURE_COUNT
+} sim_feature_t;
+
+/* Bits of the features that a seed has. */
+uint32_t sim_features (uint64_t seed);
+/* The bit of a feature by name; 0: none. */
+uint32_t sim_feature_bit (const char *name);
+const char *sim_feature_name (sim_feature_t feature);
+bool sim_has (const world_t *self, sim_feature_t feature);
+
+/* Decides every topic's settings; once a world. */
+void settings_choose (world_t *self);
+/* Hands them to a core. */
+void settings_apply (const world_t *self, ef_core_t *core);
+
+#endif
