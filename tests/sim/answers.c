@@ -65,24 +65,42 @@ s_ack (world_t *self, sim_worker_t *worker, uint32_t at) {
     }
 }
 
+/* A failure that counts, of one code or another; some choose the wait themselves. */
+static void
+s_nack_counted (world_t *self, const held_t *held, ef_buf_t *header) {
+    sim_event_t *event = &self->events[held->event];
+    sim_code_t code =
+        sim_has (self, SIM_POLICY) ? (sim_code_t)sim_below (&self->random, CODE_COUNT) : CODE_PLAIN;
+    const ef_rule_t *rule = settings_rule (self, event->topic, code);
+    const ef_policy_t *policy = rule ? &rule->policy : &self->topics[event->topic].retry;
+    bool has_wait = sim_one_in (&self->random, 2);
+    uint32_t wait_ms = has_wait ? sim_below (&self->random, 600) /* past any cap */
+                                : oracle_wait_ms (policy, event->attempt);
+    bool is_last = (rule && rule->is_permanent) || event->attempt >= policy->attempts;
+    sim_put_code (header, code);
+    ef_put_str (header, "simulated failure");
+    ef_put_map (header, has_wait);
+    if (has_wait) {
+        ef_put_key_uint (header, "retry", wait_ms);
+    }
+    s_say (self, held, is_last ? SAID_NACK | SAID_DEAD : SAID_NACK);
+    event->said_wait_ms = event->tag == held->tag ? wait_ms : event->said_wait_ms;
+}
+
 static void
 s_nack (world_t *self, sim_worker_t *worker, uint32_t at) {
     const held_t *held = &worker->held[at];
     uint32_t kind = sim_below (&self->random, 12);
     ef_buf_t header = {0};
     s_head (&header, "NACK", 5, held->tag);
-    ef_put_int (&header, 500);
-    ef_put_str (&header, "simulated failure");
-    ef_put_map (&header, 1);
-    if (kind == 0) {
-        ef_put_key_bool (&header, "dead", true);
-        s_say (self, held, SAID_DEAD);
-    } else if (kind < 4) {
-        ef_put_key_bool (&header, "release", true);
-        s_say (self, held, SAID_RELEASE);
+    if (kind < 4) {
+        ef_put_int (&header, 500);
+        ef_put_str (&header, "simulated failure");
+        ef_put_map (&header, 1);
+        ef_put_key_bool (&header, kind == 0 ? "dead" : "release", true);
+        s_say (self, held, kind == 0 ? SAID_DEAD : SAID_RELEASE);
     } else {
-        ef_put_key_uint (&header, "retry", sim_below (&self->random, 300));
-        s_say (self, held, SAID_NACK);
+        s_nack_counted (self, held, &header);
     }
     wire_send (self, worker->wire, header, (ef_buf_t){0});
     worker_forget (worker, at);

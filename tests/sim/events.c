@@ -24,12 +24,16 @@ event_new (world_t *self, uint32_t publisher, uint32_t topic) {
     sim_event_t *event = &self->events[k];
     event->publisher = (uint8_t)publisher;
     s_decorate (self, event, k);
+    if (self->keys[topic] > 0 && !sim_one_in (&self->random, 4)) {
+        event->key = (uint8_t)(1 + sim_below (&self->random, self->keys[topic]));
+    }
+    ledger_line_up (self, k);
     return k;
 }
 
 static uint32_t
 s_pairs (const sim_event_t *event) {
-    return (event->delay_ms > 0) + (event->at_ms > 0) + (event->ttl_ms > 0);
+    return (event->delay_ms > 0) + (event->at_ms > 0) + (event->ttl_ms > 0) + (event->key > 0);
 }
 
 /* Event k: its payload is a number that follows from k, its id "e<k>". */
@@ -45,6 +49,11 @@ event_put (const world_t *self, ef_buf_t *body, uint32_t k) {
     ef_put_uint (body, (uint64_t)k * SIM_PAYLOAD);
     if (pairs > 0) {
         ef_put_map (body, pairs);
+    }
+    if (event->key > 0) {
+        char key[16];
+        snprintf (key, sizeof key, "k%u", event->key);
+        ef_put_key_str (body, "key", key);
     }
     if (event->delay_ms > 0) {
         ef_put_key_uint (body, "delay", event->delay_ms);

@@ -32,6 +32,24 @@ ledger_free (world_t *self) {
     free (self->events);
 }
 
+void
+ledger_line_up (world_t *self, uint32_t k) {
+    sim_event_t *event = &self->events[k];
+    bool is_ordered = self->topics[event->topic].order == EF_ORDER_TOPIC;
+    event->lane = is_ordered ? 1 : event->key;
+    sim_lane_t *lane = &self->lanes[event->topic][event->lane];
+    if (event->lane == 0) {
+        return;
+    }
+    if (lane->count == lane->capacity) {
+        lane->holder = lane->count > 0 ? lane->holder : SIM_NONE;
+        lane->capacity = lane->capacity ? 2 * lane->capacity : 64;
+        lane->events = realloc (lane->events, lane->capacity * sizeof *lane->events);
+        ef_assert (lane->events != NULL);
+    }
+    lane->events[lane->count++] = k;
+}
+
 uint32_t
 ledger_find (world_t *self, const ef_event_t *event) {
     uint64_t payload = 0;
@@ -151,13 +169,14 @@ s_find_tag (const world_t *self, uint64_t tag) {
 
 /* The first answer under a tag whose lease is open counts, whatever it says. */
 static void
-s_heard (sim_event_t *event, ef_span_t command) {
+s_heard (const world_t *self, sim_event_t *event, ef_span_t command) {
     if (ef_span_is (command, "ACK")) {
         event->expect = event->said & SAID_EMIT ? EXPECT_ANY : EXPECT_NONE; /* it may be refused */
     } else if (event->said & SAID_RELEASE) {
         event->expect = EXPECT_SAME;
     } else {
         event->expect = event->said & SAID_DEAD ? EXPECT_NONE : EXPECT_MORE;
+        event->not_before_ms = self->now + event->said_wait_ms;
     }
     event->is_heard = true;
 }
@@ -182,7 +201,7 @@ s_handed_tag (world_t *self, uint32_t peer, uint64_t tag, ef_span_t command, uin
         uint64_t until = self->now + extend_ms;
         s_extended (event, until < most ? until : most, is_open);
     } else if (is_open) {
-        s_heard (event, command);
+        s_heard (self, event, command);
     }
 }
 
@@ -297,9 +316,8 @@ ledger_is_live (const world_t *self, const sim_event_t *event) {
     bool is_accepted = event->deliveries > 0 || (event->is_confirmed && !event->is_unsure);
     bool may_be_over =
         event->ttl_ms > 0 && (self->was_set_back || self->wall > event->sent_wall + event->ttl_ms);
-    bool may_be_dead = (event->may_die || may_be_over) && !ledger_holds (self, event);
-    return is_accepted && !event->is_refused && event->answers == 0 && !event->is_purged &&
-           !may_be_dead;
+    bool is_open = is_accepted && !event->is_refused && event->answers == 0 && !event->is_purged;
+    return is_open && ((!event->may_die && !may_be_over) || ledger_holds (self, event));
 }
 
 bool

@@ -72,11 +72,12 @@ typedef struct {
     uint64_t n; /* as a delivery named it; 0: not known */
 
     /* its last delivery */
-    uint8_t holder; /* worker plus one; 0: nobody */
-    uint8_t said;   /* SAID_ under its tag */
-    uint8_t expect; /* sim_expect_t */
-    bool is_heard;  /* an answer was handed to the core while its lease was open */
-    uint32_t life;  /* of the broker, when it was sent */
+    uint8_t holder;        /* worker plus one; 0: nobody */
+    uint8_t said;          /* SAID_ under its tag */
+    uint8_t expect;        /* sim_expect_t */
+    uint32_t said_wait_ms; /* a NACK: it isn't tried again sooner */
+    bool is_heard;         /* an answer was handed to the core while its lease was open */
+    uint32_t life;         /* of the broker, when it was sent */
     uint32_t wire;
     uint32_t wire_life;
     uint32_t attempt;
@@ -116,6 +117,8 @@ typedef struct {
 /* ledger.c */
 uint32_t ledger_new (world_t *self, sim_origin_t origin, uint32_t topic);
 void ledger_free (world_t *self);
+/* Gives an event that is complete its place in the order that its topic keeps. */
+void ledger_line_up (world_t *self, uint32_t k);
 /* Reads a delivery and finds its event; fails the run where nobody sent such a one. */
 void ledger_read (world_t *self, ef_cursor_t *cursor, delivery_t *delivery);
 uint32_t ledger_find (world_t *self, const ef_event_t *event); /* SIM_NONE: nobody sent it */
@@ -133,6 +136,8 @@ bool ledger_is_seen (const sim_event_t *event);
 void oracle_holder (world_t *self, uint32_t k, uint32_t peer);
 void oracle_attempt (world_t *self, const delivery_t *delivery);
 void oracle_time (world_t *self, uint32_t k);
+/* The least wait that a policy allows after the attempt-th failure. */
+uint32_t oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt);
 void oracle_order (world_t *self, uint32_t k);
 void oracle_letters (world_t *self);
 void oracle_checkpoint (world_t *self);

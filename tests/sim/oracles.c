@@ -23,7 +23,7 @@ oracle_attempt (world_t *self, const delivery_t *delivery) {
     if (event->is_acked || event->expect == EXPECT_NONE) {
         sim_fail (self, "e%u ended for certain and is delivered again", k);
     }
-    if (attempt < 1 || attempt > self->topics[event->topic].retry.attempts) {
+    if (attempt < 1 || attempt > settings_attempts (self, event->topic)) {
         sim_fail (self, "e%u: attempt %u", k, attempt);
     }
     if (!event->was_returned && (attempt < least || attempt > most)) {
@@ -32,7 +32,23 @@ oracle_attempt (world_t *self, const delivery_t *delivery) {
     }
 }
 
-/* Time: nothing comes before its time (`at`, `delay`, the wait that a NACK asked for), nothing is
+uint32_t
+oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt) {
+    double most = policy->base_ms;
+    if (policy->kind == EF_POLICY_RANDOM) {
+        return policy->base_ms < policy->cap_ms ? policy->base_ms : policy->cap_ms;
+    }
+    for (uint32_t i = 1; i < attempt; i++) {
+        most = policy->kind == EF_POLICY_EXPONENTIAL ? most * policy->factor
+               : policy->kind == EF_POLICY_LINEAR    ? most + policy->base_ms
+                                                     : most;
+    }
+    most = most < policy->cap_ms ? most : policy->cap_ms;
+    return (uint32_t)(most * (1 - policy->jitter));
+}
+
+/* Time: nothing comes before its time (`at`, `delay`, the wait that a NACK or its
+   topic's policy asked for), nothing is
    begun after its ttl. While the wall clock only goes on. */
 void
 oracle_time (world_t *self, uint32_t k) {

@@ -43,6 +43,61 @@ sim_has (const world_t *self, sim_feature_t feature) {
     return self->features >> feature & 1;
 }
 
+/* Some topics keep an order, by key or as a whole. */
+static void
+s_choose_order (world_t *self, ef_topic_config_t *topic, uint32_t index) {
+    static const ef_blocked_t ways[] = {EF_BLOCKED_BLOCK, EF_BLOCKED_BLOCK, EF_BLOCKED_SKIP};
+    if (sim_one_in (&self->random, 8)) {
+        topic->order = EF_ORDER_TOPIC;
+    } else if (!sim_one_in (&self->random, 3)) {
+        self->keys[index] = 3 + sim_below (&self->random, 6);
+    }
+    topic->on_blocked = ways[sim_below (&self->random, 3)];
+}
+
+static const struct {
+    const char *pattern;
+    sim_code_t code; /* that it fits, of those that workers say */
+} s_rules[] = {
+    {"429", CODE_BUSY}, {"TIME*", CODE_TIMEOUT}, {"55?", CODE_REFUSED}, {"BAD_*", CODE_BAD}};
+
+void
+sim_put_code (ef_buf_t *out, sim_code_t code) {
+    switch (code) {
+    case CODE_BUSY: ef_put_int (out, 429); break;
+    case CODE_TIMEOUT: ef_put_str (out, "TIMEOUT"); break;
+    case CODE_REFUSED: ef_put_int (out, 551); break;
+    case CODE_BAD: ef_put_str (out, "BAD_ADDRESS"); break;
+    default: ef_put_int (out, 500); break;
+    }
+}
+
+static ef_policy_t
+s_choose_policy (world_t *self) {
+    return (ef_policy_t){.kind = (ef_policy_kind_t)sim_below (&self->random, EF_POLICY_COUNT),
+                         .base_ms = 1 + sim_below (&self->random, 100),
+                         .cap_ms = 100 + sim_below (&self->random, 400),
+                         .factor = 1.5 + sim_below (&self->random, 2),
+                         .jitter = sim_below (&self->random, 3) / 2.0,
+                         .attempts = 1 + sim_below (&self->random, 8)};
+}
+
+static void
+s_choose_rules (world_t *self, ef_topic_config_t *topic) {
+    if (sim_one_in (&self->random, 3)) {
+        return;
+    }
+    topic->retry = s_choose_policy (self);
+    for (size_t i = 0; i < sizeof s_rules / sizeof s_rules[0]; i++) {
+        if (sim_one_in (&self->random, 2)) {
+            ef_rule_t *rule = &topic->rules[topic->rule_count++];
+            snprintf (rule->pattern, sizeof rule->pattern, "%s", s_rules[i].pattern);
+            rule->is_permanent = sim_one_in (&self->random, 3);
+            rule->policy = s_choose_policy (self);
+        }
+    }
+}
+
 void
 settings_choose (world_t *self) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
@@ -50,7 +105,38 @@ settings_choose (world_t *self) {
         *topic = self->config.defaults;
         snprintf (topic->name, sizeof topic->name, "%s", sim_topics[i]);
         topic->capacity_events = i == 1 ? 40 : 0; /* beta fills up */
+        if (sim_has (self, SIM_ORDER)) {
+            s_choose_order (self, topic, i);
+        }
+        if (sim_has (self, SIM_POLICY)) {
+            s_choose_rules (self, topic);
+        }
     }
+}
+
+const ef_rule_t *
+settings_rule (const world_t *self, uint32_t topic, sim_code_t code) {
+    const ef_topic_config_t *config = &self->topics[topic];
+    for (uint32_t i = 0; i < config->rule_count; i++) {
+        for (size_t k = 0; k < sizeof s_rules / sizeof s_rules[0]; k++) {
+            if (s_rules[k].code == code &&
+                strcmp (s_rules[k].pattern, config->rules[i].pattern) == 0) {
+                return &config->rules[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+uint32_t
+settings_attempts (const world_t *self, uint32_t topic) {
+    const ef_topic_config_t *config = &self->topics[topic];
+    uint32_t most = config->retry.attempts;
+    for (uint32_t i = 0; i < config->rule_count; i++) {
+        uint32_t attempts = config->rules[i].is_permanent ? 1 : config->rules[i].policy.attempts;
+        most = attempts > most ? attempts : most;
+    }
+    return most;
 }
 
 void

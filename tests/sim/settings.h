@@ -5,12 +5,18 @@
 
 #include "ledger.h"
 
+/* What workers say of a failure. Each rule of a topic fits one of them. */
+typedef enum { CODE_PLAIN, CODE_BUSY, CODE_TIMEOUT, CODE_REFUSED, CODE_BAD, CODE_COUNT } sim_code_t;
+void sim_put_code (ef_buf_t *out, sim_code_t code);
+
 /* One seed in four has none of them; each of the others has each by three chances in eight. */
 #define SIM_FEATURE_TABLE(X)                                                                       \
     X (TTL, "ttl")                                                                                 \
     X (AT, "at")                                                                                   \
     X (EXTEND, "extend")                                                                           \
-    X (EMIT, "emit")
+    X (EMIT, "emit")                                                                               \
+    X (ORDER, "order")                                                                             \
+    X (POLICY, "policy")
 typedef enum {
 #define X(name, text) SIM_##name,
     SIM_FEATURE_TABLE (X)
@@ -27,6 +33,10 @@ bool sim_has (const world_t *self, sim_feature_t feature);
 
 /* Decides every topic's settings; once a world. */
 void settings_choose (world_t *self);
+/* The rule for a code; NULL: the topic's own policy holds. */
+const ef_rule_t *settings_rule (const world_t *self, uint32_t topic, sim_code_t code);
+/* The most attempts that any policy of a topic allows. */
+uint32_t settings_attempts (const world_t *self, uint32_t topic);
 /* Hands them to a core. */
 void settings_apply (const world_t *self, ef_core_t *core);
 

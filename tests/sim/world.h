@@ -100,6 +100,7 @@ struct world_s {
     ef_core_config_t config;
     uint32_t features; /* bits by sim_feature_t */
     ef_topic_config_t topics[SIM_TOPICS];
+    uint32_t keys[SIM_TOPICS]; /* how many keys its events have; 0: none */
     /* the broker's process */
     uint32_t life; /* how often it has started */
     ef_core_t *core;
