@@ -148,6 +148,7 @@ broker_start (world_t *self) {
 void
 broker_stop (world_t *self) {
     ledger_crashed (self);
+    operator_crashed (self);
     for (uint32_t i = 0; i < SIM_PEERS; i++) {
         if (self->wires[i].kind != KIND_NONE) {
             self->wires[i].is_forgotten = true;

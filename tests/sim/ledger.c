@@ -16,6 +16,8 @@ ledger_new (world_t *self, sim_origin_t origin, uint32_t topic) {
                                     .parent = SIM_NONE,
                                     .group = SIM_NONE,
                                     .on_dead = SIM_NONE,
+                                    .copy_done = SIM_NONE,
+                                    .copy_dead = SIM_NONE,
                                     .acked_group = SIM_NONE,
                                     .sent_wall = self->wall,
                                     .accepted_by = UINT64_MAX};
@@ -50,6 +52,63 @@ ledger_line_up (world_t *self, uint32_t k) {
     lane->events[lane->count++] = k;
 }
 
+/* Of a copy that was made at an end: which end it was and in which topic. False: it is none. */
+static bool
+s_read_ended (const ef_event_t *event, ef_span_t *topic, bool *is_done) {
+    ef_cursor_t cursor = ef_cursor (event->meta.data, event->meta.size);
+    uint32_t pairs = 0;
+    ef_span_t key;
+    ef_span_t state = {NULL, 0};
+    int rc = event->meta.data ? ef_get_map (&cursor, &pairs) : -1;
+    bool is_inside = false;
+    for (uint32_t i = 0; rc == 0 && i < pairs; i++) {
+        rc = ef_get_str (&cursor, &key);
+        if (rc == 0 && !is_inside && ef_span_is (key, "ended")) {
+            is_inside = true;
+            i = UINT32_MAX; /* on with the pairs in it */
+            rc = ef_get_map (&cursor, &pairs);
+        } else if (rc == 0 && is_inside && ef_span_is (key, "topic")) {
+            rc = ef_get_str (&cursor, topic);
+        } else if (rc == 0 && is_inside && ef_span_is (key, "state")) {
+            rc = ef_get_str (&cursor, &state);
+        } else if (rc == 0) {
+            rc = ef_skip (&cursor);
+        }
+    }
+    *is_done = ef_span_is (state, "done");
+    return rc == 0 && is_inside;
+}
+
+/* What a topic got because an event of another one ended; noted when it is seen first. */
+static uint32_t
+s_find_copy (world_t *self, uint32_t k, ef_span_t topic, bool is_done) {
+    const ef_topic_config_t *config = &self->topics[self->events[k].topic];
+    uint32_t at = 0;
+    if (!ef_span_is (topic, is_done ? config->on_done : config->on_dead)) {
+        return SIM_NONE;
+    }
+    while (!ef_span_is (topic, sim_topics[at])) {
+        at++;
+    }
+    uint32_t *copy = is_done ? &self->events[k].copy_done : &self->events[k].copy_dead;
+    if (*copy == SIM_NONE) {
+        *copy = ledger_new (self, is_done ? FROM_DONE : FROM_DEAD, at);
+        self->events[*copy].parent = k;
+        ledger_line_up (self, *copy);
+    }
+    return *copy;
+}
+
+static bool
+s_bears_id (const world_t *self, uint32_t head, ef_span_t id) {
+    char text[EF_ID_MAX + 1];
+    char wanted[16];
+    uint32_t again = self->events[head].again_of;
+    snprintf (wanted, sizeof wanted, "e%u", again == SIM_NONE ? head : again);
+    ef_span_copy (id, text, sizeof text);
+    return strcmp (text, wanted) == 0;
+}
+
 uint32_t
 ledger_find (world_t *self, const ef_event_t *event) {
     uint64_t payload = 0;
@@ -59,17 +118,15 @@ ledger_find (world_t *self, const ef_event_t *event) {
         return SIM_NONE;
     }
     uint32_t head = (uint32_t)(payload / SIM_PAYLOAD);
-    char id[EF_ID_MAX + 1];
-    char wanted[16];
-    uint32_t again = self->events[head].again_of;
-    snprintf (wanted, sizeof wanted, "e%u", again == SIM_NONE ? head : again);
-    ef_span_copy (event->id, id, sizeof id);
-    if (strcmp (id, wanted) != 0) {
+    if (!s_bears_id (self, head, event->id)) {
         return SIM_NONE;
     }
+    ef_span_t ended;
+    bool is_done;
+    bool is_copy = s_read_ended (event, &ended, &is_done);
     for (uint32_t i = 0; i < self->events[head].copies; i++) {
-        if (ef_span_is (event->topic, sim_topics[self->events[head + i].topic])) {
-            return head + i;
+        if (ef_span_is (is_copy ? ended : event->topic, sim_topics[self->events[head + i].topic])) {
+            return is_copy ? s_find_copy (self, head + i, event->topic, is_done) : head + i;
         }
     }
     return SIM_NONE;
@@ -127,10 +184,10 @@ ledger_handed_publish (world_t *self, uint32_t publisher, const ef_buf_t *header
             sim_event_t *event = &self->events[sender->sent[i].events[e]];
             for (uint32_t copy = 0; copy < event->copies; copy++) {
                 event[copy].handed_last = ++self->handed;
-                event[copy].handed_last_ms = self->now;
+                event[copy].handed_last_wall = self->wall;
                 if (event[copy].handed_first == 0) {
                     event[copy].handed_first = self->handed;
-                    event[copy].handed_first_ms = self->now;
+                    event[copy].handed_first_wall = self->wall;
                 }
             }
         }
@@ -148,7 +205,7 @@ s_is_open (const world_t *self, const sim_event_t *event) {
 
 bool
 ledger_holds (const world_t *self, const sim_event_t *event) {
-    if (event->said || !s_is_open (self, event)) {
+    if (event->said || !s_is_open (self, event) || ledger_repeats (self, event) > 0) {
         return false;
     }
     for (uint32_t i = 0; i < SIM_PEERS; i++) { /* a late READY of an older one may win */
@@ -265,7 +322,8 @@ ledger_dispatch (world_t *self, uint32_t peer, const ef_buf_t *body) {
     while (ef_cursor_left (&cursor) > 0) {
         delivery_t delivery;
         ledger_read (self, &cursor, &delivery);
-        sim_trace (self, "e%u goes out by tag %llu, attempt %llu, to worker %u", delivery.event,
+        sim_trace (self, "e%u of %s goes out by tag %llu, attempt %llu, to worker %u",
+                   delivery.event, sim_topics[self->events[delivery.event].topic],
                    (unsigned long long)delivery.tag, (unsigned long long)delivery.attempt,
                    self->wires[peer].owner);
         oracle_attempt (self, &delivery);
@@ -306,6 +364,7 @@ ledger_returned (world_t *self, const ef_span_t *bytes) {
     event->n = event->handed_first = event->handed_last = 0;
     event->expect = EXPECT_ANY;
     event->was_returned = true;
+    event->returns++;
     event->holder = 0;
     event->accepted_by = self->wall;
     event->not_before_ms = 0;
@@ -313,11 +372,21 @@ ledger_returned (world_t *self, const ef_span_t *bytes) {
 
 bool
 ledger_is_live (const world_t *self, const sim_event_t *event) {
-    bool is_accepted = event->deliveries > 0 || (event->is_confirmed && !event->is_unsure);
+    bool is_accepted = ledger_repeats (self, event) == 0 &&
+                       (event->deliveries > 0 || (event->is_confirmed && !event->is_unsure));
     bool may_be_over =
         event->ttl_ms > 0 && (self->was_set_back || self->wall > event->sent_wall + event->ttl_ms);
     bool is_open = is_accepted && !event->is_refused && event->answers == 0 && !event->is_purged;
     return is_open && ((!event->may_die && !may_be_over) || ledger_holds (self, event));
+}
+
+uint32_t
+ledger_repeats (const world_t *self, const sim_event_t *event) {
+    if (event->parent == SIM_NONE || event->origin == FROM_ACK) {
+        return 0;
+    }
+    const sim_event_t *parent = &self->events[event->parent];
+    return ledger_repeats (self, parent) + (event->origin == FROM_DONE ? 0 : parent->returns);
 }
 
 bool

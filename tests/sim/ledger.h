@@ -49,12 +49,14 @@ typedef struct {
     uint8_t lane;       /* what must keep an order in this topic; 0: nothing */
     uint8_t key;        /* ordering key; 0: none */
     uint8_t publisher;  /* who sent it; SIM_PUBLISHERS: nobody */
-    uint8_t copies;     /* routed: so many events from this one on bear its id; else 1 */
-    bool is_follower;   /* routed: a copy behind the first one */
+    uint8_t copies;     /* routed: so many events from this one on are it; 0: one of them; else 1 */
+    uint8_t route;      /* plus one; 0: none */
     uint32_t again_of;  /* bears the id of that event, sent anew; SIM_NONE: a new id */
     uint32_t parent;    /* SIM_NONE: none */
     uint32_t group;     /* first of those emitted by one ACK */
     uint32_t on_dead;   /* its compensation; SIM_NONE: none */
+    uint32_t copy_done; /* of it, in the topic that gets what is done; SIM_NONE: not seen */
+    uint32_t copy_dead; /* the same of what died */
     uint32_t ttl_ms;    /* 0: none */
     uint32_t delay_ms;  /* 0: none */
     uint64_t at_ms;     /* 0: none */
@@ -67,8 +69,8 @@ typedef struct {
     uint64_t accepted_by;  /* wall clock: it was accepted no later; UINT64_MAX: not known to be */
     uint64_t handed_first; /* order in which PUBLISHes came to the core; 0: not yet */
     uint64_t handed_last;
-    uint64_t handed_first_ms;
-    uint64_t handed_last_ms;
+    uint64_t handed_first_wall;
+    uint64_t handed_last_wall;
     uint64_t n; /* as a delivery named it; 0: not known */
 
     /* its last delivery */
@@ -93,7 +95,8 @@ typedef struct {
     bool is_acked;        /* a worker was told: done */
     bool is_purged;       /* a purge may have taken it */
     bool may_die;         /* a NACK said so, or it was its last attempt */
-    bool was_returned;    /* came back from the dead letters */
+    bool was_returned;    /* came back from the dead letters and was not delivered since */
+    uint32_t returns;     /* how often it came back */
     bool is_dead;         /* seen among the dead letters at the end */
     uint8_t reason;       /* ef_reason_t, where it is dead */
 } sim_event_t;
@@ -131,6 +134,9 @@ void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter b
 bool ledger_holds (const world_t *self, const sim_event_t *event);
 bool ledger_is_live (const world_t *self, const sim_event_t *event); /* accepted and not ended */
 bool ledger_is_seen (const sim_event_t *event);
+/* How many more of it there may be: what its parent's death brings comes anew where that is
+   replayed and dies again. */
+uint32_t ledger_repeats (const world_t *self, const sim_event_t *event);
 
 /* oracles.c, oracles_order.c: judged when a delivery is sent, before the ledger notes it */
 void oracle_holder (world_t *self, uint32_t k, uint32_t peer);

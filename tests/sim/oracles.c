@@ -17,8 +17,14 @@ oracle_attempt (world_t *self, const delivery_t *delivery) {
         sim_fail (self, "tag %llu was given out behind tag %llu", (unsigned long long)delivery->tag,
                   (unsigned long long)self->highest_tag);
     }
+    if (self->is_paused[event->topic]) {
+        sim_fail (self, "e%u goes out although %s is paused", k, sim_topics[event->topic]);
+    }
     if (event->is_refused) {
         sim_fail (self, "e%u was refused or a duplicate and is delivered", k);
+    }
+    if (ledger_repeats (self, event) > 0) {
+        return;
     }
     if (event->is_acked || event->expect == EXPECT_NONE) {
         sim_fail (self, "e%u ended for certain and is delivered again", k);
@@ -53,7 +59,8 @@ oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt) {
 void
 oracle_time (world_t *self, uint32_t k) {
     const sim_event_t *event = &self->events[k];
-    if (event->life == self->life && self->now < event->not_before_ms) {
+    bool is_known = ledger_repeats (self, event) == 0;
+    if (is_known && event->life == self->life && self->now < event->not_before_ms) {
         sim_fail (self, "e%u comes %llu ms before its retry is due", k,
                   (unsigned long long)(event->not_before_ms - self->now));
     }
@@ -66,7 +73,7 @@ oracle_time (world_t *self, uint32_t k) {
         sim_fail (self, "e%u comes %llu ms before its time", k,
                   (unsigned long long)(due - self->wall));
     }
-    if (event->ttl_ms > 0 && event->accepted_by != UINT64_MAX &&
+    if (is_known && event->ttl_ms > 0 && event->accepted_by != UINT64_MAX &&
         self->wall > event->accepted_by + event->ttl_ms) {
         sim_fail (self, "e%u is begun %llu ms behind its ttl", k,
                   (unsigned long long)(self->wall - event->accepted_by - event->ttl_ms));

@@ -9,6 +9,9 @@ static const char *const s_names[] = {
 #undef X
 };
 
+const sim_route_t sim_routes[SIM_ROUTES] = {{"all.of", "all.*", {0, 1, 2}, 3},
+                                            {"two", "two", {3, 1}, 2}};
+
 uint32_t
 sim_features (uint64_t seed) {
     sim_random_t random = {.state = seed * 0xd1342543de82ef95u + 1};
@@ -47,7 +50,7 @@ sim_has (const world_t *self, sim_feature_t feature) {
 static void
 s_choose_order (world_t *self, ef_topic_config_t *topic, uint32_t index) {
     static const ef_blocked_t ways[] = {EF_BLOCKED_BLOCK, EF_BLOCKED_BLOCK, EF_BLOCKED_SKIP};
-    if (sim_one_in (&self->random, 8)) {
+    if (sim_one_in (&self->random, 16)) {
         topic->order = EF_ORDER_TOPIC;
     } else if (!sim_one_in (&self->random, 3)) {
         self->keys[index] = 3 + sim_below (&self->random, 6);
@@ -98,6 +101,17 @@ s_choose_rules (world_t *self, ef_topic_config_t *topic) {
     }
 }
 
+/* Alpha and beta hand on what ends in them. */
+static void
+s_choose_copies (world_t *self, ef_topic_config_t *topic, uint32_t index) {
+    if (index < 2) {
+        snprintf (topic->on_done, sizeof topic->on_done, "%s",
+                  sim_one_in (&self->random, 2) ? "" : sim_topics[2 + index]);
+        snprintf (topic->on_dead, sizeof topic->on_dead, "%s",
+                  sim_one_in (&self->random, 2) ? "" : sim_topics[3 - index]);
+    }
+}
+
 void
 settings_choose (world_t *self) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
@@ -110,6 +124,14 @@ settings_choose (world_t *self) {
         }
         if (sim_has (self, SIM_POLICY)) {
             s_choose_rules (self, topic);
+        }
+        if (sim_has (self, SIM_DEDUPE)) {
+            static const uint32_t windows[] = {100, 2000, 600000};
+            topic->dedupe_ms = windows[sim_below (&self->random, 3)];
+            topic->dedupe_count = sim_one_in (&self->random, 4) ? 20 : topic->dedupe_count;
+        }
+        if (sim_has (self, SIM_COPIES)) {
+            s_choose_copies (self, topic, i);
         }
     }
 }
@@ -139,10 +161,27 @@ settings_attempts (const world_t *self, uint32_t topic) {
     return most;
 }
 
+static void
+s_apply_routes (ef_core_t *core) {
+    ef_route_t routes[SIM_ROUTES];
+    memset (routes, 0, sizeof routes);
+    for (uint32_t i = 0; i < SIM_ROUTES; i++) {
+        snprintf (routes[i].name, sizeof routes[i].name, "%s", sim_routes[i].type);
+        snprintf (routes[i].type, sizeof routes[i].type, "%s", sim_routes[i].pattern);
+        for (uint32_t k = 0; k < sim_routes[i].count; k++) {
+            snprintf (routes[i].topics[k], sizeof routes[i].topics[k], "%s",
+                      sim_topics[sim_routes[i].topics[k]]);
+        }
+        routes[i].topic_count = sim_routes[i].count;
+    }
+    ef_core_set_routes (core, routes, SIM_ROUTES);
+}
+
 void
 settings_apply (const world_t *self, ef_core_t *core) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         int rc = ef_core_configure_topic (core, &self->topics[i]);
         ef_assert (rc == 0);
     }
+    s_apply_routes (core);
 }

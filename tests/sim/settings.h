@@ -16,7 +16,12 @@ void sim_put_code (ef_buf_t *out, sim_code_t code);
     X (EXTEND, "extend")                                                                           \
     X (EMIT, "emit")                                                                               \
     X (ORDER, "order")                                                                             \
-    X (POLICY, "policy")
+    X (POLICY, "policy")                                                                           \
+    X (OPERATOR, "operator")                                                                       \
+    X (DEDUPE, "dedupe")                                                                           \
+    X (ROUTED, "routes")                                                                           \
+    X (COMPENSATE, "compensate")                                                                   \
+    X (COPIES, "copies")
 typedef enum {
 #define X(name, text) SIM_##name,
     SIM_FEATURE_TABLE (X)
@@ -30,6 +35,16 @@ uint32_t sim_features (uint64_t seed);
 uint32_t sim_feature_bit (const char *name);
 const char *sim_feature_name (sim_feature_t feature);
 bool sim_has (const world_t *self, sim_feature_t feature);
+
+#define SIM_ROUTES 2
+/* Topics of a route, and what an event must say to take it. */
+typedef struct {
+    const char *type;    /* of the event */
+    const char *pattern; /* of the route */
+    uint8_t topics[3];
+    uint8_t count;
+} sim_route_t;
+extern const sim_route_t sim_routes[SIM_ROUTES];
 
 /* Decides every topic's settings; once a world. */
 void settings_choose (world_t *self);

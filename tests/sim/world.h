@@ -7,11 +7,12 @@
 #include "../../proto/limits.h"
 #include "settings.h"
 
-#define SIM_PUBLISHERS 3
-#define SIM_WORKERS    4
-#define SIM_PEERS      64
-#define SIM_HELD       512
-#define SIM_SENT_MAX   16 /* events of one PUBLISH */
+#define SIM_PUBLISHERS  3
+#define SIM_WORKERS     4
+#define SIM_PEERS       64
+#define SIM_HELD        512
+#define SIM_UNCONFIRMED 256 /* PUBLISHes of one publisher */
+#define SIM_SENT_MAX    16  /* events of one PUBLISH */
 
 /* A message under way. */
 typedef struct message_s {
@@ -49,7 +50,7 @@ typedef struct {
         uint32_t events[SIM_SENT_MAX];
         uint32_t count;
         bool atomic;
-    } sent[256]; /* unconfirmed, in order of seq */
+    } sent[SIM_UNCONFIRMED]; /* unconfirmed, in order of seq */
     uint32_t sent_count;
     uint64_t hello_ms; /* when it said so; a WELCOME that doesn't come means a lost connection */
     uint64_t confirms;
@@ -141,6 +142,8 @@ struct world_s {
     sim_event_t *events; /* the ledger */
     uint32_t event_count;
     sim_lane_t lanes[SIM_TOPICS][SIM_LANES];
+    bool is_paused[SIM_TOPICS];  /* for certain */
+    bool was_purged[SIM_TOPICS]; /* what nobody outside has seen may be gone */
     uint64_t highest_tag;
     uint64_t handed; /* events of PUBLISHes that came to the core */
     struct {
@@ -174,7 +177,13 @@ void message_free (message_t **message_p);
 
 /* events.c */
 uint32_t event_new (world_t *self, uint32_t publisher, uint32_t topic);
+uint32_t event_again (world_t *self, uint32_t publisher);
 void event_put (const world_t *self, ef_buf_t *body, uint32_t k);
+
+/* operator.c */
+void operator_step (world_t *self);
+void operator_crashed (world_t *self); /* what it asked for may be forgotten */
+void operator_quiet (world_t *self);   /* sets free whatever waits for it */
 
 /* publishers.c */
 void publisher_step (world_t *self, uint32_t index);
