@@ -166,10 +166,14 @@ ids_load (ef_core_t *self, topic_t *topic, const ef_record_t *record, bool is_ch
 
 uint64_t
 ids_digest (const ef_core_t *self, const topic_t *topic) {
-    uint64_t start =
-        self->wall > topic->config.dedupe_ms ? self->wall - topic->config.dedupe_ms : 0;
-    uint64_t floor = topic->ids ? ef_window_floor (topic->ids) : 0;
-    return topic->ids && topic->config.dedupe_ms
-               ? ef_window_digest (topic->ids, floor > start ? floor : start)
-               : 0;
+    const ef_topic_config_t *config = &topic->config;
+    if (topic->ids == NULL || config->dedupe_ms == 0) {
+        return 0;
+    }
+    uint64_t start = self->wall > config->dedupe_ms ? self->wall - config->dedupe_ms : 0;
+    /* Of a window that is full by count each way of recovery may keep others: those that were
+       accepted in one ms with the last that was forgotten. */
+    bool is_full = ef_window_count (topic->ids) >= config->dedupe_count ||
+                   ef_window_floor (topic->ids) > start;
+    return is_full ? 0 : ef_window_digest (topic->ids, start);
 }

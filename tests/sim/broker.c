@@ -19,18 +19,6 @@ s_replay (void *arg, const ef_record_t *record) {
 }
 
 static void
-s_configure (ef_core_t *core, const ef_core_config_t *defaults) {
-    ef_topic_config_t config = defaults->defaults;
-    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
-        snprintf (config.name, sizeof config.name, "%s", sim_topics[i]);
-        config.capacity_events = i == 1 ? 40 : 0; /* beta fills up */
-        config.refuse_when_full = false;
-        int rc = ef_core_configure_topic (core, &config);
-        ef_assert (rc == 0);
-    }
-}
-
-static void
 s_open_dead (world_t *self, const ef_wal_options_t *options) {
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         char name[64];
@@ -54,7 +42,7 @@ s_recover (world_t *self, ef_wal_options_t *options, const ef_checkpoint_info_t 
            ef_wal_report_t *report) {
     ef_effects_t effects = sim_effects (self);
     ef_core_t *core = ef_core_new (&self->config, &effects);
-    s_configure (core, &self->config);
+    settings_apply (self, core);
     ef_core_clock (core, self->now, self->wall);
     options->from_segment = info ? info->segment : 0;
     options->from_seq = info ? info->first_seq : 0;
@@ -121,6 +109,7 @@ broker_start (world_t *self) {
     options.random[0] = dead.random[0] = sim_random (&self->random);
     options.random[1] = dead.random[1] = sim_random (&self->random);
     ef_wal_report_t report;
+    self->life++;
     self->storage = sim_disk_open (self->disk, "journal");
     if (ef_spares_init (&self->spares, self->storage, options.segment_bytes)) {
         return false;
@@ -158,6 +147,8 @@ broker_start (world_t *self) {
 
 void
 broker_stop (world_t *self) {
+    ledger_crashed (self);
+    operator_crashed (self);
     for (uint32_t i = 0; i < SIM_PEERS; i++) {
         if (self->wires[i].kind != KIND_NONE) {
             self->wires[i].is_forgotten = true;
@@ -354,11 +345,17 @@ s_deliver (world_t *self) {
             ef_frame_t frames[2] = {{message->header.data, message->header.size},
                                     {message->body.data, message->body.size}};
             uint32_t count = message->body.size ? 2 : 1;
+            bool was_known = wire->is_known;
             wire->is_known = true;
             sim_trace_message (self, "->", peer, &message->header);
             if (wire->kind == KIND_PUBLISHER) {
+                ledger_handed_publish (self, wire->owner, &message->header);
                 ef_core_front (self->core, peer, false, frames, count);
             } else {
+                ledger_handed_answer (self, peer, &message->header);
+                if (!was_known || self->now - wire->heard_ms <= SIM_ALIVE_MS) {
+                    wire->heard_ms = self->now; /* else it may be given up already */
+                }
                 ef_core_back (self->core, peer, frames, count);
             }
             message_free (&message);

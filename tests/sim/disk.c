@@ -282,12 +282,9 @@ s_truncate (ef_storage_t *self, int number, uint64_t bytes) {
         return rc;
     }
     for (uint64_t at = bytes; at < file->capacity;) { /* zeros aren't written where zeros are */
+        static const uint8_t zeros[SECTOR];
         uint64_t end = (at / SECTOR + 1) * SECTOR;
-        bool was_zero = true;
-        for (uint64_t i = at; i < end && was_zero; i++) {
-            was_zero = file->now[i] == 0;
-        }
-        if (!was_zero) {
+        if (memcmp (file->now + at, zeros, end - at) != 0) {
             memset (file->now + at, 0, end - at);
             s_soil_bytes (file, at, end - at);
         }

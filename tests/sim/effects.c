@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const char *const sim_topics[SIM_TOPICS] = {"alpha", "beta", "gamma"};
+const char *const sim_topics[SIM_TOPICS] = {"alpha", "beta", "gamma", "delta"};
 
 static uint32_t
 s_topic_index (const char *name) {
@@ -54,10 +54,17 @@ s_send (void *arg, uint32_t peer, const ef_buf_t *header, void *message) {
     }
     ef_assert (wire->kind != KIND_NONE && !wire->is_forgotten);
     if (wire->is_cut || (!self->is_quiet && wire->has_had && sim_one_in (&self->random, 400))) {
+        bool is_lost = wire->is_cut && sim_one_in (&self->random, 2); /* taken, and never arrives */
+        if (is_lost && wire->kind == KIND_WORKER && body.size > 0) {
+            ledger_dispatch (self, peer, &body);
+        }
         ef_buf_free (&body);
-        return wire->is_cut && sim_one_in (&self->random, 2) ? 0 : -1;
+        return is_lost ? 0 : -1;
     }
     sim_trace_message (self, "<-", peer, header);
+    if (wire->kind == KIND_WORKER && body.size > 0) {
+        ledger_dispatch (self, peer, &body);
+    }
     wire->has_had = true;
     message_t *copy = calloc (1, sizeof *copy);
     ef_assert (copy != NULL);

@@ -18,6 +18,8 @@ typedef struct {
     uint64_t operations;
     uint32_t crashes;
     bool has_trace;
+    bool is_plain;     /* seeds have no features of their own */
+    uint32_t features; /* of every seed, besides its own */
 } options_t;
 
 static jmp_buf s_failed;
@@ -57,11 +59,12 @@ sim_trace (world_t *self, const char *format, ...) {
 }
 
 static world_t *
-s_world_new (uint64_t seed, bool has_trace) {
+s_world_new (uint64_t seed, const options_t *options) {
     world_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
     self->seed = seed;
-    self->has_trace = has_trace;
+    self->has_trace = options->has_trace;
+    self->features = (options->is_plain ? 0 : sim_features (seed)) | options->features;
     self->random.state = seed * 0x9e3779b97f4a7c15u + 1;
     for (unsigned i = 0; i < 8; i++) {
         (void)sim_random (&self->random); /* small seeds begin alike */
@@ -100,6 +103,7 @@ s_world_new (uint64_t seed, bool has_trace) {
         .insert_base_ms = 20,
         .insert_cap_ms = 200,
         .insert_capacity = 30};
+    settings_choose (self);
     for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
         self->publishers[i].wire = UINT32_MAX;
         self->publishers[i].next_seq = 1;
@@ -124,7 +128,7 @@ s_world_destroy (world_t *self) {
         wire_cut (self, i);
     }
     sim_disk_destroy (&self->disk);
-    free (self->events);
+    ledger_free (self);
     free (self);
 }
 
@@ -157,14 +161,6 @@ s_crash (world_t *self) {
     }
 }
 
-/* Others take space on the disk and give it back. */
-static void
-s_squeeze (world_t *self) {
-    uint64_t used = sim_disk_used (self->disk);
-    uint32_t dice = sim_below (&self->random, 3);
-    sim_disk_limit (self->disk, dice == 0 ? 0 : used + sim_below (&self->random, 90000));
-}
-
 static world_t *s_world; /* the one that runs, for the hook */
 
 static bool
@@ -186,7 +182,6 @@ s_everybody (world_t *self) {
 static void
 s_operate (world_t *self, bool may_crash) {
     uint32_t dice = sim_below (&self->random, 1000);
-    uint64_t purged;
     if (may_crash && dice < 4) {
         s_crash (self); /* kill -9 between two turns */
     } else if (may_crash && dice < 8) {
@@ -195,17 +190,8 @@ s_operate (world_t *self, bool may_crash) {
         publisher_step (self, sim_below (&self->random, SIM_PUBLISHERS));
     } else if (dice < 980) {
         worker_step (self, sim_below (&self->random, SIM_WORKERS));
-    } else if (dice < 990) {
-        dead_step (self);
-    } else if (dice < 994 && self->seed % 2 == 0) {
-        s_squeeze (self);
-    } else if (dice == 994 && self->seed % 8 == 0) {
-        uint32_t topic = sim_below (&self->random, SIM_TOPICS);
-        ef_status_t status = ef_core_purge (self->core, sim_topics[topic], &purged);
-        ef_assert (status == EF_OK);
-        for (uint32_t i = 0; i < self->event_count; i++) {
-            self->events[i].is_purged = self->events[i].is_purged || self->events[i].topic == topic;
-        }
+    } else {
+        operator_step (self);
     }
     uint64_t step = sim_one_in (&self->random, 50) ? sim_below (&self->random, 1500)
                                                    : sim_below (&self->random, 12);
@@ -232,13 +218,53 @@ s_operate (world_t *self, bool may_crash) {
     }
 }
 
+/* How long all may take to come to an end: a bound, and what must go one by one a while each. */
+static uint64_t
+s_patience_ms (const world_t *self) {
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        for (uint32_t lane = 1; lane < SIM_LANES; lane++) {
+            uint32_t count = self->lanes[i][lane].count;
+            longest = count > longest ? count : longest;
+        }
+    }
+    return 60000 + 200ull * longest;
+}
+
+_Noreturn static void
+s_fail_late (world_t *self) {
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        printf ("%s:", sim_topics[i]);
+        for (unsigned state = EF_STATE_READY; state <= EF_STATE_PARKED; state++) {
+            printf (" %s %llu", ef_state_name ((ef_state_t)state),
+                    (unsigned long long)ef_core_count (self->core, i, (ef_state_t)state));
+        }
+        printf (" letters %u leaving %u\n", ef_dead_log_count (self->dead[i]),
+                ef_dead_log_leaving_count (self->dead[i]));
+    }
+    for (uint32_t i = 0; i < SIM_PEERS; i++) {
+        const wire_t *wire = &self->wires[i];
+        if (wire->kind != KIND_NONE) {
+            sim_trace (self, "wire %u: kind %d of %u cut %d known %d forgotten %d waiting %d", i,
+                       (int)wire->kind, wire->owner, wire->is_cut, wire->is_known,
+                       wire->is_forgotten, wire->to_core != NULL);
+        }
+    }
+    sim_fail (self,
+              "not everything came to an end in time after the last fault (unconfirmed: %u %u %u; "
+              "space %s)",
+              self->publishers[0].sent_count, self->publishers[1].sent_count,
+              self->publishers[2].sent_count, ef_space_name (ef_core_space_state (self->core)));
+}
+
 /* Faults are over: everything must come to an end within a bound. */
 static void
 s_finish (world_t *self) {
     self->is_quiet = true;
     sim_disk_fail_after (self->disk, 0);
     sim_disk_limit (self->disk, 0);
-    uint64_t deadline = self->now + 60000;
+    operator_quiet (self);
+    uint64_t deadline = self->now + s_patience_ms (self);
     for (uint32_t calm = 0; calm < 50;) {
         for (uint32_t i = 0; i < SIM_PUBLISHERS; i++) {
             publisher_step (self, i);
@@ -256,96 +282,14 @@ s_finish (world_t *self) {
         }
         calm = is_calm ? calm + 1 : 0;
         if (self->now > deadline) {
-            for (uint32_t i = 0; i < SIM_TOPICS; i++) {
-                ef_buf_t stats = {0};
-                printf ("%s: ready %llu leased %llu scheduled %llu retrying %llu\n", sim_topics[i],
-                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_READY),
-                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_LEASED),
-                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_SCHEDULED),
-                        (unsigned long long)ef_core_count (self->core, i, EF_STATE_RETRYING));
-                ef_buf_free (&stats);
-            }
-            for (uint32_t i = 0; i < SIM_PEERS; i++) {
-                const wire_t *wire = &self->wires[i];
-                sim_trace (self, "wire %u: kind %d of %u cut %d known %d forgotten %d waiting %d",
-                           i, (int)wire->kind, wire->owner, wire->is_cut, wire->is_known,
-                           wire->is_forgotten, wire->to_core != NULL);
-            }
-            sim_fail (self,
-                      "not everything came to an end within 60 s after the last fault "
-                      "(unconfirmed: %u %u %u; space %s)",
-                      self->publishers[0].sent_count, self->publishers[1].sent_count,
-                      self->publishers[2].sent_count,
-                      ef_space_name (ef_core_space_state (self->core)));
-        }
-    }
-}
-
-static void
-s_note_dead (world_t *self) {
-    for (uint32_t topic = 0; topic < SIM_TOPICS; topic++) {
-        if (ef_dead_log_count (self->dead[topic]) !=
-            ef_core_count (self->core, topic, EF_STATE_DEAD)) {
-            sim_fail (self, "%s: %u dead letters, the core counts %llu", sim_topics[topic],
-                      ef_dead_log_count (self->dead[topic]),
-                      (unsigned long long)ef_core_count (self->core, topic, EF_STATE_DEAD));
-        }
-        for (uint32_t i = 0; i < ef_dead_log_count (self->dead[topic]); i++) {
-            ef_letter_body_t body;
-            ef_event_t event;
-            const char *why;
-            char id[EF_ID_MAX + 1];
-            unsigned k;
-            if (ef_dead_log_read (self->dead[topic], ef_dead_log_at (self->dead[topic], i),
-                                  &body)) {
-                sim_fail (self, "%s: dead letter %u can't be read", sim_topics[topic], i);
-            }
-            ef_cursor_t cursor = ef_cursor (body.event.data, body.event.size);
-            ef_status_t status = ef_event_read (&cursor, &event, &why);
-            ef_assert (status == EF_OK);
-            ef_span_copy (event.id, id, sizeof id);
-            if (sscanf (id, "e%u", &k) != 1 || k >= self->event_count) {
-                sim_fail (self, "a dead letter that nobody sent: %s", id);
-            }
-            if (self->events[k].is_dead) {
-                sim_fail (self, "e%u is dead twice", k);
-            }
-            if (self->events[k].is_acked) {
-                sim_fail (self, "e%u was done for certain and is dead", k);
-            }
-            oracle_history (self, k, &body);
-            self->events[k].is_dead = true;
-            free (body.bytes);
-        }
-    }
-}
-
-/* The ledger against the broker. */
-static void
-s_judge (world_t *self) {
-    uint64_t kept[SIM_TOPICS] = {0};
-    s_note_dead (self);
-    for (uint32_t i = 0; i < self->event_count; i++) {
-        const sim_event_t *event = &self->events[i];
-        bool is_ended = event->answers > 0 || event->is_dead || event->is_purged;
-        if (event->is_confirmed && !is_ended) {
-            sim_fail (self, "e%u of %s was confirmed and is lost", i, sim_topics[event->topic]);
-        }
-        kept[event->topic] += event->deliveries > 0 || event->is_dead;
-    }
-    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
-        uint64_t accepted = ef_core_accepted (self->core, i);
-        bool is_exact = ef_core_count (self->core, i, EF_STATE_PURGED) == 0;
-        if (is_exact && accepted != kept[i]) {
-            sim_fail (self, "%s: %llu accepted, %llu seen: something is there twice or never came",
-                      sim_topics[i], (unsigned long long)accepted, (unsigned long long)kept[i]);
+            s_fail_late (self);
         }
     }
 }
 
 static int
 s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *crashes) {
-    world_t *self = s_world_new (seed, options->has_trace);
+    world_t *self = s_world_new (seed, options);
     world_t *volatile kept = self; /* survives the jump */
     if (setjmp (s_failed)) {
         printf ("again by: sim --start %llu --seeds 1 --operations %llu --crashes %u --trace\n",
@@ -370,7 +314,7 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
     }
     s_finish (self);
     ef_core_check (self->core);
-    s_judge (self);
+    judge (self);
     self->is_quiet = true;
     s_crash (self); /* what is on the disk must say the same */
     ef_core_check (self->core);
@@ -385,6 +329,16 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
     return 0;
 }
 
+static void
+s_usage (void) {
+    fprintf (stderr, "usage: sim [--seeds N] [--start SEED] [--operations N] [--crashes N] "
+                     "[--plain] [--with FEATURE] [--trace]\nfeatures:");
+    for (unsigned i = 0; i < SIM_FEATURE_COUNT; i++) {
+        fprintf (stderr, " %s", sim_feature_name ((sim_feature_t)i));
+    }
+    fprintf (stderr, "\n");
+}
+
 int
 main (int argc, char **argv) {
     options_t options = {.start = 1, .seeds = 500, .operations = 1000, .crashes = 2};
@@ -392,6 +346,10 @@ main (int argc, char **argv) {
         const char *value = i + 1 < argc ? argv[i + 1] : "0";
         if (strcmp (argv[i], "--trace") == 0) {
             options.has_trace = true;
+            continue;
+        }
+        if (strcmp (argv[i], "--plain") == 0) {
+            options.is_plain = true;
             continue;
         }
         if (strcmp (argv[i], "--seeds") == 0) {
@@ -402,9 +360,10 @@ main (int argc, char **argv) {
             options.operations = strtoull (value, NULL, 10);
         } else if (strcmp (argv[i], "--crashes") == 0) {
             options.crashes = (uint32_t)strtoul (value, NULL, 10);
+        } else if (strcmp (argv[i], "--with") == 0 && sim_feature_bit (value)) {
+            options.features |= sim_feature_bit (value);
         } else {
-            fprintf (stderr, "usage: sim [--seeds N] [--start SEED] [--operations N] "
-                             "[--crashes N] [--trace]\n");
+            s_usage ();
             return 2;
         }
         i++;

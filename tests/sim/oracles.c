@@ -1,16 +1,93 @@
-/* What must hold between the broker's tables and the ledger. SPDX-License-Identifier: MIT */
+/* What must hold whenever the broker sends an event or writes something down.
+   SPDX-License-Identifier: MIT */
 #include "world.h"
 
-/* An answer counts under the tag of the event's last delivery alone: whoever has an older one has
-   lost the event to somebody else. Tags grow, so a later delivery is known by its tag. */
+/* Attempts: none is lost and none is counted that didn't fail. Every delivery is seen here, so the
+   number grows by one at the most; it must grow behind a failure that was heard, and may not where
+   the event was given back or a restart took it from somebody who held it. Tags only grow; what was
+   refused or is done never comes. */
 void
-ledger_acked (world_t *self, const held_t *held, bool is_done) {
-    sim_event_t *event = &self->events[held->event];
-    if (is_done && held->tag < event->tag) {
-        sim_fail (self, "e%u was done under tag %llu although tag %llu was given out later",
-                  held->event, (unsigned long long)held->tag, (unsigned long long)event->tag);
+oracle_attempt (world_t *self, const delivery_t *delivery) {
+    uint32_t k = delivery->event;
+    const sim_event_t *event = &self->events[k];
+    uint32_t attempt = (uint32_t)delivery->attempt;
+    uint32_t most = event->attempt + (event->attempt == 0 || event->expect != EXPECT_SAME);
+    uint32_t least = event->attempt + (event->attempt == 0 || event->expect == EXPECT_MORE);
+    if (delivery->tag <= self->highest_tag) {
+        sim_fail (self, "tag %llu was given out behind tag %llu", (unsigned long long)delivery->tag,
+                  (unsigned long long)self->highest_tag);
     }
-    event->is_acked = event->is_acked || is_done;
+    if (self->is_paused[event->topic]) {
+        sim_fail (self, "e%u goes out although %s is paused", k, sim_topics[event->topic]);
+    }
+    if (event->is_refused) {
+        sim_fail (self, "e%u was refused or a duplicate and is delivered", k);
+    }
+    if (ledger_repeats (self, event) > 0) {
+        return;
+    }
+    if (event->is_acked || event->expect == EXPECT_NONE) {
+        sim_fail (self, "e%u ended for certain and is delivered again", k);
+    }
+    if (attempt < 1 || attempt > settings_attempts (self, event->topic)) {
+        sim_fail (self, "e%u: attempt %u", k, attempt);
+    }
+    if (!event->was_returned && (attempt < least || attempt > most)) {
+        sim_fail (self, "e%u: attempt %u after attempt %u, expected %u to %u", k, attempt,
+                  event->attempt, least, most);
+    }
+}
+
+uint32_t
+oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt) {
+    double most = policy->base_ms;
+    if (policy->kind == EF_POLICY_RANDOM) {
+        return policy->base_ms < policy->cap_ms ? policy->base_ms : policy->cap_ms;
+    }
+    for (uint32_t i = 1; i < attempt; i++) {
+        most = policy->kind == EF_POLICY_EXPONENTIAL ? most * policy->factor
+               : policy->kind == EF_POLICY_LINEAR    ? most + policy->base_ms
+                                                     : most;
+    }
+    most = most < policy->cap_ms ? most : policy->cap_ms;
+    return (uint32_t)(most * (1 - policy->jitter));
+}
+
+/* Time: nothing comes before its time (`at`, `delay`, the wait that a NACK or its
+   topic's policy asked for), nothing is
+   begun after its ttl. While the wall clock only goes on. */
+void
+oracle_time (world_t *self, uint32_t k) {
+    const sim_event_t *event = &self->events[k];
+    bool is_known = ledger_repeats (self, event) == 0;
+    if (is_known && event->life == self->life && self->now < event->not_before_ms) {
+        sim_fail (self, "e%u comes %llu ms before its retry is due", k,
+                  (unsigned long long)(event->not_before_ms - self->now));
+    }
+    if (self->was_set_back) {
+        return;
+    }
+    uint64_t due = event->delay_ms > 0 ? event->sent_wall + event->delay_ms : 0;
+    due = due > event->at_ms ? due : event->at_ms;
+    if (self->wall < due) {
+        sim_fail (self, "e%u comes %llu ms before its time", k,
+                  (unsigned long long)(due - self->wall));
+    }
+    if (is_known && event->ttl_ms > 0 && event->accepted_by != UINT64_MAX &&
+        self->wall > event->accepted_by + event->ttl_ms) {
+        sim_fail (self, "e%u is begun %llu ms behind its ttl", k,
+                  (unsigned long long)(self->wall - event->accepted_by - event->ttl_ms));
+    }
+}
+
+/* Leases exclude: nobody is given what another worker holds for certain. */
+void
+oracle_holder (world_t *self, uint32_t k, uint32_t peer) {
+    const sim_event_t *event = &self->events[k];
+    if (ledger_holds (self, event)) {
+        sim_fail (self, "e%u goes to worker %u while worker %d holds it by tag %llu", k,
+                  self->wires[peer].owner, event->holder - 1, (unsigned long long)event->tag);
+    }
 }
 
 typedef struct {
@@ -46,7 +123,7 @@ oracle_letters (world_t *self) {
 
 /* A letter tells of every attempt, but for those in the middle of many. */
 void
-oracle_history (world_t *self, unsigned k, const ef_letter_body_t *body) {
+oracle_history (world_t *self, uint32_t k, const ef_letter_body_t *body) {
     uint32_t most = EF_HISTORY_FIRST + EF_HISTORY_LAST;
     uint32_t wanted = body->letter.attempts < most ? body->letter.attempts : most;
     uint32_t count = 0;
@@ -54,16 +131,6 @@ oracle_history (world_t *self, unsigned k, const ef_letter_body_t *body) {
     if (wanted > 0 && (ef_get_array (&cursor, &count) || count < wanted)) {
         sim_fail (self, "e%u died after %u attempts, its letter tells of %u", k,
                   body->letter.attempts, count);
-    }
-}
-
-/* Sent with a delay it comes no sooner than that after it was sent, whatever crashed meanwhile;
-   while the wall clock only goes on. */
-void
-oracle_due (world_t *self, unsigned k) {
-    if (!self->was_set_back && self->wall < self->events[k].due_ms) {
-        sim_fail (self, "e%u comes %llu ms before its time", k,
-                  (unsigned long long)(self->events[k].due_ms - self->wall));
     }
 }
 

@@ -28,8 +28,7 @@ wire_open (world_t *self, peer_kind_t kind, uint32_t owner) {
         bool is_free = wire->kind == KIND_NONE || (wire->is_cut && wire->is_forgotten);
         if (is_free) {
             s_drop_all (&wire->to_core, &wire->to_core_last);
-            memset (wire, 0, sizeof *wire);
-            wire->kind = kind;
+            *wire = (wire_t){.kind = kind, .life = wire->life + 1};
             wire->owner = owner;
             return i;
         }
@@ -55,7 +54,6 @@ wire_cut (world_t *self, uint32_t number) {
         self->publishers[wire->owner].is_welcome = false;
     }
     if (wire->kind == KIND_WORKER && self->workers[wire->owner].wire == number) {
-        ledger_released (self, wire->owner);
         self->workers[wire->owner].wire = UINT32_MAX;
         self->workers[wire->owner].is_welcome = false;
     }
@@ -66,13 +64,6 @@ wire_send (world_t *self, uint32_t number, ef_buf_t header, ef_buf_t body) {
     wire_t *wire = &self->wires[number];
     message_t *message = calloc (1, sizeof *message);
     ef_assert (message != NULL && !wire->is_cut);
-    if (wire->kind == KIND_WORKER) {
-        sim_worker_t *worker = &self->workers[wire->owner];
-        if (self->now - worker->spoke_ms > SIM_SILENT_MS) {
-            ledger_released (self, wire->owner); /* the broker may have taken it for gone */
-        }
-        worker->spoke_ms = self->now;
-    }
     message->header = header;
     message->body = body;
     message->at_ms = self->now + sim_below (&self->random, 20);

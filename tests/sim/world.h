@@ -3,38 +3,16 @@
 #ifndef EF_SIM_WORLD_H
 #define EF_SIM_WORLD_H
 
-#include "../../broker/actors/dead_log.h"
 #include "../../broker/actors/retry_heap.h"
-#include "../../broker/core/core.h"
 #include "../../proto/limits.h"
-#include "disk.h"
+#include "settings.h"
 
-#define SIM_TOPICS     3
-#define SIM_PUBLISHERS 3
-#define SIM_WORKERS    4
-#define SIM_PEERS      64
-#define SIM_EVENTS     65536
-#define SIM_SILENT_MS  1500 /* a worker silent for longer may be judged gone */
-
-typedef struct world_s world_t;
-
-/* What is known of one event from outside the broker. */
-typedef struct {
-    uint8_t topic;
-    uint8_t holder;    /* worker that was given it last, plus one; 0: nobody's */
-    uint64_t tag;      /* of that delivery */
-    uint64_t until_ms; /* its lease lasts at least so long */
-    bool is_sent;
-    bool is_confirmed; /* the publisher was told: accepted */
-    bool is_refused;   /* the publisher was told: refused */
-    bool is_acked;     /* a worker was told: done */
-    bool is_purged;    /* a purge may have taken it */
-    bool is_dead;      /* seen among the dead letters at the end */
-    uint32_t deliveries;
-    uint32_t answers; /* ACKs sent */
-    uint32_t attempt; /* highest seen */
-    uint64_t due_ms;  /* wall clock: not ready before it; 0: at once */
-} sim_event_t;
+#define SIM_PUBLISHERS  3
+#define SIM_WORKERS     4
+#define SIM_PEERS       64
+#define SIM_HELD        512
+#define SIM_UNCONFIRMED 256 /* PUBLISHes of one publisher */
+#define SIM_SENT_MAX    16  /* events of one PUBLISH */
 
 /* A message under way. */
 typedef struct message_s {
@@ -55,6 +33,8 @@ typedef struct {
     bool is_known;     /* the core has had a message from it */
     bool has_had;      /* something was sent to it; a new pipe always has room */
     bool is_forgotten; /* by the core */
+    uint32_t life;     /* which connection of this number */
+    uint64_t heard_ms; /* when the core had its last message */
     message_t *to_core, *to_core_last;
     message_t *to_peer, *to_peer_last;
 } wire_t;
@@ -67,10 +47,10 @@ typedef struct {
     uint64_t heard;
     struct {
         uint64_t seq;
-        uint32_t first; /* events first to first + count - 1 */
+        uint32_t events[SIM_SENT_MAX];
         uint32_t count;
         bool atomic;
-    } sent[256]; /* unconfirmed, in order of seq */
+    } sent[SIM_UNCONFIRMED]; /* unconfirmed, in order of seq */
     uint32_t sent_count;
     uint64_t hello_ms; /* when it said so; a WELCOME that doesn't come means a lost connection */
     uint64_t confirms;
@@ -81,6 +61,8 @@ typedef struct {
     uint32_t event;
     bool is_answered;
     uint64_t ack_seq; /* 0: answered without one */
+    uint32_t group;   /* first of the events that the ACK emits */
+    uint32_t emits;   /* how many */
 } held_t;
 
 typedef struct {
@@ -90,10 +72,9 @@ typedef struct {
     bool is_welcome;
     bool is_silent; /* takes and never answers, doesn't ping */
     uint64_t ready_ms;
-    uint64_t spoke_ms; /* when it last sent something */
     uint64_t seq;
     uint32_t credit;
-    held_t held[512];
+    held_t held[SIM_HELD];
     uint32_t held_count;
 } sim_worker_t;
 
@@ -118,7 +99,11 @@ struct world_s {
     bool has_trace;
     sim_disk_t *disk;
     ef_core_config_t config;
+    uint32_t features; /* bits by sim_feature_t */
+    ef_topic_config_t topics[SIM_TOPICS];
+    uint32_t keys[SIM_TOPICS]; /* how many keys its events have; 0: none */
     /* the broker's process */
+    uint32_t life; /* how often it has started */
     ef_core_t *core;
     ef_storage_t *storage;
     ef_wal_t *wal;
@@ -154,20 +139,23 @@ struct world_s {
     wire_t wires[SIM_PEERS];
     publisher_t publishers[SIM_PUBLISHERS];
     sim_worker_t workers[SIM_WORKERS];
-    sim_event_t *events;
+    sim_event_t *events; /* the ledger */
     uint32_t event_count;
+    sim_lane_t lanes[SIM_TOPICS][SIM_LANES];
+    bool is_paused[SIM_TOPICS];  /* for certain */
+    bool was_purged[SIM_TOPICS]; /* what nobody outside has seen may be gone */
+    uint64_t highest_tag;
+    uint64_t handed; /* events of PUBLISHes that came to the core */
+    struct {
+        uint64_t tag;
+        uint32_t event;
+    } tags[SIM_TAGS]; /* of the last deliveries, by tag */
     uint64_t crashes;
     uint64_t crashes_in_recovery;
     uint64_t operations;
 };
 
 extern const char *const sim_topics[SIM_TOPICS];
-
-/* Some events are delayed: event k by so much; 0: not at all. */
-static inline uint32_t
-sim_delay_ms (uint32_t k) {
-    return k % 37 == 0 ? 50 + k % 500 : 0;
-}
 
 /* effects.c */
 ef_effects_t sim_effects (world_t *self);
@@ -187,22 +175,27 @@ void wire_say (world_t *self, uint32_t wire, const char *command);
 message_t *wire_receive (world_t *self, uint32_t wire); /* what has arrived; NULL: nothing */
 void message_free (message_t **message_p);
 
-/* publishers.c, workers.c */
-void ledger_released (world_t *self,
-                      uint32_t worker); /* what it holds may be others' from now on */
+/* events.c */
+uint32_t event_new (world_t *self, uint32_t publisher, uint32_t topic);
+uint32_t event_again (world_t *self, uint32_t publisher);
+void event_put (const world_t *self, ef_buf_t *body, uint32_t k);
+
+/* operator.c */
+void operator_step (world_t *self);
+void operator_crashed (world_t *self); /* what it asked for may be forgotten */
+void operator_quiet (world_t *self);   /* sets free whatever waits for it */
+
+/* publishers.c */
 void publisher_step (world_t *self, uint32_t index);
 void publisher_receive (world_t *self, uint32_t index);
+
+/* workers.c, answers.c */
 void worker_step (world_t *self, uint32_t index);
 void worker_receive (world_t *self, uint32_t index);
-void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
-void worker_vanish (world_t *self, uint32_t index);           /* its process dies */
-
-/* oracles.c */
-void ledger_acked (world_t *self, const held_t *held, bool is_done); /* an ACKED was heard */
-void oracle_letters (world_t *self);
-void oracle_due (world_t *self, unsigned k);
-void oracle_checkpoint (world_t *self);
-void oracle_history (world_t *self, unsigned k, const ef_letter_body_t *body);
+void worker_vanish (world_t *self, uint32_t index); /* its process dies */
+void worker_forget (sim_worker_t *worker, uint32_t at);
+void worker_answer (world_t *self, sim_worker_t *worker, uint32_t at);
+void worker_acked (world_t *self, sim_worker_t *worker, ef_cursor_t *cursor);
 
 /* Fails the run with what was expected. */
 _Noreturn void sim_fail (world_t *self, const char *format, ...) EF_PRINTF (2, 3);
