@@ -21,7 +21,8 @@
    history (4), attempts (2), state (1), EF_COPY_ flags (1), insertions (2), reserved (2), history,
    event (its id written out), padded to 8
 
-   ENDS: events done. Body: items of topic (4), count (4), first n (8).
+   ENDS: events done. Header: when (8), absent in older records. Body: items of topic (4), count (4),
+   first n (8).
    ATTEMPT: a failed attempt
       0  4  topic          4  2  attempts        6  2  EF_ATTEMPT_ flags      8  8  n
      16  8  when          24  8  due
@@ -89,6 +90,7 @@ enum {
 #define EF_COPIES_HEADER  16
 #define EF_COPY_HEAD      40
 #define EF_OUTCOME_HEAD   32
+#define EF_ENDS_HEADER    8
 #define EF_ENDS_ITEM      16
 #define EF_ATTEMPT_HEADER 32
 #define EF_DEAD_HEADER    32

@@ -366,6 +366,15 @@ s_dead (admin_t *self) {
     self->is_later = true;
 }
 
+static void
+s_event (admin_t *self) {
+    const char *why = router_event_ask (self->router, self->peer, self->request);
+    self->is_later = why == NULL;
+    if (why) {
+        s_error (self, EF_BAD_COMMAND, why);
+    }
+}
+
 static const struct {
     const char *name;
     bool needs_topic;
@@ -390,6 +399,8 @@ static const struct {
     {"TOPIC.UNPARK", true, s_topic_unpark},
     {"BREAKER.SET", true, s_breaker_set},
     {"RELOAD", false, s_reload},
+    {"EVENT.SHOW", false, s_event},
+    {"EVENTS", false, s_event},
 };
 
 static void

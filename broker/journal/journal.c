@@ -82,6 +82,7 @@ s_step (void *arg) {
         if (rc) {
             s_fail (self, rc);
         }
+        atomic_store (&self->oldest, ef_wal_oldest (self->wal));
     }
     return s_hint (self);
 }
