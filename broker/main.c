@@ -196,6 +196,7 @@ s_begin (broker_t *self, const ef_wal_report_t *report, char error[512]) {
     self->upkeep.groups = &self->journal.groups;
     self->upkeep.log_oldest = &self->journal.oldest;
     self->finder.groups = &self->journal.groups;
+    self->journal.storage = s_keeps_dropped (self) ? NULL : self->storage;
     atomic_store (&self->journal.oldest, ef_wal_oldest (self->journal.wal));
     ef_finder_durable (&self->finder, ef_wal_newest (self->journal.wal), UINT32_MAX);
     int rc = ef_kept_init (&self->upkeep.kept, self->storage,

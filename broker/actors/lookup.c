@@ -208,6 +208,9 @@ s_write_parts (ef_lookup_t *self, ef_lookup_segment_t *segment) {
                             segment->id, strerror (-rc));
             return;
         }
+        if (s_is_gone (self, segment->id)) { /* meanwhile, and who removed it saw no sidecar */
+            ef_sidecar_remove (self->storage, segment->id, 0);
+        }
         self->made++;
         segment->files++;
         ef_sidecar_free (part);

@@ -287,7 +287,7 @@ ef_status_t ef_core_peek (ef_core_t *self, const char *topic, uint32_t limit, ef
                           uint32_t *count);
 
 /* Appends a map of what is known of a live event: state, attempts, and as it is due (ms since 1970),
-   worker, tag, deadline (ms since 1970). EF_NOT_FOUND: it isn't live, or not durable yet. */
+   worker, tag, deadline (ms since 1970), or dead and on its way, ended and reason. EF_NOT_FOUND: it isn't live, or not durable yet. */
 ef_status_t ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out);
 
 /* What the scaler looks at. */

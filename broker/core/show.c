@@ -47,11 +47,15 @@ ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out) 
     bool is_waiting = entry && (entry->state == EF_STATE_RETRYING ||
                                 entry->state == EF_STATE_SCHEDULED);
     bool is_inserting = entry && (entry->flags & ENTRY_INSERTING);
-    ef_put_map (out, is_waiting ? 3 : 2);
+    bool is_dead = entry && entry->state == EF_STATE_DEAD;
+    ef_put_map (out, is_dead ? 4 : is_waiting ? 3 : 2);
     ef_put_key_str (out, "state", ef_state_name (entry ? (ef_state_t)entry->state : EF_STATE_READY));
     ef_put_key_uint (out, "attempts", entry && !is_inserting ? entry->tries : 0);
     if (is_waiting) {
         ef_put_key_uint (out, "due", entry->due_ms);
+    } else if (is_dead) {
+        ef_put_key_uint (out, "ended", entry->dead_ms);
+        ef_put_key_str (out, "reason", ef_reason_name ((ef_reason_t)entry->reason));
     }
     return EF_OK;
 }
