@@ -1,6 +1,7 @@
 """Events found again by id, by number and in lists, whatever became of them. SPDX-License-Identifier: MIT"""
 import glob
 import os
+import time
 
 import msgpack
 from support import Broker, Publisher, Worker, wait_for
@@ -231,3 +232,39 @@ def test_retention_is_bounded_and_gives_way(binaries):
             broker.stop()
             broker.start()
             assert msgpack.packb(broker.admin(["EVENTS", {"limit": 5}]))
+
+
+def test_finding_takes_no_time(binaries):
+    """An event among EVENTFLOW_TEST_EVENTS others (10 M for the figure in tests/README.md) is found in under 50 ms."""
+    count = int(os.environ.get("EVENTFLOW_TEST_EVENTS", "200000"))
+    with Broker(binaries, "alpha", server="segment = 64MiB" if count > 1000000 else "segment = 4MiB").start() as broker:
+        publisher = Publisher(broker)
+        packed = msgpack.packb(["alpha", "e-000000000", b"p" * 230])
+        head, tail = packed.split(b"000000000")
+        for first in range(0, count, 10000):
+            publisher.seq += 1
+            publisher.send(["PUBLISH", publisher.seq],
+                           b"".join(b"%b%09d%b" % (head, k, tail) for k in range(first, first + 10000)))
+            publisher.confirm(60)
+        publisher.close()
+        segments = len(journal(broker, ".seg"))
+        begin = time.monotonic()
+        one(broker, "e-000000000")  # the first question reads what has no sidecar yet
+        first_ms = (time.monotonic() - begin) * 1000
+        wait_for("sidecars are made", lambda: len(journal(broker, ".idx")) >= segments - 1, 120)
+        times = []
+        for k in range(200):
+            wanted = k * 7919 * 13 % count
+            begin = time.monotonic()
+            item = one(broker, f"e-{wanted:09d}")
+            times.append((time.monotonic() - begin) * 1000)
+            assert item["id"] == f"e-{wanted:09d}" and item["state"] == "ready", item
+        begin = time.monotonic()
+        assert is_missing(broker, "e-nothing")
+        missing_ms = (time.monotonic() - begin) * 1000
+        times.sort()
+        print(f"{count} events in {segments} segments: p50 {times[100]:.1f} ms, p99 {times[197]:.1f} ms, most {times[-1]:.1f} ms, "
+              f"none {missing_ms:.1f} ms, the first question {first_ms:.0f} ms; "
+              f"sidecars {sum(os.path.getsize(p) for p in journal(broker, '.idx')) >> 20} MiB, "
+              f"{broker.admin(['STATUS'])[1]['process']['rss_bytes'] >> 20} MiB resident")
+        assert times[100] < 50, times
