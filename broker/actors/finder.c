@@ -321,7 +321,11 @@ s_judge (ef_finder_t *self, const ef_question_t *question, const candidates_t *a
     ef_buf_free (&bytes);
     *n = is_copy ? live.n - 1 : ef_le64 (head + EF_RECORD_HEAD + 8) + index;
     ef_sidecar_t *part = is_it ? ef_lookup_part (&self->lookup, item->at, item->part) : NULL;
-    return part && ef_sidecar_topic_name (part, ef_le32 (head + EF_RECORD_HEAD), topic);
+    is_it = part && ef_sidecar_topic_name (part, ef_le32 (head + EF_RECORD_HEAD), topic);
+    if (part) {
+        ef_lookup_check (&self->lookup, item->at, part);
+    }
+    return is_it;
 }
 
 /* A letter that was replayed goes on under another number: the dead one isn't told of. */

@@ -7,6 +7,7 @@
 #ifndef EF_FINDER_H
 #define EF_FINDER_H
 
+#include "../../proto/limits.h"
 #include "../base/actor.h"
 #include "../core/core.h"
 #include "lookup.h"

@@ -3,7 +3,6 @@
 #ifndef EF_FINDER_PRIVATE_H
 #define EF_FINDER_PRIVATE_H
 
-#include "../../proto/limits.h"
 #include "finder.h"
 
 #define STORY_EVENTS 256 /* gathered at a time */

@@ -64,11 +64,9 @@ s_add_segment (ef_lookup_t *self, uint32_t id) {
 
 /* What is kept may have gaps before the log's own, where somebody removed files: only what follows
    the last gap counts. */
-int
-ef_lookup_init (ef_lookup_t *self, ef_storage_t *storage) {
-    memset (self, 0, sizeof *self);
-    self->storage = storage;
-    self->reader.file = self->part.file = -1;
+static int
+s_list (ef_lookup_t *self) {
+    ef_storage_t *storage = self->storage;
     listing_t listing = {0};
     int rc = storage->list (storage, s_note_name, &listing);
     if (listing.count > 0) {
@@ -92,6 +90,14 @@ ef_lookup_init (ef_lookup_t *self, ef_storage_t *storage) {
     free (listing.ids);
     free (listing.orphans);
     return rc;
+}
+
+int
+ef_lookup_init (ef_lookup_t *self, ef_storage_t *storage) {
+    memset (self, 0, sizeof *self);
+    self->storage = storage;
+    self->reader.file = self->part.file = -1;
+    return s_list (self);
 }
 
 static void
@@ -168,6 +174,9 @@ ef_lookup_durable (ef_lookup_t *self, uint32_t segment, uint32_t offset) {
     }
     self->durable_segment = segment;
     self->durable_offset = offset;
+    if (self->count == 0) { /* the first ones have come since, or all that were known have gone */
+        (void)s_list (self);
+    }
     if (self->count == 0) {
         s_add_segment (self, segment);
     }
@@ -253,6 +262,13 @@ s_tail (ef_lookup_t *self, ef_lookup_segment_t *segment) {
     if (count == 0 && segment->files > 0) {
         before = ef_lookup_part (self, (uint32_t)(segment - self->segments), segment->files - 1);
         if (before == NULL) {
+            return NULL;
+        }
+    }
+    ef_sidecar_topic_t topic;
+    for (uint32_t i = 0; before && i < before->topic_count; i++) {
+        if (!ef_sidecar_topic_at (before, i, &topic)) {
+            ef_lookup_check (self, (uint32_t)(segment - self->segments), before);
             return NULL;
         }
     }
