@@ -7,10 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define WORK_BYTES     (1u << 20)  /* read between two looks at the ring */
-#define WORK_SHARE     3           /* while the journal is busy: so many times the work is rested */
-#define CANDIDATES_MAX 1000        /* places of one fingerprint that are looked at */
-#define TRIES          3           /* of a question, where parts of the index turn out wrong */
+#define WORK_BYTES     (1u << 20) /* read between two looks at the ring */
+#define WORK_SHARE     3          /* while the journal is busy: so many times the work is rested */
+#define CANDIDATES_MAX 1000       /* places of one fingerprint that are looked at */
+#define TRIES          3          /* of a question, where parts of the index turn out wrong */
 
 ef_question_t *
 ef_question_new (ef_find_kind_t kind) {
@@ -135,8 +135,7 @@ finder_take (ef_finder_t *self, const char *topic, uint64_t n, const story_t *st
     const uint8_t *head = finder_record (self, story->place.segment, story->place.offset);
     uint8_t type = story->is_copy ? EF_LOG_COPIES : EF_LOG_EVENTS;
     ef_live_t live = {.is_copy = story->is_copy, .index = story->index, .count = 1, .n = n};
-    if (head == NULL || head[20] != type ||
-        story->index >= ef_le32 (head + EF_RECORD_HEAD + 4) ||
+    if (head == NULL || head[20] != type || story->index >= ef_le32 (head + EF_RECORD_HEAD + 4) ||
         ef_core_walk_event (head, &live, &found->accepted_ms, &found->event)) {
         return false;
     }
@@ -165,9 +164,8 @@ static void
 s_take_attempt (ef_finder_t *self, ef_found_t *found, story_place_t place) {
     bool is_behind = place.segment > found->segment ||
                      (place.segment == found->segment && place.offset > found->offset);
-    const uint8_t *head = !found->is_copy || is_behind
-                              ? finder_record (self, place.segment, place.offset)
-                              : NULL;
+    const uint8_t *head =
+        !found->is_copy || is_behind ? finder_record (self, place.segment, place.offset) : NULL;
     if (head && head[20] == EF_LOG_ATTEMPT) {
         uint32_t header = EF_RECORD_HEAD + (uint32_t)ef_le16 (head + 22);
         if (header < ef_le32 (head)) {
@@ -191,8 +189,7 @@ s_take_attempts (ef_finder_t *self, ef_found_t *found, const story_attempts_t *a
 
 static void
 s_take_result (ef_finder_t *self, ef_found_t *found, story_place_t place) {
-    const uint8_t *head =
-        place.segment ? finder_record (self, place.segment, place.offset) : NULL;
+    const uint8_t *head = place.segment ? finder_record (self, place.segment, place.offset) : NULL;
     if (head && head[20] == EF_LOG_RESULT) {
         uint32_t header = EF_RECORD_HEAD + (uint32_t)ef_le16 (head + 22);
         uint32_t bytes = ef_le32 (head);
@@ -281,8 +278,7 @@ s_gather_places (ef_finder_t *self, const ef_question_t *question, candidates_t 
             if (part == NULL) {
                 continue;
             }
-            found->here =
-                (candidate_t){.segment = part->segment, .at = at - 1, .part = i - 1};
+            found->here = (candidate_t){.segment = part->segment, .at = at - 1, .part = i - 1};
             const uint8_t *key = part->journal_id;
             (void)ef_sidecar_ids (part, ef_sidecar_print (key, question->id, question->id_size),
                                   s_candidate, found);
@@ -382,9 +378,7 @@ static void
 s_ask (ef_finder_t *self, ef_question_t *question) {
     switch (question->kind) {
     case EF_FIND_ID: s_find_id (self, question); break;
-    case EF_FIND_NUMBER:
-        (void)s_find_number (self, question, question->topic, question->n);
-        break;
+    case EF_FIND_NUMBER: (void)s_find_number (self, question, question->topic, question->n); break;
     case EF_FIND_LIST: finder_list (self, question); break;
     default: break;
     }

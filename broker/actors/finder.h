@@ -12,10 +12,10 @@
 #include "../core/core.h"
 #include "lookup.h"
 
-#define EF_FIND_ITEMS_MAX  100  /* of one id */
-#define EF_LIST_ITEMS      100  /* of one page, unless asked for otherwise */
-#define EF_LIST_ITEMS_MAX  1000
-#define EF_CURSOR_BYTES    80
+#define EF_FIND_ITEMS_MAX 100 /* of one id */
+#define EF_LIST_ITEMS     100 /* of one page, unless asked for otherwise */
+#define EF_LIST_ITEMS_MAX 1000
+#define EF_CURSOR_BYTES   80
 
 typedef enum { EF_FIND_ID, EF_FIND_NUMBER, EF_FIND_LIST } ef_find_kind_t;
 

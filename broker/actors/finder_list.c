@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PAGE_BYTES (1u << 20)   /* of events, and one more */
+#define PAGE_BYTES (1u << 20)      /* of events, and one more */
 #define PAGE_NS    (20u * 1000000) /* and one more chunk of STORY_EVENTS */
 
 typedef struct {
@@ -68,7 +68,8 @@ s_may_be (const ef_question_t *question, const story_t *story) {
     ef_state_t state = story_state (story, &when);
     bool is_end = question->state == EF_STATE_DONE || question->state == EF_STATE_DEAD ||
                   question->state == EF_STATE_PURGED;
-    return question->state < 0 || (is_end ? (int)state == question->state : state == EF_STATE_READY);
+    return question->state < 0 ||
+           (is_end ? (int)state == question->state : state == EF_STATE_READY);
 }
 
 static bool

@@ -326,8 +326,8 @@ s_read_on (ef_lookup_t *self, ef_lookup_segment_t *segment, uint64_t bytes) {
     bool is_more = !segment->is_complete;
     while (is_more && segment->next.offset < stop) {
         uint32_t chain = segment->next.chain;
-        uint64_t to = ef_segment_group (&self->reader, segment->next.offset, segment->next.seq,
-                                        &chain);
+        uint64_t to =
+            ef_segment_group (&self->reader, segment->next.offset, segment->next.seq, &chain);
         ef_sidecar_t *tail = to == 0 && !is_sealed ? NULL : s_tail (self, segment);
         if (to > end || tail == NULL || self->reader.error) {
             is_more = false;

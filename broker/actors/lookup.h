@@ -14,7 +14,7 @@
 
 typedef struct {
     uint32_t id;
-    bool has_header; /* the next fields are known */
+    bool has_header;  /* the next fields are known */
     bool is_complete; /* the parts cover all of it */
     uint8_t journal_id[16];
     ef_group_place_t next; /* behind the parts */

@@ -33,9 +33,9 @@ ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out) 
     topic_t *topic = self->topics[topic_index];
     const entry_t *entry = entry_find (topic, n);
     const lease_t *lease;
-    const item_t *item =
-        entry == NULL || entry->state == EF_STATE_LEASED ? s_find_leased (self, topic, n, &lease)
-                                                         : NULL;
+    const item_t *item = entry == NULL || entry->state == EF_STATE_LEASED
+                             ? s_find_leased (self, topic, n, &lease)
+                             : NULL;
     ef_extent_at_t at;
     if (item) {
         s_put_lease (self, lease, item, out);
@@ -44,12 +44,13 @@ ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out) 
     if (entry == NULL && ef_extents_find (&topic->extents, n, &at) == NULL) {
         return EF_NOT_FOUND;
     }
-    bool is_waiting = entry && (entry->state == EF_STATE_RETRYING ||
-                                entry->state == EF_STATE_SCHEDULED);
+    bool is_waiting =
+        entry && (entry->state == EF_STATE_RETRYING || entry->state == EF_STATE_SCHEDULED);
     bool is_inserting = entry && (entry->flags & ENTRY_INSERTING);
     bool is_dead = entry && entry->state == EF_STATE_DEAD;
     ef_put_map (out, is_dead ? 4 : is_waiting ? 3 : 2);
-    ef_put_key_str (out, "state", ef_state_name (entry ? (ef_state_t)entry->state : EF_STATE_READY));
+    ef_put_key_str (out, "state",
+                    ef_state_name (entry ? (ef_state_t)entry->state : EF_STATE_READY));
     ef_put_key_uint (out, "attempts", entry && !is_inserting ? entry->tries : 0);
     if (is_waiting) {
         ef_put_key_uint (out, "due", entry->due_ms);

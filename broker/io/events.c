@@ -14,7 +14,7 @@
 typedef struct {
     ef_peer_t peer; /* a copy */
     unsigned tries;
-    uint64_t lsn; /* waited for, before it is asked again */
+    uint64_t lsn;                 /* waited for, before it is asked again */
     char cursor[EF_CURSOR_BYTES]; /* as it was asked */
 } token_t;
 
@@ -275,8 +275,8 @@ s_put_items (ef_router_t *self, const ef_question_t *question, bool is_last, ef_
         const ef_found_t *found = &question->items[i];
         int topic = ef_core_find_topic (self->core, found->topic, strlen (found->topic));
         ef_buf_clear (&live);
-        bool is_live = topic >= 0 && ef_core_show (self->core, (uint32_t)topic, found->n, &live) ==
-                                         EF_OK;
+        bool is_live =
+            topic >= 0 && ef_core_show (self->core, (uint32_t)topic, found->n, &live) == EF_OK;
         if (!is_live && found->state == EF_STATE_READY) {
             is_whole = is_last;
             continue;
@@ -298,8 +298,7 @@ s_put_next (ef_buf_t *out, const ef_question_t *question) {
 }
 
 static void
-s_answer (ef_router_t *self, const ef_question_t *question, const ef_buf_t *items,
-          uint32_t count) {
+s_answer (ef_router_t *self, const ef_question_t *question, const ef_buf_t *items, uint32_t count) {
     const token_t *token = question->token;
     ef_buf_t answer = {0};
     if (count == 0 && question->kind != EF_FIND_LIST) {

@@ -3,9 +3,9 @@
 
    Role: drains its sockets under a budget, gives each message to the core, carries out the core's
    effects. Owns: the four sockets, the core, the peers' numbers. Talks to: the journal, reader,
-   finder, retry, dead-letter, scaler and monitor actors by their rings. Invariants: it never blocks but in
-   one poll; with the journal behind it doesn't read front and ingress. On failure: a journal that
-   stopped ends it, with nothing more confirmed. */
+   finder, retry, dead-letter, scaler and monitor actors by their rings. Invariants: it never blocks
+   but in one poll; with the journal behind it doesn't read front and ingress. On failure: a journal
+   that stopped ends it, with nothing more confirmed. */
 #ifndef EF_ROUTER_H
 #define EF_ROUTER_H
 

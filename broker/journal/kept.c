@@ -101,8 +101,8 @@ s_remove_oldest (ef_kept_t *self) {
 
 uint64_t
 ef_kept_trim (ef_kept_t *self, uint64_t now_ms) {
-    while (self->count > 0 && (self->bytes > self->most_bytes ||
-                               now_ms - self->items[0].since_ms >= self->most_ms)) {
+    while (self->count > 0 &&
+           (self->bytes > self->most_bytes || now_ms - self->items[0].since_ms >= self->most_ms)) {
         s_remove_oldest (self);
     }
     return self->count > 0 ? self->items[0].since_ms + self->most_ms : UINT64_MAX;

@@ -96,12 +96,11 @@ ef_sidecar_open (ef_sidecar_t *self, ef_storage_t *storage, const uint8_t journa
     const uint8_t *page = s_page (self, 0);
     if (page) {
         s_read_header (self, page);
-        bool is_it = memcmp (page, MAGIC, 8) == 0 && ef_le32 (page + 8) == EF_SIDECAR_VERSION &&
-                     memcmp (page + 16, journal_id, 16) == 0 &&
-                     self->to.offset >= self->from.offset &&
-                     (from == NULL ||
-                      (self->from.offset == from->offset && self->from.seq == from->seq &&
-                       self->from.chain == from->chain));
+        bool is_it =
+            memcmp (page, MAGIC, 8) == 0 && ef_le32 (page + 8) == EF_SIDECAR_VERSION &&
+            memcmp (page + 16, journal_id, 16) == 0 && self->to.offset >= self->from.offset &&
+            (from == NULL || (self->from.offset == from->offset && self->from.seq == from->seq &&
+                              self->from.chain == from->chain));
         self->error = is_it ? 0 : -EBADMSG;
     }
     if (self->error) {
@@ -190,10 +189,9 @@ s_fact (ef_sidecar_t *self, uint32_t place, ef_fact_t *fact) {
         *fact = self->facts[place];
         return true;
     }
-    const uint8_t *item = s_item (self,
-                                  pages_of (self->topic_count, TOPICS_A_PAGE) +
-                                      pages_of (self->id_count, IDS_A_PAGE),
-                                  place, FACTS_A_PAGE, FACT_BYTES);
+    const uint8_t *item = s_item (
+        self, pages_of (self->topic_count, TOPICS_A_PAGE) + pages_of (self->id_count, IDS_A_PAGE),
+        place, FACTS_A_PAGE, FACT_BYTES);
     if (item) {
         *fact = (ef_fact_t){.n = ef_le64 (item),
                             .ms = ef_le64 (item + 8),
@@ -316,7 +314,7 @@ ef_sidecar_facts (ef_sidecar_t *self, ef_fact_class_t class, uint32_t topic, uin
                   uint64_t last, int (*each) (void *arg, const ef_fact_t *fact), void *arg) {
     s_prepare (self);
     range_t range = {class, topic, first, last};
-    ef_fact_t key = {.n = first, .topic = (uint16_t)topic, .class = (uint8_t)class};
+    ef_fact_t key = {.n = first, .topic = (uint16_t)topic, .class = (uint8_t) class};
     ef_fact_t fact;
     uint32_t sorted = self->file < 0 ? self->sorted_facts : self->fact_count;
     uint32_t place = ef_sidecar_seek (self, &key);

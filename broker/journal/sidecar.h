@@ -1,4 +1,4 @@
-/* What lies where in a segment, by id and by number, in files beside it. SPDX-License-Identifier: MIT
+/* What lies where in a segment, in files beside it. SPDX-License-Identifier: MIT
 
    A sidecar is a help, never a source: what it says is looked up in the log and checked there; one
    that is missing, damaged or made for other bytes is made anew. A segment has one or more of them,
@@ -144,7 +144,8 @@ void ef_sidecar_settle (ef_sidecar_t *self);
 EF_MUST_USE int ef_sidecar_write (ef_sidecar_t *self, ef_storage_t *storage);
 
 /* Opens a file that was made for a stretch of this journal's segment beginning at `from` (NULL: any
-   stretch), `self` being zero or freed. 0; -EBADMSG: it is another's or damaged; or a negative errno. */
+   stretch), `self` being zero or freed. 0; -EBADMSG: it is another's or damaged; or a negative
+   errno. */
 EF_MUST_USE int ef_sidecar_open (ef_sidecar_t *self, ef_storage_t *storage,
                                  const uint8_t journal_id[16], uint32_t segment, uint32_t part,
                                  const ef_group_place_t *from);

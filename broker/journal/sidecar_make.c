@@ -1,5 +1,4 @@
-/* Making a sidecar: what the records of a stretch say, sorted, written. SPDX-License-Identifier: MIT
- */
+/* Making a sidecar: what records say, sorted, written. SPDX-License-Identifier: MIT */
 #include "../../proto/event.h"
 #include "../base/crc32c.h"
 #include "../base/hash.h"
@@ -10,10 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define JOIN_MS     1000         /* ends so close in time are one fact */
-#define BUCKET_BITS 16           /* ids are dealt out by so many bits before they are sorted */
-#define WRITE_PAGES 64           /* at a time */
-#define UNFINISHED  ".new"       /* removed at a start, as unfinished spares are */
+#define JOIN_MS     1000   /* ends so close in time are one fact */
+#define BUCKET_BITS 16     /* ids are dealt out by so many bits before they are sorted */
+#define WRITE_PAGES 64     /* at a time */
+#define UNFINISHED  ".new" /* removed at a start, as unfinished spares are */
 
 uint64_t
 ef_sidecar_print (const uint8_t journal_id[16], const void *id, size_t size) {
@@ -89,8 +88,7 @@ s_add_id (ef_sidecar_t *self, uint64_t print, uint32_t offset, uint32_t index) {
 
 static void
 s_add_fact (ef_sidecar_t *self, ef_fact_t fact) {
-    self->facts =
-        s_grow (self->facts, self->fact_count, &self->fact_capacity, sizeof *self->facts);
+    self->facts = s_grow (self->facts, self->fact_count, &self->fact_capacity, sizeof *self->facts);
     self->facts[self->fact_count++] = fact;
 }
 
@@ -268,10 +266,10 @@ s_add_result (ef_sidecar_t *self, const ef_record_t *record) {
 void
 ef_sidecar_add (ef_sidecar_t *self, const ef_record_t *record) {
     static void (*const adds[]) (ef_sidecar_t *, const ef_record_t *) = {
-        [EF_LOG_EVENTS] = s_add_events,   [EF_LOG_COPIES] = s_add_copies,
-        [EF_LOG_ENDS] = s_add_ends,       [EF_LOG_ATTEMPT] = s_add_attempt,
-        [EF_LOG_DEAD] = s_add_death,      [EF_LOG_PURGE] = s_add_purge,
-        [EF_LOG_TOPIC] = s_add_topic,     [EF_LOG_RESULT] = s_add_result,
+        [EF_LOG_EVENTS] = s_add_events, [EF_LOG_COPIES] = s_add_copies,
+        [EF_LOG_ENDS] = s_add_ends,     [EF_LOG_ATTEMPT] = s_add_attempt,
+        [EF_LOG_DEAD] = s_add_death,    [EF_LOG_PURGE] = s_add_purge,
+        [EF_LOG_TOPIC] = s_add_topic,   [EF_LOG_RESULT] = s_add_result,
     };
     if (record->type < sizeof adds / sizeof adds[0] && adds[record->type]) {
         adds[record->type](self, record);

@@ -4,18 +4,18 @@
 
 #include "sidecar.h"
 
-#define MAGIC          "EFSIDE\r\n"
-#define TOPIC_BYTES    64
-#define ID_BYTES       16
-#define FACT_BYTES     32
-#define TOPICS_A_PAGE  (EF_SIDECAR_ROOM / TOPIC_BYTES)
-#define IDS_A_PAGE     (EF_SIDECAR_ROOM / ID_BYTES)
-#define FACTS_A_PAGE   (EF_SIDECAR_ROOM / FACT_BYTES)
-#define PAGE_SEGMENT   EF_SIDECAR_ROOM
-#define PAGE_PART      (EF_SIDECAR_ROOM + 8)
-#define PAGE_NUMBER    (EF_SIDECAR_ROOM + 12)
-#define PAGE_CRC       (EF_SIDECAR_PAGE - 4)
-#define TAIL_MAX       4096u /* unsorted items that are simply looked through */
+#define MAGIC         "EFSIDE\r\n"
+#define TOPIC_BYTES   64
+#define ID_BYTES      16
+#define FACT_BYTES    32
+#define TOPICS_A_PAGE (EF_SIDECAR_ROOM / TOPIC_BYTES)
+#define IDS_A_PAGE    (EF_SIDECAR_ROOM / ID_BYTES)
+#define FACTS_A_PAGE  (EF_SIDECAR_ROOM / FACT_BYTES)
+#define PAGE_SEGMENT  EF_SIDECAR_ROOM
+#define PAGE_PART     (EF_SIDECAR_ROOM + 8)
+#define PAGE_NUMBER   (EF_SIDECAR_ROOM + 12)
+#define PAGE_CRC      (EF_SIDECAR_PAGE - 4)
+#define TAIL_MAX      4096u /* unsorted items that are simply looked through */
 
 static inline uint32_t
 pages_of (uint32_t count, uint32_t a_page) {

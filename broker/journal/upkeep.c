@@ -73,14 +73,22 @@ s_zero_when_idle (ef_upkeep_t *self, uint64_t now) {
     return rc ? now + TIGHT_MS : UINT64_MAX;
 }
 
-/* Removes what is kept too long, and all of it where others want the room. Returns when to look
-   again. */
+/* What is kept leaves room for all spares, and for a segment that is made in a hurry when they have
+   run out: the core counts on it while the disk isn't said to be tight. */
+static bool
+s_is_kept_in_the_way (ef_upkeep_t *self) {
+    uint64_t room;
+    return self->kept.count > 0 && self->storage->room (self->storage, &room) == 0 &&
+           room < (self->wanted + 2) * self->spares->bytes;
+}
+
+/* Removes what is kept too long or in the way. Returns when to look again. */
 static uint64_t
 s_trim (ef_upkeep_t *self, uint64_t now) {
     if (self->log_oldest) {
         ef_kept_note (&self->kept, atomic_load (self->log_oldest), now);
     }
-    while (self->kept.count > 0 && !s_has_room (self) && ef_kept_give (&self->kept)) {
+    while (s_is_kept_in_the_way (self) && ef_kept_give (&self->kept)) {
     }
     return ef_kept_trim (&self->kept, now);
 }

@@ -107,8 +107,7 @@ s_events (log_t *self, uint32_t topic, const char *prefix, uint32_t first, uint3
         ef_put_str (&self->batch.buf, prefix ? id : NULL);
         ef_put_uint (&self->batch.buf, i);
         ef_le32_put (self->batch.buf.data + index + 4 * (size_t)i,
-                     (uint32_t)(self->batch.buf.size - before) |
-                         (prefix ? 0 : EF_INDEX_NO_ID));
+                     (uint32_t)(self->batch.buf.size - before) | (prefix ? 0 : EF_INDEX_NO_ID));
     }
     ef_record_end (&self->batch.buf, mark);
     self->next_n += count;
@@ -191,8 +190,8 @@ s_work (log_t *self) {
 static int
 s_open_part (log_t *self, uint32_t segment, uint32_t part, const ef_group_place_t *from) {
     ef_sidecar_t side;
-    int rc = ef_sidecar_open (&side, self->storage, ef_wal_journal_id (self->wal), segment, part,
-                              from);
+    int rc =
+        ef_sidecar_open (&side, self->storage, ef_wal_journal_id (self->wal), segment, part, from);
     if (rc == 0) {
         ef_sidecar_free (&side);
     }
