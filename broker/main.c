@@ -48,6 +48,7 @@ typedef struct {
     ef_storage_t *storage;
     ef_journal_t journal;
     ef_reader_t reader;
+    ef_finder_t finder;
     ef_spares_t spares;
     ef_upkeep_t upkeep;
     int signals;          /* signalfd */
@@ -177,6 +178,11 @@ s_recover (broker_t *self, ef_wal_options_t *options, ef_wal_report_t *report) {
     return self->journal.wal ? 0 : -1;
 }
 
+static bool
+s_keeps_dropped (const broker_t *self) {
+    return self->config.retention_ms > 0 && self->config.retention_bytes > 0;
+}
+
 /* What the core must know of the log, and the reserve for a full disk. */
 static int
 s_begin (broker_t *self, const ef_wal_report_t *report, char error[512]) {
@@ -188,7 +194,15 @@ s_begin (broker_t *self, const ef_wal_report_t *report, char error[512]) {
     self->upkeep.spares = &self->spares;
     self->upkeep.wanted = EF_SPARES_WANTED;
     self->upkeep.groups = &self->journal.groups;
-    int rc = ef_upkeep_reserve (&self->upkeep);
+    self->upkeep.log_oldest = &self->journal.oldest;
+    self->finder.groups = &self->journal.groups;
+    self->journal.storage = s_keeps_dropped (self) ? NULL : self->storage;
+    atomic_store (&self->journal.oldest, ef_wal_oldest (self->journal.wal));
+    ef_finder_durable (&self->finder, ef_wal_newest (self->journal.wal), UINT32_MAX);
+    int rc = ef_kept_init (&self->upkeep.kept, self->storage,
+                           s_keeps_dropped (self) ? self->config.retention_ms : 0,
+                           self->config.retention_bytes, ef_mono_ms ());
+    rc = rc ? rc : ef_upkeep_reserve (&self->upkeep);
     if (rc && (report->is_new || !ef_storage_is_full (rc))) {
         snprintf (error, 512,
                   "%.200s: can't reserve space for the journal: %s; it needs %llu MiB to begin",
@@ -216,6 +230,7 @@ s_open_journal (broker_t *self, char error[512]) {
                                 .random = {ef_random (), ef_random ()},
                                 .skips_sync = strcmp (self->config.durability, "os") == 0,
                                 .spares = &self->spares,
+                                .keeps_dropped = s_keeps_dropped (self),
                                 .progress = s_progress,
                                 .progress_arg = self};
     ef_wal_report_t report = {.error = 0};
@@ -262,6 +277,7 @@ s_start_actors (broker_t *self) {
     ef_router_set_dead (self->router, self->dead);
     int rc = ef_journal_start (&self->journal, self->journal.wal, &self->waker);
     rc = rc ? rc : ef_reader_start (&self->reader, self->storage, &self->waker);
+    rc = rc ? rc : ef_finder_start (&self->finder, self->storage, &self->waker);
     rc = rc ? rc : ef_upkeep_start (&self->upkeep, self->storage, &self->spares, &self->waker);
     rc = rc ? rc : ef_retry_start (&self->retry, &self->waker);
     rc = rc ? rc : ef_dead_letters_start (self->dead, &self->waker);
@@ -293,6 +309,7 @@ s_start (broker_t *self, char error[512]) {
                                .context = self->context,
                                .journal = &self->journal,
                                .reader = &self->reader,
+                               .finder = &self->finder,
                                .upkeep = &self->upkeep,
                                .spares = &self->spares,
                                .retry = &self->retry,
@@ -377,6 +394,7 @@ s_end (broker_t *self) {
     ef_retry_stop (&self->retry);
     ef_upkeep_stop (&self->upkeep);
     ef_reader_stop (&self->reader);
+    ef_finder_stop (&self->finder);
     ef_journal_stop (&self->journal);
     ef_router_destroy (&self->router);
     ef_spares_free (&self->spares);

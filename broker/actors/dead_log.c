@@ -195,6 +195,7 @@ ef_dead_log_new (ef_storage_t *storage, const ef_wal_options_t *options, ef_wal_
     self->segment_bytes = options->segment_bytes ? options->segment_bytes : SEGMENT_BYTES;
     own.segment_bytes = self->segment_bytes;
     own.spares = NULL; /* all that is the main journal's */
+    own.keeps_dropped = false;
     own.from_segment = 0;
     own.progress = NULL;
     self->storage = storage;

@@ -60,7 +60,8 @@ batch_end_event (ef_core_t *self, topic_t *topic, uint64_t n) {
             return;
         }
     } else {
-        self->ends_mark = ef_record_begin (buf, EF_LOG_ENDS, 0, 0);
+        self->ends_mark = ef_record_begin (buf, EF_LOG_ENDS, 0, EF_ENDS_HEADER);
+        ef_le64_put (buf->data + self->ends_mark + EF_RECORD_HEAD, self->wall);
     }
     uint8_t *item = ef_buf_add (buf, EF_ENDS_ITEM);
     ef_le32_put (item, topic->index);

@@ -286,6 +286,11 @@ void ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_b
 ef_status_t ef_core_peek (ef_core_t *self, const char *topic, uint32_t limit, ef_buf_t *out,
                           uint32_t *count);
 
+/* Appends a map of what is known of a live event: state, attempts, and as it is due (ms since
+   1970), worker, tag, deadline (ms since 1970), or dead and on its way, ended and reason.
+   EF_NOT_FOUND: it isn't live, or not durable yet. */
+ef_status_t ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out);
+
 /* What the scaler looks at. */
 typedef struct {
     uint64_t ready;

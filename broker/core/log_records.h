@@ -21,25 +21,19 @@
    history (4), attempts (2), state (1), EF_COPY_ flags (1), insertions (2), reserved (2), history,
    event (its id written out), padded to 8
 
-   ENDS: events done. Body: items of topic (4), count (4), first n (8).
-   ATTEMPT: a failed attempt
-      0  4  topic          4  2  attempts        6  2  EF_ATTEMPT_ flags      8  8  n
-     16  8  when          24  8  due
-     32     [code, text, trace, ms, worker, more] as MessagePack; more, from the first version with
-            it on: {attempt, host, pid, start, delay, rule}
-   DEAD: an event leaves for the dead letters
-      0  4  topic          4  1  reason          8  8  n             16  8  m         24  8  when
-   PURGE: with flag 0 every event of the topic up to n is gone, but for those listed, which may
-   finish; with flag 1 just those listed are gone 0  4  topic          4  4  listed          8  8 up
-   to n       16  8  how many are gone 24     listed × 8: n RETURN: dead letters that came back or
-   were purged 0  4  topic          4  4  count           8  8  b             16  4  purged of them
-   TOPIC: absolute
-      0  4  topic          4  4  flags (EF_TOPIC_FLAG_)    8  8  next n
-     16  8  m: last decided                     24  8  b: last taken
-     32     accepted, done, dead, archived, purged, failed attempts, deliveries: 8 each
-     88  1  bytes of the name                    89  8  purged up to n (from version 2 on)
-     97     name
-   TAGS: 0  8  no tag at or above this was given out
+   ENDS: events done. Header: when (8), absent in older records. Body: items of topic (4), count
+   (4), first n (8). ATTEMPT: a failed attempt 0  4  topic          4  2  attempts        6  2
+   EF_ATTEMPT_ flags      8  8  n 16  8  when          24  8  due 32     [code, text, trace, ms,
+   worker, more] as MessagePack; more, from the first version with it on: {attempt, host, pid,
+   start, delay, rule} DEAD: an event leaves for the dead letters 0  4  topic          4  1  reason
+   8  8  n             16  8  m         24  8  when PURGE: with flag 0 every event of the topic up
+   to n is gone, but for those listed, which may finish; with flag 1 just those listed are gone 0  4
+   topic          4  4  listed          8  8 up to n       16  8  how many are gone 24     listed ×
+   8: n RETURN: dead letters that came back or were purged 0  4  topic          4  4  count 8  8  b
+   16  4  purged of them TOPIC: absolute 0  4  topic          4  4  flags (EF_TOPIC_FLAG_)    8  8
+   next n 16  8  m: last decided                     24  8  b: last taken 32     accepted, done,
+   dead, archived, purged, failed attempts, deliveries: 8 each 88  1  bytes of the name 89  8 purged
+   up to n (from version 2 on) 97     name TAGS: 0  8  no tag at or above this was given out
    SESSION: absolute
       0 16  session       16  8  seq of the last PUBLISH taken      24  4  outcomes
      28  4  bytes of an item (0, in version 1: 16)
@@ -89,6 +83,7 @@ enum {
 #define EF_COPIES_HEADER  16
 #define EF_COPY_HEAD      40
 #define EF_OUTCOME_HEAD   32
+#define EF_ENDS_HEADER    8
 #define EF_ENDS_ITEM      16
 #define EF_ATTEMPT_HEADER 32
 #define EF_DEAD_HEADER    32

@@ -366,11 +366,21 @@ s_dead (admin_t *self) {
     self->is_later = true;
 }
 
+static void
+s_event (admin_t *self) {
+    const char *why = router_event_ask (self->router, self->peer, self->request);
+    self->is_later = why == NULL;
+    if (why) {
+        s_error (self, EF_BAD_COMMAND, why);
+    }
+}
+
 static const struct {
     const char *name;
     bool needs_topic;
     void (*run) (admin_t *self);
 } s_commands[] = {
+<<<<<<< HEAD
     {"STATUS", false, s_status},
     {"TOPICS", false, s_topics},
     {"WORKERS", false, s_workers},
@@ -390,6 +400,15 @@ static const struct {
     {"TOPIC.UNPARK", true, s_topic_unpark},
     {"BREAKER.SET", true, s_breaker_set},
     {"RELOAD", false, s_reload},
+    {"EVENT.SHOW", false, s_event},
+=======
+    {"STATUS", false, s_status},     {"TOPICS", false, s_topics},  {"WORKERS", false, s_workers},
+    {"PAUSE", true, s_pause},        {"RESUME", true, s_resume},   {"DRAIN", true, s_drain},
+    {"PURGE", true, s_purge},        {"PEEK", true, s_peek},       {"SCALE", true, s_scale},
+    {"SHUTDOWN", false, s_shutdown}, {"DLQ.LIST", false, s_dead},  {"DLQ.SHOW", false, s_dead},
+    {"DLQ.REPLAY", false, s_dead},   {"DLQ.PURGE", false, s_dead}, {"EVENT.SHOW", false, s_event},
+>>>>>>> 5dadf9e (What is kept leaves room for spares, so that a full disk is known as early as ever)
+    {"EVENTS", false, s_event},
 };
 
 static void

@@ -59,6 +59,10 @@ router_flush (ef_router_t *self) {
         s_flush (&self->to_upkeep, &self->parts.upkeep->actor, UINT32_MAX);
         ef_waker_wake (&self->parts.upkeep->actor.waker);
     }
+    if (self->to_finder.count) {
+        s_flush (&self->to_finder, &self->parts.finder->actor, UINT32_MAX);
+        ef_waker_wake (&self->parts.finder->actor.waker);
+    }
     if (self->to_dead.count) {
         ef_actor_t *actor = ef_dead_letters_actor (self->parts.dead);
         s_flush (&self->to_dead, actor, UINT32_MAX);

@@ -128,6 +128,7 @@ ef_router_destroy (ef_router_t **self_p) {
     }
     router_admin_forget (self);
     router_forget_reload (self);
+    router_event_forget (self);
     outbox_free (&self->to_dead);
     outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
@@ -342,6 +343,8 @@ s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
     ef_batch_t *batch;
     while ((batch = ef_ring_pop (&self->parts.journal->actor.out)) != NULL) {
         self->batches_out--;
+        ef_finder_durable (self->parts.finder, batch->segment,
+                           batch->offset + (uint32_t)batch->buf.size);
         ef_core_durable (self->core, batch);
         is_any = true;
     }
@@ -351,6 +354,11 @@ s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
                                 fetch->segment, fetch->offset, 0};
         ef_core_fetched (self->core, fetch->segment, fetch->offset, stretch);
         free (fetch);
+        is_any = true;
+    }
+    ef_question_t *question;
+    while ((question = ef_ring_pop (&self->parts.finder->actor.out)) != NULL) {
+        router_event_found (self, question);
         is_any = true;
     }
     ef_checkpoint_part_t *part;
@@ -404,7 +412,9 @@ s_look_at_space (ef_router_t *self) {
     self->spares_told = ready;
     self->tight_told = is_tight;
     ef_core_space (self->core, ready, is_tight);
-    ef_dead_letters_hold (self->parts.dead, ef_core_space_state (self->core) != EF_SPACE_NORMAL);
+    bool is_short = ef_core_space_state (self->core) != EF_SPACE_NORMAL;
+    ef_dead_letters_hold (self->parts.dead, is_short);
+    ef_finder_hold (self->parts.finder, is_short);
 }
 
 /* Waits for a socket, an actor, or the next deadline. */
@@ -424,12 +434,18 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
     bool is_quiet = ef_ring_is_empty (&self->parts.journal->actor.out) &&
                     ef_ring_is_empty (&self->parts.reader->actor.out) &&
                     ef_ring_is_empty (&self->parts.upkeep->actor.out) &&
+                    ef_ring_is_empty (&self->parts.finder->actor.out) &&
                     ef_ring_is_empty (&self->parts.retry->actor.out) &&
                     ef_ring_is_empty (&ef_dead_letters_actor (self->parts.dead)->out) &&
                     ef_ring_is_empty (&ef_scaler_actor (self->parts.scaler)->out);
+<<<<<<< HEAD
     is_quiet = is_quiet && atomic_load (&self->reload) == NULL;
     bool has_unsent = self->to_scaler.count || self->to_journal.count || self->to_reader.count ||
-                      self->to_upkeep.count || self->to_dead.count || self->to_monitor.count ||
+                      self->to_upkeep.count || self->to_finder.count || self->to_dead.count || self->to_monitor.count ||
+=======
+    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_upkeep.count ||
+                      self->to_finder.count || self->to_dead.count || self->to_monitor.count ||
+>>>>>>> 5dadf9e (What is kept leaves room for spares, so that a full disk is known as early as ever)
                       self->waits;
     if (is_quiet && !atomic_load (&self->stop_grace)) {
         long timeout = until > now ? (long)(until - now) : 0;
@@ -515,6 +531,7 @@ ef_router_run (ef_router_t *self) {
         is_busy = router_take_reload (self, &effects) || is_busy;
         s_look_at_space (self);
         router_admin_durable (self);
+        router_event_durable (self);
         bool reads_publishers = !ef_core_is_behind (self->core);
         is_busy = s_drain (self, SOCKET_BACK) || is_busy;
         is_busy = s_drain (self, SOCKET_ADMIN) || is_busy;

@@ -3,13 +3,14 @@
 
    Role: drains its sockets under a budget, gives each message to the core, carries out the core's
    effects. Owns: the four sockets, the core, the peers' numbers. Talks to: the journal, reader,
-   retry, dead-letter, scaler and monitor actors by their rings. Invariants: it never blocks but in
-   one poll; with the journal behind it doesn't read front and ingress. On failure: a journal that
-   stopped ends it, with nothing more confirmed. */
+   finder, retry, dead-letter, scaler and monitor actors by their rings. Invariants: it never blocks
+   but in one poll; with the journal behind it doesn't read front and ingress. On failure: a journal
+   that stopped ends it, with nothing more confirmed. */
 #ifndef EF_ROUTER_H
 #define EF_ROUTER_H
 
 #include "../actors/dead_letters.h"
+#include "../actors/finder.h"
 #include "../actors/monitor.h"
 #include "../actors/retry.h"
 #include "../actors/scaler.h"
@@ -26,6 +27,7 @@ typedef struct {
     void *context; /* libzmq's */
     ef_journal_t *journal;
     ef_reader_t *reader;
+    ef_finder_t *finder;
     ef_upkeep_t *upkeep;
     ef_spares_t *spares;
     ef_retry_t *retry;

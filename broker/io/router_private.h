@@ -28,6 +28,8 @@ struct ef_router_s {
     outbox_t to_dead;                /* ef_dead_message_t */
     outbox_t to_upkeep;              /* ef_checkpoint_part_t */
     outbox_t to_monitor;             /* ef_monitor_message_t */
+    outbox_t to_finder;              /* ef_question_t */
+    outbox_t event_waits;            /* ef_question_t: to be asked again */
     ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
     outbox_t to_scaler;              /* ef_scaler_message_t: pools that changed */
     outbox_t admin_waits;            /* admin_wait_t: answers that aren't true yet */
@@ -80,5 +82,12 @@ void router_admin_durable (ef_router_t *self);
 void router_admin_forget (ef_router_t *self);
 void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
 void router_stats (ef_router_t *self);
+
+/* events.c */
+/* Takes a request about events; its answer comes later. Else what was expected. */
+const char *router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request);
+void router_event_found (ef_router_t *self, ef_question_t *question);
+void router_event_durable (ef_router_t *self);
+void router_event_forget (ef_router_t *self);
 
 #endif

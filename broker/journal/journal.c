@@ -4,6 +4,7 @@
 #include "../base/log.h"
 #include "checkpoint.h"
 #include "reader.h"
+#include "sidecar.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -78,10 +79,14 @@ s_step (void *arg) {
     }
     while (atomic_load (&self->failed) == 0 && atomic_load (&self->drops) > 0) {
         atomic_fetch_sub (&self->drops, 1);
+        uint32_t oldest = ef_wal_oldest (self->wal);
         int rc = ef_wal_drop_oldest (self->wal);
         if (rc) {
             s_fail (self, rc);
+        } else if (self->storage) {
+            ef_sidecar_remove (self->storage, oldest, 0);
         }
+        atomic_store (&self->oldest, ef_wal_oldest (self->wal));
     }
     return s_hint (self);
 }

@@ -13,7 +13,9 @@
 typedef struct {
     ef_actor_t actor;         /* in and out: ef_batch_t */
     ef_wal_t *wal;            /* owned */
+    ef_storage_t *storage;    /* borrowed: sidecars go from here; NULL: there are none */
     _Atomic uint32_t drops;   /* oldest segments to be removed */
+    _Atomic uint32_t oldest;  /* segment that is left; 0: not known yet */
     _Atomic int failed;       /* errno of what stopped it, 0: it works */
     _Atomic uint64_t groups;  /* written */
     _Atomic uint64_t sync_us; /* of the last group, write and sync */

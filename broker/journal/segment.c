@@ -1,6 +1,7 @@
 /* Reading one segment, group by group. SPDX-License-Identifier: MIT */
 #include "segment.h"
 #include "../base/crc32c.h"
+#include "kept.h"
 #include "wal.h"
 
 #include <errno.h>
@@ -8,19 +9,32 @@
 
 #define READ_BYTES (4u << 20) /* asked for at a time */
 
-int
-ef_segment_open (ef_segment_t *self, ef_storage_t *storage, uint32_t id) {
-    char name[24];
+static int
+s_open (ef_segment_t *self, ef_storage_t *storage, uint32_t id, const char *name) {
     ef_segment_close (self);
     self->storage = storage;
     self->id = id;
     self->start = self->fill = 0;
     self->error = 0;
-    ef_wal_segment_name (id, name);
     self->file = storage->open (storage, name);
     int64_t size = self->file < 0 ? self->file : storage->size (storage, self->file);
     self->size = size < 0 ? 0 : (uint64_t)size;
     return size < 0 ? (int)size : 0;
+}
+
+int
+ef_segment_open (ef_segment_t *self, ef_storage_t *storage, uint32_t id) {
+    char name[24];
+    ef_wal_segment_name (id, name);
+    return s_open (self, storage, id, name);
+}
+
+int
+ef_segment_open_any (ef_segment_t *self, ef_storage_t *storage, uint32_t id) {
+    char name[24];
+    int rc = ef_segment_open (self, storage, id);
+    ef_kept_name (id, name);
+    return rc == -ENOENT ? s_open (self, storage, id, name) : rc;
 }
 
 void

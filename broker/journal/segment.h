@@ -33,6 +33,8 @@ typedef struct {
 
 /* Opens segment `id`, closing the one before; keeps the window's memory. 0 or a negative errno. */
 EF_MUST_USE int ef_segment_open (ef_segment_t *self, ef_storage_t *storage, uint32_t id);
+/* The same, where the log has dropped it, for one that is kept (kept.h). */
+EF_MUST_USE int ef_segment_open_any (ef_segment_t *self, ef_storage_t *storage, uint32_t id);
 void ef_segment_close (ef_segment_t *self);
 void ef_segment_free (ef_segment_t *self);
 

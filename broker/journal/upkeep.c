@@ -30,11 +30,23 @@ s_fail (ef_upkeep_t *self, int rc) {
     }
 }
 
+/* A spare, for whose sake kept segments go. */
+static int
+s_make (ef_upkeep_t *self) {
+    int rc;
+    do {
+        rc = s_has_room (self) ? ef_spares_make (self->spares) : -ENOSPC;
+    } while (ef_storage_is_full (rc) && ef_kept_give (&self->kept));
+    return rc;
+}
+
 int
 ef_upkeep_reserve (ef_upkeep_t *self) {
     int rc = 0;
     while (rc == 0 && ef_spares_count (self->spares) < self->wanted) {
-        rc = ef_spares_make (self->spares);
+        do {
+            rc = ef_spares_make (self->spares);
+        } while (ef_storage_is_full (rc) && ef_kept_give (&self->kept));
     }
     atomic_store (&self->is_tight, ef_storage_is_full (rc));
     return ef_spares_count (self->spares) > 0 ? 0 : rc;
@@ -61,13 +73,33 @@ s_zero_when_idle (ef_upkeep_t *self, uint64_t now) {
     return rc ? now + TIGHT_MS : UINT64_MAX;
 }
 
+/* What is kept leaves room for all spares, and for a segment that is made in a hurry when they have
+   run out: the core counts on it while the disk isn't said to be tight. */
+static bool
+s_is_kept_in_the_way (ef_upkeep_t *self) {
+    uint64_t room;
+    return self->kept.count > 0 && self->storage->room (self->storage, &room) == 0 &&
+           room < (self->wanted + 2) * self->spares->bytes;
+}
+
+/* Removes what is kept too long or in the way. Returns when to look again. */
+static uint64_t
+s_trim (ef_upkeep_t *self, uint64_t now) {
+    if (self->log_oldest) {
+        ef_kept_note (&self->kept, atomic_load (self->log_oldest), now);
+    }
+    while (s_is_kept_in_the_way (self) && ef_kept_give (&self->kept)) {
+    }
+    return ef_kept_trim (&self->kept, now);
+}
+
 /* Returns when to look again. */
 static uint64_t
 s_prepare (ef_upkeep_t *self, uint64_t now) {
     bool was_tight = atomic_load (&self->is_tight);
     bool is_tight = was_tight && !s_has_room (self);
     while (!is_tight && ef_spares_count (self->spares) < self->wanted) {
-        int rc = s_has_room (self) ? ef_spares_make (self->spares) : -ENOSPC;
+        int rc = s_make (self);
         if (rc) {
             is_tight = true;
             s_fail (self, rc);
@@ -177,7 +209,9 @@ s_step (void *arg) {
         ef_assert (is_taken); /* one is under way at a time */
     }
     uint64_t now = ef_mono_ms ();
+    uint64_t trim = s_trim (self, now);
     uint64_t look = s_prepare (self, now);
+    look = trim < look ? trim : look;
     uint64_t scrub = ef_upkeep_scrub (self, now, ef_wall_ms ());
     return look < scrub ? look : scrub;
 }
@@ -205,4 +239,5 @@ ef_upkeep_stop (ef_upkeep_t *self) {
         ef_checkpoint_drop (&self->writer);
         ef_segment_free (&self->segment);
     }
+    ef_kept_free (&self->kept);
 }

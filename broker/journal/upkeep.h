@@ -1,25 +1,28 @@
 /* The thread that does what can wait. SPDX-License-Identifier: MIT
 
-   Role: keeps segments ready, writes checkpoints, reads old segments over and checks them. Owns:
-   the writer of checkpoints. Talks to: a storage and spares, borrowed; the router, which hands it
-   parts and gets them back. On failure: a full disk is told by is_tight, and a checkpoint that
-   finds no room is given up; any other error of a write stops the broker; damage that is found is
-   counted and logged, and all checkpoints go, so that the next start reads everything and says
-   exactly what is lost. */
+   Role: keeps segments ready, writes checkpoints, reads old segments over and checks them, removes
+   what was kept of the log's past. Owns: the writer of checkpoints, the list of what is kept. Talks
+   to: a storage and spares, borrowed; the router, which hands it parts and gets them back. On
+   failure: a full disk is told by is_tight, and a checkpoint that finds no room is given up; any
+   other error of a write stops the broker; damage that is found is counted and logged, and all
+   checkpoints go, so that the next start reads everything and says exactly what is lost. */
 #ifndef EF_UPKEEP_H
 #define EF_UPKEEP_H
 
 #include "../base/actor.h"
 #include "checkpoint.h"
+#include "kept.h"
 #include "segment.h"
 #include "spares.h"
 
 typedef struct {
-    ef_actor_t actor;               /* in and out: ef_checkpoint_part_t */
-    ef_storage_t *storage;          /* borrowed */
-    ef_spares_t *spares;            /* borrowed */
-    uint32_t wanted;                /* spares */
-    const _Atomic uint64_t *groups; /* the journal's count; NULL: nothing is known of it */
+    ef_actor_t actor;                   /* in and out: ef_checkpoint_part_t */
+    ef_storage_t *storage;              /* borrowed */
+    ef_spares_t *spares;                /* borrowed */
+    uint32_t wanted;                    /* spares */
+    const _Atomic uint64_t *groups;     /* the journal's count; NULL: nothing is known of it */
+    const _Atomic uint32_t *log_oldest; /* the journal's; NULL: the same */
+    ef_kept_t kept;                     /* the first to give room */
     uint64_t groups_seen;
     uint64_t idle_at_ms; /* monotonic: idle unless the count has moved by then */
     ef_checkpoint_writer_t writer;

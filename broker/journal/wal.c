@@ -1,4 +1,5 @@
 /* Segmented write-ahead log: appending. SPDX-License-Identifier: MIT */
+#include "kept.h"
 #include "segment.h"
 #include "wal_private.h"
 
@@ -258,7 +259,10 @@ ef_wal_drop_oldest (ef_wal_t *self) {
     ef_assert (self->oldest < self->newest);
     char name[24];
     ef_wal_segment_name (self->oldest, name);
-    int rc = self->storage->unlink (self->storage, name);
+    char kept[24];
+    ef_kept_name (self->oldest, kept);
+    int rc = self->options.keeps_dropped ? self->storage->rename (self->storage, name, kept)
+                                         : self->storage->unlink (self->storage, name);
     rc = rc ? rc : self->storage->sync_directory (self->storage);
     if (rc == 0) {
         self->oldest++;

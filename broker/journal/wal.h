@@ -30,6 +30,7 @@ typedef struct {
     uint64_t wall_ms;
     uint64_t random[2];  /* becomes the journal's id where the directory is empty */
     bool skips_sync;     /* durability = os: groups are written, not synced */
+    bool keeps_dropped;  /* segments that are dropped get another name (kept.h) */
     ef_spares_t *spares; /* NULL: none */
     /* Where a checkpoint says that all before it is known; segment 0: from the beginning. */
     uint32_t from_segment;
@@ -74,7 +75,7 @@ EF_MUST_USE int ef_wal_hint (ef_wal_t *self);
  */
 uint64_t ef_wal_read_hint (ef_storage_t *storage, uint8_t journal_id[16]);
 
-/* Removes the oldest segment; it isn't the open one. 0 or a negative errno. */
+/* Takes the oldest segment out of the log; it isn't the open one. 0 or a negative errno. */
 EF_MUST_USE int ef_wal_drop_oldest (ef_wal_t *self);
 
 uint32_t ef_wal_oldest (const ef_wal_t *self); /* id of the oldest segment */

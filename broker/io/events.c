@@ -1,0 +1,374 @@
+/* Events by id, by number and in lists: asked of the finder, completed with what the core knows.
+   SPDX-License-Identifier: MIT
+
+   What the log says lags behind what the core has decided by what isn't durable yet. Where the log
+   has an event as live and the core doesn't know it, its end is on the way: the question is asked
+   again once all that was written is durable. */
+#include "router_private.h"
+
+#include <stdlib.h>
+
+#define TRIES_MAX 3 /* each behind a sync */
+
+/* Whom an answer is for, and how it is made. */
+typedef struct {
+    ef_peer_t peer; /* a copy */
+    unsigned tries;
+    uint64_t lsn;                 /* waited for, before it is asked again */
+    char cursor[EF_CURSOR_BYTES]; /* as it was asked */
+} token_t;
+
+/* An event id: str or bin, or {"topic", "n"}. 0 or -1. */
+static int
+s_read_id (ef_cursor_t *cursor, ef_question_t *question) {
+    ef_span_t span;
+    uint32_t pairs;
+    unsigned seen = 0;
+    if (ef_peek (cursor) != EF_TYPE_MAP) {
+        if (ef_get_bytes (cursor, &span) || span.size == 0 || span.size > EF_ID_MAX) {
+            return -1;
+        }
+        question->id_size = span.size;
+        memcpy (question->id, span.data, span.size);
+        return 0;
+    }
+    question->kind = EF_FIND_NUMBER;
+    int rc = ef_get_map (cursor, &pairs);
+    for (uint32_t i = 0; rc == 0 && i < pairs; i++) {
+        ef_span_t key;
+        rc = ef_get_str (cursor, &key);
+        if (rc == 0 && ef_span_is (key, "topic")) {
+            rc = ef_get_str (cursor, &span) || span.size >= sizeof question->topic ? -1 : 0;
+            if (rc == 0) {
+                ef_span_copy (span, question->topic, sizeof question->topic);
+                seen |= 1;
+            }
+        } else if (rc == 0 && ef_span_is (key, "n")) {
+            rc = ef_get_uint (cursor, &question->n);
+            seen |= 2;
+        } else {
+            rc = rc ? rc : ef_skip (cursor);
+        }
+    }
+    return rc == 0 && seen == 3 ? 0 : -1;
+}
+
+static int
+s_read_text (ef_cursor_t *cursor, char *text, size_t size) {
+    ef_span_t span;
+    if (ef_get_str (cursor, &span) || span.size >= size) {
+        return -1;
+    }
+    ef_span_copy (span, text, size);
+    return 0;
+}
+
+static int
+s_state (ef_span_t name) {
+    for (unsigned i = 0; i < EF_STATE_COUNT; i++) {
+        if (ef_span_is (name, ef_state_name ((ef_state_t)i))) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static int
+s_read_state (ef_cursor_t *cursor, ef_question_t *question) {
+    ef_span_t text;
+    if (ef_get_str (cursor, &text)) {
+        return -1;
+    }
+    question->state = s_state (text);
+    return question->state < 0 ? -1 : 0;
+}
+
+static int
+s_read_limit (ef_cursor_t *cursor, ef_question_t *question) {
+    uint64_t limit;
+    if (ef_get_uint (cursor, &limit) || limit == 0) {
+        return -1;
+    }
+    question->limit = limit < EF_LIST_ITEMS_MAX ? (uint32_t)limit : EF_LIST_ITEMS_MAX;
+    return 0;
+}
+
+static int
+s_read_option (ef_cursor_t *cursor, ef_span_t key, ef_question_t *question) {
+    if (ef_peek (cursor) == EF_TYPE_NIL) {
+        return ef_get_nil (cursor);
+    }
+    if (ef_span_is (key, "topic") && question->kind != EF_FIND_NUMBER) {
+        return s_read_text (cursor, question->topic, sizeof question->topic);
+    }
+    if (question->kind != EF_FIND_LIST) {
+        return ef_skip (cursor);
+    }
+    if (ef_span_is (key, "type")) {
+        return s_read_text (cursor, question->type, sizeof question->type);
+    }
+    if (ef_span_is (key, "after")) {
+        return s_read_text (cursor, question->cursor, sizeof question->cursor);
+    }
+    if (ef_span_is (key, "state")) {
+        return s_read_state (cursor, question);
+    }
+    if (ef_span_is (key, "since")) {
+        return ef_get_uint (cursor, &question->since_ms);
+    }
+    if (ef_span_is (key, "until")) {
+        return ef_get_uint (cursor, &question->until_ms);
+    }
+    return ef_span_is (key, "limit") ? s_read_limit (cursor, question) : ef_skip (cursor);
+}
+
+static int
+s_read_options (ef_cursor_t *cursor, ef_question_t *question) {
+    uint32_t pairs;
+    if (ef_cursor_left (cursor) == 0) {
+        return 0;
+    }
+    int rc = ef_get_map (cursor, &pairs);
+    for (uint32_t i = 0; rc == 0 && i < pairs; i++) {
+        ef_span_t key;
+        rc = ef_get_str (cursor, &key);
+        rc = rc ? rc : s_read_option (cursor, key, question);
+    }
+    return rc;
+}
+
+static const struct {
+    const char *name;
+    ef_find_kind_t kind;
+    const char *usage;
+} s_commands[] = {
+    {"EVENT.SHOW", EF_FIND_ID, "expected [\"EVENT.SHOW\", id or {topic, n}, {topic}?]"},
+    {"EVENTS", EF_FIND_LIST,
+     "expected [\"EVENTS\", {topic, state, type, since ms, until ms, limit, after}?]"},
+};
+
+const char *
+router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request) {
+    ef_span_t command = {NULL, 0};
+    uint32_t items;
+    int rc = ef_get_array (&request, &items) || ef_get_str (&request, &command) ? -1 : 0;
+    unsigned row = 0;
+    while (row + 1 < sizeof s_commands / sizeof s_commands[0] &&
+           !ef_span_is (command, s_commands[row].name)) {
+        row++;
+    }
+    ef_question_t *question = ef_question_new (s_commands[row].kind);
+    rc = rc || question->kind == EF_FIND_LIST ? rc : s_read_id (&request, question);
+    rc = rc ? rc : s_read_options (&request, question);
+    if (rc) {
+        ef_question_destroy (&question);
+        return s_commands[row].usage;
+    }
+    token_t *token = calloc (1, sizeof *token);
+    ef_assert (token != NULL);
+    token->peer = *peer;
+    memcpy (token->cursor, question->cursor, sizeof token->cursor);
+    question->token = token;
+    outbox_add (&self->to_finder, question);
+    return NULL;
+}
+
+/* The id as it stands in the event: str, bin or nil. */
+static void
+s_put_id (ef_buf_t *out, const ef_buf_t *event) {
+    ef_cursor_t cursor = ef_cursor (event->data, event->size);
+    uint32_t fields;
+    int rc = ef_get_array (&cursor, &fields) || ef_skip (&cursor) ? -1 : 0;
+    const uint8_t *start = cursor.at;
+    if (rc || ef_skip (&cursor)) {
+        ef_put_nil (out);
+    } else {
+        ef_buf_put (out, start, (size_t)(cursor.at - start));
+    }
+}
+
+/* What the log says of an event that isn't live. */
+static uint32_t
+s_put_end (ef_buf_t *out, const ef_found_t *found) {
+    uint32_t pairs = 2;
+    ef_put_key_str (out, "state", ef_state_name (found->state));
+    ef_put_key_uint (out, "attempts", found->attempts);
+    if (found->when_ms) {
+        ef_put_key_uint (out, "ended", found->when_ms);
+        pairs++;
+    }
+    if (found->state == EF_STATE_DEAD) {
+        ef_put_key_str (out, "reason",
+                        found->reason < EF_REASON_COUNT ? ef_reason_name (found->reason) : "none");
+        pairs++;
+    }
+    if (found->result.size) {
+        ef_put_str (out, "result");
+        ef_buf_put (out, found->result.data, found->result.size);
+        pairs++;
+    }
+    return pairs;
+}
+
+/* The state that the core's map tells; -1: none. */
+static int
+s_live_state (const ef_buf_t *live) {
+    ef_cursor_t cursor = ef_cursor (live->data, live->size);
+    uint32_t pairs;
+    ef_span_t key;
+    ef_span_t value;
+    int rc = ef_get_map (&cursor, &pairs);
+    for (uint32_t i = 0; rc == 0 && i < pairs; i++) {
+        rc = ef_get_str (&cursor, &key);
+        if (rc == 0 && ef_span_is (key, "state")) {
+            return ef_get_str (&cursor, &value) ? -1 : s_state (value);
+        }
+        rc = rc ? rc : ef_skip (&cursor);
+    }
+    return -1;
+}
+
+/* The pairs of a map, without its head. Returns how many. */
+static uint32_t
+s_put_pairs (ef_buf_t *out, const ef_buf_t *map) {
+    ef_cursor_t cursor = ef_cursor (map->data, map->size);
+    uint32_t pairs;
+    int rc = ef_get_map (&cursor, &pairs);
+    ef_assert (rc == 0); /* the core's */
+    ef_buf_put (out, cursor.at, ef_cursor_left (&cursor));
+    return pairs;
+}
+
+static void
+s_put_item (ef_buf_t *out, const ef_found_t *found, const ef_buf_t *live, bool has_history) {
+    size_t mark = ef_put_open (out);
+    uint32_t pairs = 7;
+    ef_put_key_str (out, "topic", found->topic);
+    ef_put_key_uint (out, "n", found->n);
+    ef_put_str (out, "id");
+    s_put_id (out, &found->event);
+    ef_put_key_uint (out, "accepted", found->accepted_ms);
+    ef_put_key_uint (out, "segment", found->segment);
+    ef_put_key_uint (out, "offset", found->offset);
+    ef_put_str (out, "event");
+    ef_buf_put (out, found->event.data, found->event.size);
+    if (has_history) {
+        ef_put_str (out, "history");
+        ef_put_array (out, found->history_count);
+        ef_buf_put (out, found->history.data, found->history.size);
+        pairs++;
+    }
+    pairs += live->size ? s_put_pairs (out, live) : s_put_end (out, found);
+    ef_put_close_map (out, mark, pairs);
+}
+
+/* Appends the items, each as the core has it now or as it ended. False: the log has one as live and
+   the core doesn't know it any more, and it is to be asked again; with `is_last` such are left out.
+ */
+static bool
+s_put_items (ef_router_t *self, const ef_question_t *question, bool is_last, ef_buf_t *out,
+             uint32_t *count) {
+    ef_buf_t live = {0};
+    bool is_whole = true;
+    *count = 0;
+    for (uint32_t i = 0; i < question->count; i++) {
+        const ef_found_t *found = &question->items[i];
+        int topic = ef_core_find_topic (self->core, found->topic, strlen (found->topic));
+        ef_buf_clear (&live);
+        bool is_live =
+            topic >= 0 && ef_core_show (self->core, (uint32_t)topic, found->n, &live) == EF_OK;
+        if (!is_live && found->state == EF_STATE_READY) {
+            is_whole = is_last;
+            continue;
+        }
+        int state = is_live ? s_live_state (&live) : (int)found->state;
+        if (question->state < 0 || question->state == state) {
+            s_put_item (out, found, &live, question->kind != EF_FIND_LIST);
+            ++*count;
+        }
+    }
+    ef_buf_free (&live);
+    return is_whole;
+}
+
+static void
+s_put_next (ef_buf_t *out, const ef_question_t *question) {
+    ef_put_str (out, "next");
+    ef_put_str (out, question->cursor[0] ? question->cursor : NULL);
+}
+
+static void
+s_answer (ef_router_t *self, const ef_question_t *question, const ef_buf_t *items, uint32_t count) {
+    const token_t *token = question->token;
+    ef_buf_t answer = {0};
+    if (count == 0 && question->kind != EF_FIND_LIST) {
+        ef_put_array (&answer, 3);
+        ef_put_str (&answer, "ERROR");
+        ef_put_str (&answer, ef_status_name (EF_NOT_FOUND));
+        ef_put_str (&answer, "no such event, or nothing is kept of it any more");
+    } else {
+        ef_put_array (&answer, 2);
+        ef_put_str (&answer, "OK");
+        ef_put_map (&answer, question->kind == EF_FIND_LIST ? 2 : 1);
+        ef_put_str (&answer, "items");
+        ef_put_array (&answer, count);
+        ef_buf_put (&answer, items->data, items->size);
+        if (question->kind == EF_FIND_LIST) {
+            s_put_next (&answer, question);
+        }
+    }
+    (void)router_send_frames (self, &token->peer, &answer, NULL); /* it asks again */
+    ef_buf_free (&answer);
+}
+
+static void
+s_forget (ef_question_t *question) {
+    free (question->token);
+    ef_question_destroy (&question);
+}
+
+/* The finder has answered. */
+void
+router_event_found (ef_router_t *self, ef_question_t *question) {
+    token_t *token = question->token;
+    ef_buf_t items = {0};
+    uint32_t count;
+    bool is_last = token->tries == TRIES_MAX;
+    if (s_put_items (self, question, is_last, &items, &count)) {
+        s_answer (self, question, &items, count);
+        s_forget (question);
+    } else {
+        token->tries++;
+        token->lsn = ef_core_written_lsn (self->core);
+        memcpy (question->cursor, token->cursor, sizeof question->cursor);
+        outbox_add (&self->event_waits, question);
+    }
+    ef_buf_free (&items);
+}
+
+/* Asks again what waited for the disk, in order. */
+void
+router_event_durable (ef_router_t *self) {
+    outbox_t *waits = &self->event_waits;
+    while (waits->count > 0) {
+        ef_question_t *question = waits->items[waits->head];
+        if (((const token_t *)question->token)->lsn > ef_core_durable_lsn (self->core)) {
+            return;
+        }
+        outbox_add (&self->to_finder, question);
+        waits->head++;
+        waits->count--;
+    }
+    waits->head = 0;
+}
+
+void
+router_event_forget (ef_router_t *self) {
+    outbox_t *const boxes[] = {&self->event_waits, &self->to_finder};
+    for (unsigned k = 0; k < 2; k++) {
+        for (uint32_t i = 0; i < boxes[k]->count; i++) {
+            s_forget (boxes[k]->items[boxes[k]->head + i]);
+        }
+        outbox_free (boxes[k]);
+    }
+}
