@@ -1,21 +1,6 @@
 /* What is known of one live event. SPDX-License-Identifier: MIT */
 #include "core_private.h"
 
-/* An event that is out with a worker. Walks all leases: people alone ask, for few events. */
-static const item_t *
-s_find_leased (const ef_core_t *self, const topic_t *topic, uint64_t n, const lease_t **found) {
-    for (uint32_t i = 0; i < self->leases.count; i++) {
-        const lease_t *lease = self->leases.items[i];
-        for (uint32_t k = 0; lease->topic == topic && k < lease->count; k++) {
-            if (lease->items[k].n == n && lease->items[k].state == ITEM_OPEN) {
-                *found = lease;
-                return &lease->items[k];
-            }
-        }
-    }
-    return NULL;
-}
-
 static void
 s_put_lease (const ef_core_t *self, const lease_t *lease, const item_t *item, ef_buf_t *out) {
     uint64_t left = item->deadline_ms > self->now ? item->deadline_ms - self->now : 0;
@@ -32,9 +17,9 @@ ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out) 
     ef_assert (topic_index < self->topic_count);
     topic_t *topic = self->topics[topic_index];
     const entry_t *entry = entry_find (topic, n);
-    const lease_t *lease;
+    lease_t *lease;
     const item_t *item = entry == NULL || entry->state == EF_STATE_LEASED
-                             ? s_find_leased (self, topic, n, &lease)
+                             ? lease_find_event (self, topic, n, &lease)
                              : NULL;
     ef_extent_at_t at;
     if (item) {

@@ -380,7 +380,6 @@ static const struct {
     bool needs_topic;
     void (*run) (admin_t *self);
 } s_commands[] = {
-<<<<<<< HEAD
     {"STATUS", false, s_status},
     {"TOPICS", false, s_topics},
     {"WORKERS", false, s_workers},
@@ -401,13 +400,11 @@ static const struct {
     {"BREAKER.SET", true, s_breaker_set},
     {"RELOAD", false, s_reload},
     {"EVENT.SHOW", false, s_event},
-=======
-    {"STATUS", false, s_status},     {"TOPICS", false, s_topics},  {"WORKERS", false, s_workers},
-    {"PAUSE", true, s_pause},        {"RESUME", true, s_resume},   {"DRAIN", true, s_drain},
-    {"PURGE", true, s_purge},        {"PEEK", true, s_peek},       {"SCALE", true, s_scale},
-    {"SHUTDOWN", false, s_shutdown}, {"DLQ.LIST", false, s_dead},  {"DLQ.SHOW", false, s_dead},
-    {"DLQ.REPLAY", false, s_dead},   {"DLQ.PURGE", false, s_dead}, {"EVENT.SHOW", false, s_event},
->>>>>>> 5dadf9e (What is kept leaves room for spares, so that a full disk is known as early as ever)
+    {"EVENT.EXPLAIN", false, s_event},
+    {"EVENT.CANCEL", false, s_event},
+    {"EVENT.DELAY", false, s_event},
+    {"EVENT.RUN", false, s_event},
+    {"EVENT.RELEASE", false, s_event},
     {"EVENTS", false, s_event},
 };
 
@@ -452,15 +449,15 @@ typedef struct {
     ef_buf_t answer; /* owned */
 } admin_wait_t;
 
-static void
-s_wait (admin_t *self) {
+void
+router_admin_later (ef_router_t *self, const ef_peer_t *peer, ef_buf_t *answer) {
     admin_wait_t *wait = calloc (1, sizeof *wait);
     ef_assert (wait != NULL);
-    wait->peer = *self->peer;
-    wait->lsn = ef_core_written_lsn (self->router->core);
-    wait->answer = self->answer;
-    memset (&self->answer, 0, sizeof self->answer);
-    outbox_add (&self->router->admin_waits, wait);
+    wait->peer = *peer;
+    wait->lsn = ef_core_written_lsn (self->core);
+    wait->answer = *answer;
+    memset (answer, 0, sizeof *answer);
+    outbox_add (&self->admin_waits, wait);
 }
 
 static void
@@ -502,7 +499,7 @@ router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame) 
     }
     s_run (&admin);
     if (admin.is_change && ef_core_written_lsn (self->core) > ef_core_durable_lsn (self->core)) {
-        s_wait (&admin);
+        router_admin_later (self, peer, &admin.answer);
     } else if (!admin.is_later) {
         (void)router_send_frames (self, peer, &admin.answer, NULL); /* it asks again */
     }

@@ -10,9 +10,15 @@
 
 #define TRIES_MAX 3 /* each behind a sync */
 
+typedef struct command_s command_t;
+
 /* Whom an answer is for, and how it is made. */
 typedef struct {
     ef_peer_t peer; /* a copy */
+    const command_t *command;
+    uint64_t due_ms;          /* DELAY */
+    bool is_date;             /* DELAY: to a date, not by a while */
+    char to[EF_NAME_MAX + 8]; /* RELEASE: to that worker alone */
     unsigned tries;
     uint64_t lsn;                 /* waited for, before it is asked again */
     char cursor[EF_CURSOR_BYTES]; /* as it was asked */
@@ -94,6 +100,29 @@ s_read_limit (ef_cursor_t *cursor, ef_question_t *question) {
 }
 
 static int
+s_read_due (ef_cursor_t *cursor, bool is_date, token_t *token) {
+    uint64_t ms;
+    if (ef_get_uint (cursor, &ms)) {
+        return -1;
+    }
+    uint64_t now = ef_wall_ms ();
+    token->is_date = is_date;
+    token->due_ms = is_date ? ms : ms < UINT64_MAX - now ? now + ms : UINT64_MAX;
+    return 0;
+}
+
+/* Options of a single event. */
+static int
+s_read_detail (ef_cursor_t *cursor, ef_span_t key, token_t *token) {
+    if (ef_span_is (key, "to")) {
+        return s_read_text (cursor, token->to, sizeof token->to);
+    }
+    bool is_date = ef_span_is (key, "at");
+    return is_date || ef_span_is (key, "delay") ? s_read_due (cursor, is_date, token)
+                                                : ef_skip (cursor);
+}
+
+static int
 s_read_option (ef_cursor_t *cursor, ef_span_t key, ef_question_t *question) {
     if (ef_peek (cursor) == EF_TYPE_NIL) {
         return ef_get_nil (cursor);
@@ -102,7 +131,7 @@ s_read_option (ef_cursor_t *cursor, ef_span_t key, ef_question_t *question) {
         return s_read_text (cursor, question->topic, sizeof question->topic);
     }
     if (question->kind != EF_FIND_LIST) {
-        return ef_skip (cursor);
+        return s_read_detail (cursor, key, question->token);
     }
     if (ef_span_is (key, "type")) {
         return s_read_text (cursor, question->type, sizeof question->type);
@@ -137,38 +166,82 @@ s_read_options (ef_cursor_t *cursor, ef_question_t *question) {
     return rc;
 }
 
-static const struct {
+static ef_status_t
+s_cancel (ef_core_t *core, uint32_t topic, uint64_t n, const token_t *token) {
+    (void)token;
+    return ef_core_cancel (core, topic, n);
+}
+
+static ef_status_t
+s_delay (ef_core_t *core, uint32_t topic, uint64_t n, const token_t *token) {
+    return ef_core_delay (core, topic, n, token->due_ms, token->is_date);
+}
+
+static ef_status_t
+s_run (ef_core_t *core, uint32_t topic, uint64_t n, const token_t *token) {
+    (void)token;
+    return ef_core_run_now (core, topic, n);
+}
+
+static ef_status_t
+s_release (ef_core_t *core, uint32_t topic, uint64_t n, const token_t *token) {
+    return ef_core_release (core, topic, n, token->to);
+}
+
+struct command_s {
     const char *name;
     ef_find_kind_t kind;
+    bool explains;
+    bool needs_due;
+    ef_status_t (*change) (ef_core_t *core, uint32_t topic, uint64_t n, const token_t *token);
     const char *usage;
-} s_commands[] = {
-    {"EVENT.SHOW", EF_FIND_ID, "expected [\"EVENT.SHOW\", id or {topic, n}, {topic}?]"},
-    {"EVENTS", EF_FIND_LIST,
+};
+
+static const command_t s_commands[] = {
+    {"EVENT.SHOW", EF_FIND_ID, false, false, NULL,
+     "expected [\"EVENT.SHOW\", id or {topic, n}, {topic}?]"},
+    {"EVENT.EXPLAIN", EF_FIND_ID, true, false, NULL,
+     "expected [\"EVENT.EXPLAIN\", id or {topic, n}, {topic}?]"},
+    {"EVENT.CANCEL", EF_FIND_ID, false, false, s_cancel,
+     "expected [\"EVENT.CANCEL\", id or {topic, n}, {topic}?]"},
+    {"EVENT.DELAY", EF_FIND_ID, false, true, s_delay,
+     "expected [\"EVENT.DELAY\", id or {topic, n}, {at ms or delay ms, topic?}]"},
+    {"EVENT.RUN", EF_FIND_ID, false, false, s_run,
+     "expected [\"EVENT.RUN\", id or {topic, n}, {topic}?]"},
+    {"EVENT.RELEASE", EF_FIND_ID, false, false, s_release,
+     "expected [\"EVENT.RELEASE\", id or {topic, n}, {to worker, topic}?]"},
+    {"EVENTS", EF_FIND_LIST, false, false, NULL,
      "expected [\"EVENTS\", {topic, state, type, since ms, until ms, limit, after}?]"},
 };
 
+static void
+s_forget (ef_question_t *question) {
+    free (question->token);
+    ef_question_destroy (&question);
+}
+
 const char *
 router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request) {
-    ef_span_t command = {NULL, 0};
+    ef_span_t name = {NULL, 0};
     uint32_t items;
-    int rc = ef_get_array (&request, &items) || ef_get_str (&request, &command) ? -1 : 0;
-    unsigned row = 0;
-    while (row + 1 < sizeof s_commands / sizeof s_commands[0] &&
-           !ef_span_is (command, s_commands[row].name)) {
-        row++;
-    }
-    ef_question_t *question = ef_question_new (s_commands[row].kind);
-    rc = rc || question->kind == EF_FIND_LIST ? rc : s_read_id (&request, question);
-    rc = rc ? rc : s_read_options (&request, question);
-    if (rc) {
-        ef_question_destroy (&question);
-        return s_commands[row].usage;
+    int rc = ef_get_array (&request, &items) || ef_get_str (&request, &name) ? -1 : 0;
+    const command_t *command = s_commands;
+    while (rc == 0 && !ef_span_is (name, command->name)) {
+        command++; /* the table of admin.c knows no others */
     }
     token_t *token = calloc (1, sizeof *token);
     ef_assert (token != NULL);
     token->peer = *peer;
-    memcpy (token->cursor, question->cursor, sizeof token->cursor);
+    token->command = command;
+    ef_question_t *question = ef_question_new (command->kind);
     question->token = token;
+    rc = rc || question->kind == EF_FIND_LIST ? rc : s_read_id (&request, question);
+    rc = rc ? rc : s_read_options (&request, question);
+    if (rc || (command->needs_due && token->due_ms == 0)) {
+        s_forget (question);
+        return command->usage;
+    }
+    memcpy (token->cursor, question->cursor, sizeof token->cursor);
     outbox_add (&self->to_finder, question);
     return NULL;
 }
@@ -262,6 +335,48 @@ s_put_item (ef_buf_t *out, const ef_found_t *found, const ef_buf_t *live, bool h
     ef_put_close_map (out, mark, pairs);
 }
 
+/* Why an event that isn't live doesn't run. */
+static void
+s_put_reason (ef_buf_t *out, const ef_found_t *found) {
+    const char *text = found->state == EF_STATE_DONE   ? "it is done"
+                       : found->state == EF_STATE_DEAD ? "it is among the dead letters"
+                                                       : "it was purged or cancelled";
+    ef_put_map (out, found->when_ms ? 6 : 5);
+    ef_put_key_str (out, "topic", found->topic);
+    ef_put_key_uint (out, "n", found->n);
+    ef_put_key_str (out, "state", ef_state_name (found->state));
+    ef_put_key_str (out, "reason", ef_state_name (found->state));
+    ef_put_key_str (out, "text", text);
+    if (found->when_ms) {
+        ef_put_key_uint (out, "since", found->when_ms);
+    }
+}
+
+static void
+s_put_explained (ef_buf_t *out, const ef_found_t *found, const ef_buf_t *live) {
+    if (live->size == 0) {
+        s_put_reason (out, found);
+        return;
+    }
+    size_t mark = ef_put_open (out);
+    ef_put_key_str (out, "topic", found->topic);
+    ef_put_key_uint (out, "n", found->n);
+    ef_put_close_map (out, mark, 2 + s_put_pairs (out, live));
+}
+
+/* What the core says of an event now. False: it isn't live. */
+static bool
+s_ask_core (ef_router_t *self, const ef_question_t *question, const ef_found_t *found,
+            ef_buf_t *live) {
+    const token_t *token = question->token;
+    int topic = ef_core_find_topic (self->core, found->topic, strlen (found->topic));
+    ef_buf_clear (live);
+    return topic >= 0 &&
+           (token->command->explains
+                ? ef_core_explain (self->core, (uint32_t)topic, found->n, live)
+                : ef_core_show (self->core, (uint32_t)topic, found->n, live)) == EF_OK;
+}
+
 /* Appends the items, each as the core has it now or as it ended. False: the log has one as live and
    the core doesn't know it any more, and it is to be asked again; with `is_last` such are left out.
  */
@@ -270,20 +385,22 @@ s_put_items (ef_router_t *self, const ef_question_t *question, bool is_last, ef_
              uint32_t *count) {
     ef_buf_t live = {0};
     bool is_whole = true;
+    bool is_explaining = ((const token_t *)question->token)->command->explains;
     *count = 0;
     for (uint32_t i = 0; i < question->count; i++) {
         const ef_found_t *found = &question->items[i];
-        int topic = ef_core_find_topic (self->core, found->topic, strlen (found->topic));
-        ef_buf_clear (&live);
-        bool is_live =
-            topic >= 0 && ef_core_show (self->core, (uint32_t)topic, found->n, &live) == EF_OK;
+        bool is_live = s_ask_core (self, question, found, &live);
         if (!is_live && found->state == EF_STATE_READY) {
             is_whole = is_last;
             continue;
         }
         int state = is_live ? s_live_state (&live) : (int)found->state;
         if (question->state < 0 || question->state == state) {
-            s_put_item (out, found, &live, question->kind != EF_FIND_LIST);
+            if (is_explaining) {
+                s_put_explained (out, found, &live);
+            } else {
+                s_put_item (out, found, &live, question->kind != EF_FIND_LIST);
+            }
             ++*count;
         }
     }
@@ -292,58 +409,112 @@ s_put_items (ef_router_t *self, const ef_question_t *question, bool is_last, ef_
 }
 
 static void
-s_put_next (ef_buf_t *out, const ef_question_t *question) {
-    ef_put_str (out, "next");
-    ef_put_str (out, question->cursor[0] ? question->cursor : NULL);
+s_error (ef_buf_t *out, ef_status_t status, const char *text) {
+    ef_put_array (out, 3);
+    ef_put_str (out, "ERROR");
+    ef_put_str (out, ef_status_name (status));
+    ef_put_str (out, text);
 }
 
+#define GONE "no such event, or nothing is kept of it any more"
+
 static void
-s_answer (ef_router_t *self, const ef_question_t *question, const ef_buf_t *items, uint32_t count) {
-    const token_t *token = question->token;
-    ef_buf_t answer = {0};
-    if (count == 0 && question->kind != EF_FIND_LIST) {
-        ef_put_array (&answer, 3);
-        ef_put_str (&answer, "ERROR");
-        ef_put_str (&answer, ef_status_name (EF_NOT_FOUND));
-        ef_put_str (&answer, "no such event, or nothing is kept of it any more");
-    } else {
-        ef_put_array (&answer, 2);
-        ef_put_str (&answer, "OK");
-        ef_put_map (&answer, question->kind == EF_FIND_LIST ? 2 : 1);
-        ef_put_str (&answer, "items");
-        ef_put_array (&answer, count);
-        ef_buf_put (&answer, items->data, items->size);
-        if (question->kind == EF_FIND_LIST) {
-            s_put_next (&answer, question);
-        }
+s_answer_items (ef_buf_t *out, const ef_question_t *question, const ef_buf_t *items,
+                uint32_t count) {
+    bool is_list = question->kind == EF_FIND_LIST;
+    if (count == 0 && !is_list) {
+        s_error (out, EF_NOT_FOUND, GONE);
+        return;
     }
-    (void)router_send_frames (self, &token->peer, &answer, NULL); /* it asks again */
-    ef_buf_free (&answer);
+    ef_put_array (out, 2);
+    ef_put_str (out, "OK");
+    ef_put_map (out, is_list ? 2 : 1);
+    ef_put_str (out, "items");
+    ef_put_array (out, count);
+    ef_buf_put (out, items->data, items->size);
+    if (is_list) {
+        ef_put_str (out, "next");
+        ef_put_str (out, question->cursor[0] ? question->cursor : NULL);
+    }
 }
 
+/* False: it is to be asked again. */
+static bool
+s_tell (ef_router_t *self, const ef_question_t *question) {
+    const token_t *token = question->token;
+    ef_buf_t items = {0};
+    ef_buf_t answer = {0};
+    uint32_t count;
+    bool is_whole = s_put_items (self, question, token->tries == TRIES_MAX, &items, &count);
+    if (is_whole) {
+        s_answer_items (&answer, question, &items, count);
+        (void)router_send_frames (self, &token->peer, &answer, NULL); /* it asks again */
+    }
+    ef_buf_free (&items);
+    ef_buf_free (&answer);
+    return is_whole;
+}
+
+/* Does what the command says to the one live event that is meant. */
 static void
-s_forget (ef_question_t *question) {
-    free (question->token);
-    ef_question_destroy (&question);
+s_change (ef_router_t *self, const token_t *token, const ef_found_t *found, ef_buf_t *answer) {
+    uint32_t topic = (uint32_t)ef_core_find_topic (self->core, found->topic, strlen (found->topic));
+    ef_status_t status = token->command->change (self->core, topic, found->n, token);
+    if (status == EF_UNKNOWN_PEER) {
+        s_error (answer, status, "no such worker");
+    } else if (status != EF_OK) {
+        s_error (answer, status, "the event's state doesn't allow it; EVENT.SHOW tells it");
+    } else {
+        ef_put_array (answer, 2);
+        ef_put_str (answer, "OK");
+        ef_put_map (answer, 2);
+        ef_put_key_str (answer, "topic", found->topic);
+        ef_put_key_uint (answer, "n", found->n);
+    }
+}
+
+/* False: it is to be asked again. */
+static bool
+s_tell_change (ef_router_t *self, const ef_question_t *question) {
+    const token_t *token = question->token;
+    const ef_found_t *found = NULL;
+    uint32_t count = 0;
+    bool is_ending = false;
+    ef_buf_t live = {0};
+    ef_buf_t answer = {0};
+    for (uint32_t i = 0; i < question->count; i++) {
+        bool is_live = s_ask_core (self, question, &question->items[i], &live);
+        is_ending = is_ending || (!is_live && question->items[i].state == EF_STATE_READY);
+        found = is_live ? &question->items[i] : found;
+        count += is_live;
+    }
+    ef_buf_free (&live);
+    if (is_ending && token->tries < TRIES_MAX) {
+        return false;
+    }
+    if (count > 1) {
+        s_error (&answer, EF_BAD_COMMAND, "the id is in several topics: name one");
+    } else if (count == 1) {
+        s_change (self, token, found, &answer);
+    } else {
+        s_error (&answer, EF_NOT_FOUND, question->count ? "the event isn't live any more" : GONE);
+    }
+    router_admin_later (self, &token->peer, &answer);
+    return true;
 }
 
 /* The finder has answered. */
 void
 router_event_found (ef_router_t *self, ef_question_t *question) {
     token_t *token = question->token;
-    ef_buf_t items = {0};
-    uint32_t count;
-    bool is_last = token->tries == TRIES_MAX;
-    if (s_put_items (self, question, is_last, &items, &count)) {
-        s_answer (self, question, &items, count);
+    if (token->command->change ? s_tell_change (self, question) : s_tell (self, question)) {
         s_forget (question);
-    } else {
-        token->tries++;
-        token->lsn = ef_core_written_lsn (self->core);
-        memcpy (question->cursor, token->cursor, sizeof question->cursor);
-        outbox_add (&self->event_waits, question);
+        return;
     }
-    ef_buf_free (&items);
+    token->tries++;
+    token->lsn = ef_core_written_lsn (self->core);
+    memcpy (question->cursor, token->cursor, sizeof question->cursor);
+    outbox_add (&self->event_waits, question);
 }
 
 /* Asks again what waited for the disk, in order. */

@@ -438,15 +438,10 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
                     ef_ring_is_empty (&self->parts.retry->actor.out) &&
                     ef_ring_is_empty (&ef_dead_letters_actor (self->parts.dead)->out) &&
                     ef_ring_is_empty (&ef_scaler_actor (self->parts.scaler)->out);
-<<<<<<< HEAD
     is_quiet = is_quiet && atomic_load (&self->reload) == NULL;
     bool has_unsent = self->to_scaler.count || self->to_journal.count || self->to_reader.count ||
-                      self->to_upkeep.count || self->to_finder.count || self->to_dead.count || self->to_monitor.count ||
-=======
-    bool has_unsent = self->to_journal.count || self->to_reader.count || self->to_upkeep.count ||
-                      self->to_finder.count || self->to_dead.count || self->to_monitor.count ||
->>>>>>> 5dadf9e (What is kept leaves room for spares, so that a full disk is known as early as ever)
-                      self->waits;
+                      self->to_upkeep.count || self->to_finder.count || self->to_dead.count ||
+                      self->to_monitor.count || self->waits;
     if (is_quiet && !atomic_load (&self->stop_grace)) {
         long timeout = until > now ? (long)(until - now) : 0;
         timeout = has_unsent && timeout > 1 ? 1 : timeout;

@@ -79,6 +79,8 @@ void router_forget_reload (ef_router_t *self);
 void router_put_process (ef_router_t *self, ef_buf_t *out);
 void router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame);
 void router_admin_durable (ef_router_t *self);
+/* Answers once all that was written so far is durable; takes the answer's memory. */
+void router_admin_later (ef_router_t *self, const ef_peer_t *peer, ef_buf_t *answer);
 void router_admin_forget (ef_router_t *self);
 void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
 void router_stats (ef_router_t *self);

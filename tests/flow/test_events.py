@@ -268,3 +268,46 @@ def test_finding_takes_no_time(binaries):
               f"sidecars {sum(os.path.getsize(p) for p in journal(broker, '.idx')) >> 20} MiB, "
               f"{broker.admin(['STATUS'])[1]['process']['rss_bytes'] >> 20} MiB resident")
         assert times[100] < 50, times
+
+
+def test_operators_move_single_events(binaries):
+    """Explained, delayed, run, cancelled, released: by id and by number, durable once answered."""
+    with Broker(binaries, TOPICS, server=SMALL).start() as broker:
+        def ask(command, event_id, **options):
+            return broker.admin(["EVENT." + command, event_id, options])
+
+        def reason(event_id):
+            return ask("EXPLAIN", event_id)[1]["items"][0]["reason"]
+
+        publisher = Publisher(broker)
+        publisher.publish([["alpha", "a", 1], ["alpha", "b", 2], ["alpha", "c", 3, {"delay": 3600000}],
+                           ["alpha", "twice", 4], ["beta", "twice", 5]])
+        publisher.confirm()
+        assert reason("a") == "no_worker" and reason("c") == "scheduled"
+        item = one(broker, "c")
+        assert ask("RUN", "c") == ["OK", {"topic": "alpha", "n": item["n"]}]
+        assert one(broker, "c")["state"] == "ready"
+        assert ask("DELAY", {"topic": "alpha", "n": item["n"]}, delay=7200000)[0] == "OK"
+        assert one(broker, "c")["due"] > item["due"]
+        assert ask("CANCEL", "b")[0] == "OK"
+        assert one(broker, "b")["state"] == "purged" and reason("b") == "purged"
+        assert ask("CANCEL", "b")[:2] == ["ERROR", "NOT_FOUND"]
+        assert ask("CANCEL", "none")[:2] == ["ERROR", "NOT_FOUND"]
+        assert ask("DELAY", "a")[:2] == ["ERROR", "BAD_COMMAND"]
+        assert ask("CANCEL", "twice")[:2] == ["ERROR", "BAD_COMMAND"]
+        assert ask("CANCEL", "twice", topic="beta")[1]["topic"] == "beta"
+        assert ask("RELEASE", "a")[:2] == ["ERROR", "BAD_COMMAND"]
+        worker = Worker(broker, ["alpha"], credit=1)
+        tag = worker.take(1)[0][0]
+        assert reason("a") == "leased" and ask("RUN", "a")[:2] == ["ERROR", "BAD_COMMAND"]
+        assert ask("RELEASE", "a", to="nobody")[:2] == ["ERROR", "UNKNOWN_PEER"]
+        assert ask("RELEASE", "a")[0] == "OK"
+        assert worker.receive("CANCEL")[1] == [tag]
+        assert one(broker, "a")["state"] == "ready"
+        broker.kill()
+        broker.start()
+        assert one(broker, "c")["due"] > item["due"] and one(broker, "b")["state"] == "purged"
+        assert one(broker, "twice", topic="beta")["state"] == "purged"
+        broker.check_law()
+        worker.close()
+        publisher.close()
