@@ -164,21 +164,17 @@ s_judge_on_dead (scanner_t *self, ef_span_t raw, char text[200]) {
 }
 
 static ef_status_t
-s_judge_breakers (const scanner_t *self, const ef_event_t *event, const topic_t *topic,
-                  char text[200]) {
-    const ef_breaker_config_t *config = &topic->config.breaker;
-    const breaker_t *const breakers[2] = {
-        breaker_find (topic, span_of (NULL, 0)),
-        event->downstream.data ? breaker_find (topic, event->downstream) : NULL};
-    for (unsigned i = 0; i < 2; i++) {
-        if (breakers[i] && ef_breaker_state (&breakers[i]->state, config) == EF_BREAKER_OPEN &&
-            !breaker_allows (self->core, topic, breakers[i])) {
-            snprintf (text, 200, "the breaker of %s is open; send it again later",
-                      breakers[i]->size ? breakers[i]->name : topic->config.name);
-            return EF_FULL;
-        }
+s_judge_breaker (const scanner_t *self, const ef_event_t *event, const topic_t *topic,
+                 char text[200]) {
+    const breaker_t *breaker = breaker_find (topic, event->downstream);
+    bool is_open =
+        breaker && ef_breaker_state (&breaker->state, &topic->config.breaker) == EF_BREAKER_OPEN;
+    if (!is_open || breaker_allows (self->core, topic, breaker)) {
+        return EF_OK;
     }
-    return EF_OK;
+    snprintf (text, 200, "the breaker of %s is open; send it again later",
+              breaker->size ? breaker->name : topic->config.name);
+    return EF_FULL;
 }
 
 /* What an event asks for beyond being stored. */
@@ -190,7 +186,7 @@ s_judge_demands (scanner_t *self, const ef_event_t *event, topic_t *topic, char 
     }
     if (status == EF_OK && topic->config.breaker.refuses && topic->breakers.count &&
         !self->request->is_emit) {
-        status = s_judge_breakers (self, event, topic, text);
+        status = s_judge_breaker (self, event, topic, text);
     }
     return status;
 }

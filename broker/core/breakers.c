@@ -1,5 +1,5 @@
-/* The breakers of a topic: its own, and one for each downstream that its events name or its workers
-   tell of. SPDX-License-Identifier: MIT
+/* The breakers of a topic: one for each downstream that its events name or its workers tell of, and
+   its own for events that name none. SPDX-License-Identifier: MIT
 
    Events whose downstream is left alone wait behind a gate of its name and burn no attempt; those
    for others go on. An event that names none, but failed because of one, is tied to it from then
@@ -76,7 +76,7 @@ breaker_of (topic_t *topic, uint64_t n, ef_span_t downstream) {
     if (tie) {
         return tie->breaker;
     }
-    return downstream.data ? breaker_require (topic, downstream) : NULL;
+    return breaker_require (topic, downstream);
 }
 
 static void
@@ -176,30 +176,29 @@ void
 breakers_outcome (ef_core_t *self, topic_t *topic, item_t *item, ef_span_t told,
                   breaker_outcome_t outcome) {
     const ef_breaker_config_t *config = &topic->config.breaker;
-    if (config->ratio <= 0) {
-        item->flags &= (uint16_t) ~(ITEM_PROBE | ITEM_TOPIC_PROBE);
+    breaker_t *breaker = item->breaker;
+    bool is_probe = item->flags & ITEM_PROBE;
+    item->flags &= (uint16_t)~ITEM_PROBE;
+    item->breaker = NULL;
+    if (told.size && config->ratio > 0 && breaker != breaker_require (topic, told)) {
+        if (breaker) { /* it was another one that answered */
+            ef_breaker_returned (&breaker->state, is_probe);
+            s_let (self, topic, breaker);
+        }
+        breaker = breaker_require (topic, told);
+        is_probe = false;
+    }
+    if (breaker == NULL) {
         return;
     }
-    breaker_t *own = breaker_require (topic, span_of (NULL, 0));
-    breaker_t *named = told.data && told.size ? breaker_require (topic, told) : item->breaker;
-    breaker_t *const breakers[2] = {own, named};
-    for (unsigned i = 0; i < 2; i++) {
-        uint16_t flag = i == 0 ? ITEM_TOPIC_PROBE : ITEM_PROBE;
-        bool is_probe = (item->flags & flag) && (i == 0 || breakers[i] == item->breaker);
-        item->flags &= (uint16_t)~flag;
-        if (breakers[i] == NULL) {
-            continue;
-        }
-        if (outcome == OUTCOME_NONE) {
-            ef_breaker_returned (&breakers[i]->state, is_probe);
-            s_let (self, topic, breakers[i]);
-        } else if (ef_breaker_outcome (&breakers[i]->state, config, is_probe,
-                                       outcome == OUTCOME_FAILED, s_moment (self))) {
-            s_changed (self, topic, breakers[i]);
-        } else {
-            s_let (self, topic, breakers[i]);
-        }
+    if (outcome == OUTCOME_NONE) {
+        ef_breaker_returned (&breaker->state, is_probe);
+    } else if (ef_breaker_outcome (&breaker->state, config, is_probe, outcome == OUTCOME_FAILED,
+                                   s_moment (self))) {
+        s_changed (self, topic, breaker);
+        return;
     }
+    s_let (self, topic, breaker);
 }
 
 /* A failure that names a downstream which is left alone already says nothing new of the event: it

@@ -38,21 +38,20 @@ typedef struct {
 } history_t;
 
 enum {
-    ENTRY_COPY = 1,         /* place names a COPIES record */
-    ENTRY_INSERTING = 2,    /* waits for room in its topic */
-    ENTRY_PURGE = 8,        /* goes as soon as its lease is over */
-    ENTRY_META = 4,         /* has a ttl */
-    ENTRY_AT = 16,          /* scheduled for a date, not after a while */
-    ENTRY_KEYED = 32,       /* has an ordering key */
-    ENTRY_LET = 64,         /* its turn has come, where turns are taken */
-    ENTRY_SUSPECT = 128,    /* a worker's process died with it: it runs alone */
-    ENTRY_ALONE = 256,      /* and one died with it alone */
-    ENTRY_GATED = 512,      /* ready, and waits behind a gate */
-    ENTRY_FLAGS = 1023,     /* all that an entry may have; the rest are an item's */
-    ENTRY_NAMED = 1024,     /* a message under way has named it */
-    ENTRY_HELD = 2048,      /* an answer to it was refused for want of space */
-    ITEM_PROBE = 4096,      /* its downstream's breaker waits for what becomes of it */
-    ITEM_TOPIC_PROBE = 8192 /* the topic's own does */
+    ENTRY_COPY = 1,      /* place names a COPIES record */
+    ENTRY_INSERTING = 2, /* waits for room in its topic */
+    ENTRY_PURGE = 8,     /* goes as soon as its lease is over */
+    ENTRY_META = 4,      /* has a ttl */
+    ENTRY_AT = 16,       /* scheduled for a date, not after a while */
+    ENTRY_KEYED = 32,    /* has an ordering key */
+    ENTRY_LET = 64,      /* its turn has come, where turns are taken */
+    ENTRY_SUSPECT = 128, /* a worker's process died with it: it runs alone */
+    ENTRY_ALONE = 256,   /* and one died with it alone */
+    ENTRY_GATED = 512,   /* ready, and waits behind a gate */
+    ENTRY_FLAGS = 1023,  /* all that an entry may have; the rest are an item's */
+    ENTRY_NAMED = 1024,  /* a message under way has named it */
+    ENTRY_HELD = 2048,   /* an answer to it was refused for want of space */
+    ITEM_PROBE = 4096    /* a breaker waits for what becomes of it */
 };
 
 typedef enum { GATE_KEY = 1, GATE_DOWNSTREAM, GATE_QUOTA, GATE_UNIT, GATE_TURN } gate_kind_t;

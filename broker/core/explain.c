@@ -171,7 +171,6 @@ s_explain_topic (explain_t *self) {
     const ef_core_t *core = self->core;
     const topic_t *topic = self->topic;
     const ef_topic_config_t *config = &topic->config;
-    const breaker_t *own = breaker_find (topic, span_of (NULL, 0));
     uint64_t in_hand =
         topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] - topic->inserting;
     if (topic->is_paused) {
@@ -182,9 +181,6 @@ s_explain_topic (explain_t *self) {
     }
     if (s_explain_workers (self)) {
         return true;
-    }
-    if (!breaker_allows (core, topic, own)) {
-        return s_explain_breaker (self, own);
     }
     if (in_hand >= config->retry_capacity) {
         return s_say (self, "capacity", "%llu events are leased or retrying, as many as may be",

@@ -22,8 +22,7 @@ s_is_avoided (const gather_t *self, const entry_t *entry) {
 static bool
 s_has_room (const gather_t *self, size_t bytes) {
     bool is_first = self->count == 0 && self->worker->in_flight == 0;
-    return breaker_allows (self->core, self->topic, self->own) && self->count < self->limit &&
-           (is_first || bytes <= self->bytes_left);
+    return self->count < self->limit && (is_first || bytes <= self->bytes_left);
 }
 
 typedef enum { JUDGE_GO, JUDGE_WAIT, JUDGE_EXPIRED, JUDGE_OVER } verdict_t;
@@ -41,10 +40,10 @@ s_judge_gates (gather_t *self, const ef_event_t *event, uint64_t n, gate_t **gat
         return JUDGE_WAIT;
     }
     verdict_t verdict = JUDGE_GO;
-    self->named = config->breaker.ratio > 0 ? breaker_of (topic, n, event->downstream) : NULL;
-    if (!breaker_allows (core, topic, self->named)) {
+    self->breaker = config->breaker.ratio > 0 ? breaker_of (topic, n, event->downstream) : NULL;
+    if (!breaker_allows (core, topic, self->breaker)) {
         *gate = gate_require (core, topic, GATE_DOWNSTREAM,
-                              span_of (self->named->name, self->named->size));
+                              span_of (self->breaker->name, self->breaker->size));
         verdict = JUDGE_WAIT;
     } else if (config->quota.limit > 0) {
         unit_answer_t answer = units_judge (core, topic, event, n, gate);
@@ -60,11 +59,10 @@ s_judge_gates (gather_t *self, const ef_event_t *event, uint64_t n, gate_t **gat
 static verdict_t
 s_judge (gather_t *self, const stored_t *stored, gate_t **gate) {
     const ef_topic_config_t *config = &self->topic->config;
-    bool has_extra = (stored->flags & EF_INDEX_EXTRA) && self->own;
     bool is_asked =
-        config->order == EF_ORDER_TOPIC || config->quota.limit > 0 || self->topic->ties.count > 0;
-    self->named = NULL;
-    if (!is_asked && !has_extra && !(stored->flags & (EF_INDEX_META | EF_INDEX_KEYED))) {
+        config->order == EF_ORDER_TOPIC || config->quota.limit > 0 || config->breaker.ratio > 0;
+    self->breaker = NULL;
+    if (!is_asked && !(stored->flags & (EF_INDEX_META | EF_INDEX_KEYED))) {
         return JUDGE_GO;
     }
     ef_event_t event;
@@ -80,19 +78,6 @@ s_flags (const stored_t *stored, bool is_copy) {
     return (uint16_t)((is_copy ? ENTRY_COPY : 0) | stored_entry_flags (stored));
 }
 
-/* It goes out: as a probe where a breaker waits for one. */
-static void
-s_pass_breakers (gather_t *self, item_t *item) {
-    const ef_breaker_config_t *config = &self->topic->config.breaker;
-    if (self->own && ef_breaker_sent (&self->own->state, config, self->core->now)) {
-        item->flags |= ITEM_TOPIC_PROBE;
-    }
-    item->breaker = self->named;
-    if (self->named && ef_breaker_sent (&self->named->state, config, self->core->now)) {
-        item->flags |= ITEM_PROBE;
-    }
-}
-
 static void
 s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *place, bool is_copy) {
     item_t *item = &self->items[self->count];
@@ -102,7 +87,11 @@ s_add (gather_t *self, const stored_t *stored, entry_t *entry, const place_t *pl
     item->place = *place;
     item->bytes = entry ? entry->bytes : stored->event.size;
     item->flags = s_flags (stored, is_copy);
-    s_pass_breakers (self, item);
+    item->breaker = self->breaker;
+    if (self->breaker &&
+        ef_breaker_sent (&self->breaker->state, &self->topic->config.breaker, self->core->now)) {
+        item->flags |= ITEM_PROBE;
+    }
     self->stored[self->count++] = *stored;
     self->bytes_left -= item->bytes < self->bytes_left ? item->bytes : self->bytes_left;
     uint64_t tag = self->core->next_tag + self->count - 1;
@@ -261,9 +250,6 @@ s_gather_extent (gather_t *self) {
 void
 gather_run (gather_t *self) {
     const ef_extent_t *first = ef_extents_first (&self->topic->extents, &self->at);
-    self->own = self->topic->config.breaker.ratio > 0
-                    ? breaker_require (self->topic, span_of (NULL, 0))
-                    : NULL;
     self->has_run = first != NULL;
     self->run = first ? *first : self->run;
     if (self->worker->reserved_for && self->worker->reserved_for != self->topic) {

@@ -36,8 +36,7 @@ typedef struct {
     uint32_t aside_count;
     uint64_t first;    /* events of extents from here */
     uint64_t last;     /* to here were looked at, each taken or set aside; 0: none */
-    breaker_t *own;    /* the topic's own breaker; NULL: breakers aren't kept */
-    breaker_t *named;  /* of the event under way */
+    breaker_t *breaker; /* of the event under way; NULL: none is kept */
     ef_extent_at_t at; /* of the extent under way */
     ef_extent_t run;   /* a copy of it, moved on as events are gathered */
     bool has_run;
