@@ -11,14 +11,14 @@ def publish(broker, name, *words):
 
 
 def test_settings_are_shown_as_a_file_says_them(binaries):
-    more = '\n    quota = "20/day by user"\n    dead_on = "65, 55*"\n    pool\n        max = 7'
+    more = '\n    quota = "20/day by user"\n    dead_on = "65, 55*"\n    pool\n        stall = 7s'
     with Broker(binaries, TOPICS + more).start() as broker:
         publish(broker, "a")
         info = json.loads(broker.cli("topic", "info", "email", "--json"))
         assert info["stats"]["ready"] == 1 and info["dedupe"]["ids"] == 1, info
         text = broker.cli("config", "show", "email")
         for setting in ("attempts = 5", "retry = fixed", "retry_base = 1h", 'quota = "20/day by user"',
-                        'dead_on = "65, 55*"', "        pool\n", "            max = 7\n"):
+                        'dead_on = "65, 55*"', "        pool\n", "            stall = 7s\n"):
             assert setting in text, text
         path = broker.config + ".shown"
         with open(path, "w") as file:
