@@ -274,6 +274,7 @@ s_finish (world_t *self) {
         }
         self->now += 20;
         self->wall += 20;
+        operator_tend (self);
         s_everybody (self);
         bool is_calm =
             broker_is_settled (self) && ef_core_space_state (self->core) == EF_SPACE_NORMAL;
