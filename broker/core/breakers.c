@@ -183,6 +183,10 @@ breakers_outcome (ef_core_t *self, topic_t *topic, item_t *item, ef_span_t told,
     breaker_t *own = breaker_require (topic, span_of (NULL, 0));
     breaker_t *named = told.data && told.size ? breaker_require (topic, told) : item->breaker;
     breaker_t *const breakers[2] = {own, named};
+    if ((item->flags & ITEM_PROBE) && named != item->breaker) {
+        ef_breaker_returned (&item->breaker->state, true); /* it told nothing of whom it probed */
+        s_let (self, topic, item->breaker);
+    }
     for (unsigned i = 0; i < 2; i++) {
         uint16_t flag = i == 0 ? ITEM_TOPIC_PROBE : ITEM_PROBE;
         bool is_probe = (item->flags & flag) && (i == 0 || breakers[i] == item->breaker);
