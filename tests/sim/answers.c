@@ -13,7 +13,6 @@ static void
 s_say (world_t *self, const held_t *held, uint8_t said) {
     sim_event_t *event = &self->events[held->event];
     event->said |= event->tag == held->tag ? said : 0;
-    event->unit_wall = said & (SAID_ACK | SAID_EMIT) ? event->unit_wall : 0; /* it may be back */
     event->may_die = event->may_die || (said & SAID_DEAD);
     event->answers += (said & (SAID_ACK | SAID_EMIT)) != 0;
 }

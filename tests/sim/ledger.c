@@ -38,6 +38,7 @@ void
 ledger_line_up (world_t *self, uint32_t k) {
     sim_event_t *event = &self->events[k];
     bool is_ordered = self->topics[event->topic].order == EF_ORDER_TOPIC;
+    self->subjects[event->topic][ledger_subject (self, event)]++;
     event->lane = is_ordered ? 1 : event->key;
     sim_lane_t *lane = &self->lanes[event->topic][event->lane];
     if (event->lane == 0) {
@@ -247,8 +248,11 @@ s_heard (const world_t *self, sim_event_t *event, ef_span_t command) {
         s_heard_told (self, event);
     } else {
         event->expect = event->said & SAID_DEAD ? EXPECT_NONE : EXPECT_MORE;
-        event->not_before_ms = self->now + event->said_wait_ms;
+        bool may_be_parked =
+            event->lane > 0 && self->topics[event->topic].on_blocked == EF_BLOCKED_PARK;
+        event->not_before_ms = may_be_parked ? 0 : self->now + event->said_wait_ms;
     }
+    event->back_wall = ef_span_is (command, "NACK") ? self->wall : event->back_wall;
     event->is_heard = true;
 }
 
@@ -307,19 +311,14 @@ ledger_subject (const world_t *self, const sim_event_t *event) {
     return by == EF_BY_USER ? event->user : by == EF_BY_KEY ? event->key : 0;
 }
 
-/* It goes out with a unit of its quota: the one that it has, or a new one. */
 static void
 s_note_unit (world_t *self, uint32_t k) {
     sim_event_t *event = &self->events[k];
-    const ef_quota_config_t *quota = &self->topics[event->topic].quota;
     sim_units_t *units = &self->units[event->topic][ledger_subject (self, event)];
-    if (quota->limit == 0) {
-        return;
+    if (self->topics[event->topic].quota.limit > 0) {
+        event->unit_wall = oracle_unit_wall (self, event);
+        units->events[units->count++ % SIM_UNITS] = k;
     }
-    bool has_unit =
-        event->unit_wall > 0 && oracle_is_in_window (quota, event->unit_wall, self->wall);
-    event->unit_wall = has_unit ? event->unit_wall : self->wall;
-    units->events[units->count++ % SIM_UNITS] = k;
 }
 
 static void

@@ -86,7 +86,8 @@ typedef struct {
     uint8_t tie; /* downstream that a NACK in this life of the broker named, for certain */
     bool may_be_tied;
     uint32_t unparks;   /* of its topic, up to then */
-    uint64_t unit_wall; /* when it went out with the unit that it still has; 0: it has none */
+    uint64_t unit_wall; /* its unit was taken no earlier */
+    uint64_t back_wall; /* the one before was given back */
     bool is_heard;      /* an answer was handed to the core while its lease was open */
     uint32_t life;      /* of the broker, when it was sent */
     uint32_t wire;
@@ -174,7 +175,7 @@ uint32_t oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt);
 void oracle_order (world_t *self, uint32_t k);
 void oracle_parked (world_t *self, const delivery_t *delivery);
 void oracle_breaker (world_t *self, uint32_t k);
-bool oracle_is_in_window (const ef_quota_config_t *quota, uint64_t unit_wall, uint64_t wall);
+uint64_t oracle_unit_wall (const world_t *self, const sim_event_t *event);
 void oracle_quota (world_t *self, uint32_t k);
 void oracle_rate (world_t *self, uint32_t k);
 void oracle_letters (world_t *self);

@@ -27,32 +27,46 @@ oracle_breaker (world_t *self, uint32_t k) {
     }
 }
 
-/* A unit was taken in the window of now, by any reckoning. A sliding window is judged with some
-   slack: a unit is taken before its event goes out. */
-bool
-oracle_is_in_window (const ef_quota_config_t *quota, uint64_t unit_wall, uint64_t wall) {
-    uint64_t slack = 150;
-    return quota->is_sliding ? unit_wall <= wall && unit_wall + quota->window_ms > wall + slack
-                             : unit_wall / quota->window_ms == wall / quota->window_ms;
+/* A unit was taken in the window of now, for certain. */
+static bool
+s_is_in_window (const world_t *self, const sim_event_t *event) {
+    const ef_quota_config_t *quota = &self->topics[event->topic].quota;
+    if (quota->is_sliding) {
+        return !self->was_set_back && event->unit_wall + quota->window_ms > self->wall;
+    }
+    return event->unit_wall / quota->window_ms == self->wall / quota->window_ms;
+}
+
+/* What goes out has a unit of the window that it goes out in. Where windows slide it may have had
+   it for a while: it isn't older than the event, nor than a failure that gave the last one back. */
+uint64_t
+oracle_unit_wall (const world_t *self, const sim_event_t *event) {
+    if (!self->topics[event->topic].quota.is_sliding) {
+        return self->wall;
+    }
+    return event->sent_wall > event->back_wall ? event->sent_wall : event->back_wall;
 }
 
 /* Of a subject no more go out in a window than its limit: those that are done for certain, across
    restarts too, and those that are held now. */
 void
 oracle_quota (world_t *self, uint32_t k) {
+    sim_event_t now = self->events[k];
     const sim_event_t *event = &self->events[k];
     const ef_quota_config_t *quota = &self->topics[event->topic].quota;
     const sim_units_t *units = &self->units[event->topic][ledger_subject (self, event)];
     uint32_t first = units->count > SIM_UNITS ? units->count - SIM_UNITS : 0;
     uint32_t used = 1;
-    if (quota->limit == 0 || event->origin == FROM_DONE || event->origin == FROM_DEAD) {
+    now.unit_wall = oracle_unit_wall (self, event);
+    if (quota->limit == 0 || !s_is_in_window (self, &now) || event->origin == FROM_DONE ||
+        event->origin == FROM_DEAD) {
         return;
     }
     for (uint32_t i = first; i < units->count; i++) {
         uint32_t j = units->events[i % SIM_UNITS];
         const sim_event_t *other = &self->events[j];
         bool counts = j != k && (other->is_acked || ledger_holds (self, other)) &&
-                      oracle_is_in_window (quota, other->unit_wall, self->wall);
+                      s_is_in_window (self, other);
         for (uint32_t later = i + 1; later < units->count && counts; later++) {
             counts = units->events[later % SIM_UNITS] != j; /* the last of its places here */
         }

@@ -107,11 +107,11 @@ s_choose_gates (world_t *self, ef_topic_config_t *topic) {
     if (sim_has (self, SIM_QUOTA) && !sim_one_in (&self->random, 3)) {
         static const ef_by_t by[] = {EF_BY_USER, EF_BY_USER, EF_BY_KEY, EF_BY_TOPIC};
         topic->quota = (ef_quota_config_t){.by = by[sim_below (&self->random, 4)],
-                                           .window_ms = 200 + sim_below (&self->random, 1000),
+                                           .window_ms = 500 + sim_below (&self->random, 1000),
                                            .is_sliding = sim_one_in (&self->random, 2),
                                            .is_dead_when_over = sim_one_in (&self->random, 6)};
-        uint32_t share = topic->quota.by == EF_BY_TOPIC ? 8 : 1;
-        topic->quota.limit = share * (3 + sim_below (&self->random, 8));
+        uint32_t share = topic->quota.by == EF_BY_TOPIC ? 4 : 1;
+        topic->quota.limit = share * (4 + sim_below (&self->random, 12));
     }
     if (sim_has (self, SIM_BREAKER) && !sim_one_in (&self->random, 3)) {
         topic->breaker = (ef_breaker_config_t){.ratio = (1 + sim_below (&self->random, 3)) / 4.0,

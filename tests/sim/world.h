@@ -143,6 +143,7 @@ struct world_s {
     uint32_t event_count;
     sim_lane_t lanes[SIM_TOPICS][SIM_LANES];
     sim_units_t units[SIM_TOPICS][SIM_SUBJECTS];
+    uint32_t subjects[SIM_TOPICS][SIM_SUBJECTS]; /* events of each */
     sim_bucket_t buckets[SIM_TOPICS];
     bool is_down[SIM_DOWNSTREAMS];             /* it fails all or nearly all that it is asked */
     bool is_shut[SIM_TOPICS][SIM_DOWNSTREAMS]; /* its breaker was opened by hand */
