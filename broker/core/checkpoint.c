@@ -459,7 +459,7 @@ s_topic_digest (const ef_core_t *self, topic_t *topic) {
         sum = s_mix (sum, numbers[i]);
     }
     sum = s_mix (sum, self->ignores_dues ? 0 : ids_digest (self, topic));
-    sum = s_mix (sum, topic->config.quota.limit
+    sum = s_mix (sum, topic->config.quota.limit && !self->ignores_dues
                           ? ef_quota_digest (&topic->quota, &topic->config.quota, self->wall)
                           : 0);
     sum = s_mix (sum, breakers_digest (topic));

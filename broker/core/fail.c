@@ -213,6 +213,7 @@ s_retry_later (ef_core_t *self, entry_t *entry, uint64_t wait_ms) {
     if (has_key && on_blocked == EF_BLOCKED_PARK) {
         topic_move (topic, EF_STATE_LEASED, EF_STATE_PARKED, 1);
         entry->state = EF_STATE_PARKED;
+        entry->due_ms = 0;
         wait_write (self, entry);
         self->effects.notify (self->effects.arg, "parked", topic->config.name,
                               "an event failed; its key waits for an operator");

@@ -33,6 +33,7 @@ s_emit (world_t *self, held_t *held, ef_buf_t *body) {
     for (uint32_t i = 0; i < held->emits; i++) {
         uint32_t k = ledger_new (self, FROM_ACK, sim_below (&self->random, SIM_TOPICS));
         self->events[k].parent = held->event;
+        self->events[k].schema = sim_one_in (&self->random, 10) ? 2 : 1;
         self->events[k].group = held->group;
         event_put (self, body, k);
     }
@@ -65,6 +66,16 @@ s_ack (world_t *self, sim_worker_t *worker, uint32_t at) {
     }
 }
 
+/* Whom a failure is laid to: what the event needs, or, at times, whom nobody expected. */
+static uint8_t
+s_told (world_t *self, const sim_event_t *event) {
+    if (!sim_has (self, SIM_BREAKER) || sim_one_in (&self->random, 4)) {
+        return 0;
+    }
+    return sim_one_in (&self->random, 8) ? (uint8_t)sim_below (&self->random, SIM_DOWNSTREAMS)
+                                         : event->downstream;
+}
+
 /* A failure that counts, of one code or another; some choose the wait themselves. */
 static void
 s_nack_counted (world_t *self, const held_t *held, ef_buf_t *header) {
@@ -79,12 +90,19 @@ s_nack_counted (world_t *self, const held_t *held, ef_buf_t *header) {
     bool is_last = (rule && rule->is_permanent) || event->attempt >= policy->attempts;
     sim_put_code (header, code);
     ef_put_str (header, "simulated failure");
-    ef_put_map (header, has_wait);
+    uint8_t told = s_told (self, event);
+    ef_put_map (header, (uint32_t)has_wait + (told > 0));
+    if (told > 0) {
+        ef_put_key_str (header, "downstream", sim_downstream (told));
+    }
     if (has_wait) {
         ef_put_key_uint (header, "retry", wait_ms);
     }
     s_say (self, held, is_last ? SAID_NACK | SAID_DEAD : SAID_NACK);
-    event->said_wait_ms = event->tag == held->tag ? wait_ms : event->said_wait_ms;
+    if (event->tag == held->tag) {
+        event->said_wait_ms = wait_ms;
+        event->told = told;
+    }
 }
 
 static void
@@ -117,9 +135,10 @@ s_extend (world_t *self, const sim_worker_t *worker, uint32_t at) {
 /* Answers one of the held in one way or another. */
 void
 worker_answer (world_t *self, sim_worker_t *worker, uint32_t at) {
+    bool is_down = self->is_down[self->events[worker->held[at].event].downstream];
     if (!self->is_quiet && sim_has (self, SIM_EXTEND) && sim_one_in (&self->random, 6)) {
         s_extend (self, worker, at);
-    } else if (!self->is_quiet && sim_one_in (&self->random, 4)) {
+    } else if (!self->is_quiet && sim_one_in (&self->random, is_down ? 1 : 4)) {
         s_nack (self, worker, at);
     } else {
         s_ack (self, worker, at);

@@ -16,6 +16,7 @@ static void
 s_compensate (world_t *self, uint32_t k) {
     uint32_t death = ledger_new (self, FROM_DEATH, sim_below (&self->random, SIM_TOPICS));
     self->events[death].parent = k;
+    self->events[death].schema = 1; /* it must be good: nobody would hear a refusal */
     self->events[k].on_dead = death;
     ledger_line_up (self, death);
 }
@@ -34,6 +35,11 @@ s_decorate (world_t *self, uint32_t k) {
     if (self->keys[event->topic] > 0 && !sim_one_in (&self->random, 4)) {
         event->key = (uint8_t)(1 + sim_below (&self->random, self->keys[event->topic]));
     }
+    event->user = (uint8_t)(sim_has (self, SIM_QUOTA) ? sim_below (&self->random, SIM_USERS) : 0);
+    event->schema = (uint8_t)(sim_has (self, SIM_SCHEMA) ? sim_below (&self->random, 4) : 0);
+    if (sim_has (self, SIM_BREAKER) && !sim_one_in (&self->random, 3)) {
+        event->downstream = (uint8_t)sim_below (&self->random, SIM_DOWNSTREAMS);
+    }
     if (sim_has (self, SIM_COMPENSATE) && sim_one_in (&self->random, 6)) {
         s_compensate (self, k);
     }
@@ -50,6 +56,7 @@ s_routed (world_t *self, uint32_t publisher) {
         event->copies = i == 0 ? route->count : 0;
         event->group = head;
         event->route = (uint8_t)(at + 1);
+        event->schema = 1;
         ledger_line_up (self, head + i);
     }
     return head;
@@ -78,6 +85,7 @@ event_again (world_t *self, uint32_t publisher) {
             event->again_of == SIM_NONE && event->route == 0) {
             uint32_t again = s_new (self, publisher, event->topic);
             self->events[again].again_of = k;
+            self->events[again].schema = 1;
             ledger_line_up (self, again);
             return again;
         }
@@ -88,7 +96,8 @@ event_again (world_t *self, uint32_t publisher) {
 static uint32_t
 s_pairs (const sim_event_t *event) {
     return (event->delay_ms > 0) + (event->at_ms > 0) + (event->ttl_ms > 0) + (event->key > 0) +
-           (event->route > 0) + (event->on_dead != SIM_NONE);
+           (event->route > 0) + (event->on_dead != SIM_NONE) + (event->user > 0) +
+           (event->downstream > 0) + (event->schema > 0);
 }
 
 static void
@@ -97,6 +106,15 @@ s_put_meta (const world_t *self, ef_buf_t *body, const sim_event_t *event) {
         char key[16];
         snprintf (key, sizeof key, "k%u", event->key);
         ef_put_key_str (body, "key", key);
+    }
+    if (event->user > 0) {
+        ef_put_key_str (body, "user", event->user == 1 ? "u1" : event->user == 2 ? "u2" : "u3");
+    }
+    if (event->downstream > 0) {
+        ef_put_key_str (body, "downstream", sim_downstream (event->downstream));
+    }
+    if (event->schema > 0) {
+        ef_put_key_uint (body, "schema", event->schema);
     }
     if (event->route > 0) {
         ef_put_key_str (body, "type", sim_routes[event->route - 1].type);

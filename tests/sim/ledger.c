@@ -38,6 +38,7 @@ void
 ledger_line_up (world_t *self, uint32_t k) {
     sim_event_t *event = &self->events[k];
     bool is_ordered = self->topics[event->topic].order == EF_ORDER_TOPIC;
+    self->subjects[event->topic][ledger_subject (self, event)]++;
     event->lane = is_ordered ? 1 : event->key;
     sim_lane_t *lane = &self->lanes[event->topic][event->lane];
     if (event->lane == 0) {
@@ -224,17 +225,34 @@ s_find_tag (const world_t *self, uint64_t tag) {
     return self->tags[place].tag == tag ? self->tags[place].event : SIM_NONE;
 }
 
+/* A NACK that names a downstream whose breaker is open isn't counted, unless it was a probe; that
+   is certain only where an operator opened it and the event had nothing to do with it. */
+static void
+s_heard_told (const world_t *self, sim_event_t *event) {
+    bool is_shut = self->is_shut[event->topic][event->told];
+    bool is_stranger = event->downstream != event->told && !event->may_be_tied;
+    event->expect = is_shut && is_stranger ? EXPECT_SAME : EXPECT_ANY;
+    event->tie = is_shut && is_stranger ? event->told : 0;
+    event->may_be_tied = true;
+}
+
 /* The first answer under a tag whose lease is open counts, whatever it says. */
 static void
 s_heard (const world_t *self, sim_event_t *event, ef_span_t command) {
+    bool is_watched = self->topics[event->topic].breaker.ratio > 0 && event->told > 0;
     if (ef_span_is (command, "ACK")) {
         event->expect = event->said & SAID_EMIT ? EXPECT_ANY : EXPECT_NONE; /* it may be refused */
     } else if (event->said & SAID_RELEASE) {
         event->expect = EXPECT_SAME;
+    } else if (is_watched) {
+        s_heard_told (self, event);
     } else {
         event->expect = event->said & SAID_DEAD ? EXPECT_NONE : EXPECT_MORE;
-        event->not_before_ms = self->now + event->said_wait_ms;
+        bool may_be_parked =
+            event->lane > 0 && self->topics[event->topic].on_blocked == EF_BLOCKED_PARK;
+        event->not_before_ms = may_be_parked ? 0 : self->now + event->said_wait_ms;
     }
+    event->back_wall = ef_span_is (command, "NACK") ? self->wall : event->back_wall;
     event->is_heard = true;
 }
 
@@ -287,13 +305,34 @@ ledger_handed_answer (world_t *self, uint32_t peer, const ef_buf_t *header) {
     ef_assert (rc == 0);
 }
 
+uint32_t
+ledger_subject (const world_t *self, const sim_event_t *event) {
+    ef_by_t by = self->topics[event->topic].quota.by;
+    return by == EF_BY_USER ? event->user : by == EF_BY_KEY ? event->key : 0;
+}
+
+static void
+s_note_unit (world_t *self, uint32_t k) {
+    sim_event_t *event = &self->events[k];
+    sim_units_t *units = &self->units[event->topic][ledger_subject (self, event)];
+    if (self->topics[event->topic].quota.limit > 0) {
+        event->unit_wall = oracle_unit_wall (self, event);
+        units->events[units->count++ % SIM_UNITS] = k;
+    }
+}
+
 static void
 s_dispatched (world_t *self, uint32_t peer, const delivery_t *delivery) {
     const wire_t *wire = &self->wires[peer];
     sim_event_t *event = &self->events[delivery->event];
     event->holder = (uint8_t)(wire->owner + 1);
-    event->said = 0;
+    event->said = event->told = 0;
     event->expect = EXPECT_ANY;
+    event->unparks = self->unparks[event->topic];
+    if (event->life != self->life) {
+        event->tie = 0; /* a restart unties */
+        event->may_be_tied = false;
+    }
     event->is_heard = event->was_returned = false;
     event->life = self->life;
     event->wire = peer;
@@ -310,6 +349,7 @@ s_dispatched (world_t *self, uint32_t peer, const delivery_t *delivery) {
     self->highest_tag = delivery->tag;
     self->tags[delivery->tag % SIM_TAGS].tag = delivery->tag;
     self->tags[delivery->tag % SIM_TAGS].event = delivery->event;
+    s_note_unit (self, delivery->event);
     if (event->lane) {
         self->lanes[event->topic][event->lane].holder = delivery->event;
     }
@@ -330,6 +370,10 @@ ledger_dispatch (world_t *self, uint32_t peer, const ef_buf_t *body) {
         oracle_time (self, delivery.event);
         oracle_holder (self, delivery.event, peer);
         oracle_order (self, delivery.event);
+        oracle_parked (self, &delivery);
+        oracle_breaker (self, delivery.event);
+        oracle_quota (self, delivery.event);
+        oracle_rate (self, delivery.event);
         s_dispatched (self, peer, &delivery);
     }
 }
@@ -376,6 +420,7 @@ ledger_is_live (const world_t *self, const sim_event_t *event) {
                        (event->deliveries > 0 || (event->is_confirmed && !event->is_unsure));
     bool may_be_over =
         event->ttl_ms > 0 && (self->was_set_back || self->wall > event->sent_wall + event->ttl_ms);
+    may_be_over = may_be_over || self->topics[event->topic].quota.is_dead_when_over;
     bool is_open = is_accepted && !event->is_refused && event->answers == 0 && !event->is_purged;
     return is_open && ((!event->may_die && !may_be_over) || ledger_holds (self, event));
 }

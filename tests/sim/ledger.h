@@ -11,12 +11,13 @@
 #include "../../broker/actors/dead_log.h"
 #include "../../broker/core/core.h"
 
-#define SIM_TOPICS  4
-#define SIM_EVENTS  65536
-#define SIM_LANES   10 /* per topic, number 0 is none */
-#define SIM_TAGS    4096
-#define SIM_PAYLOAD 2654435761u /* an event's payload is its number times this */
-#define SIM_NONE    UINT32_MAX
+#define SIM_TOPICS   4
+#define SIM_EVENTS   65536
+#define SIM_SUBJECTS 10 /* of a topic's quota */
+#define SIM_LANES    10 /* per topic, number 0 is none */
+#define SIM_TAGS     4096
+#define SIM_PAYLOAD  2654435761u /* an event's payload is its number times this */
+#define SIM_NONE     UINT32_MAX
 #define SIM_ALIVE_MS                                                                               \
     3000 /* silent for no longer than this, a worker isn't given up: 3 heartbeats                  \
           */
@@ -48,6 +49,9 @@ typedef struct {
     uint8_t origin;     /* sim_origin_t */
     uint8_t lane;       /* what must keep an order in this topic; 0: nothing */
     uint8_t key;        /* ordering key; 0: none */
+    uint8_t user;       /* whom a quota counts; 0: nobody */
+    uint8_t downstream; /* what it needs; 0: nothing */
+    uint8_t schema;     /* 0: none */
     uint8_t publisher;  /* who sent it; SIM_PUBLISHERS: nobody */
     uint8_t copies;     /* routed: so many events from this one on are it; 0: one of them; else 1 */
     uint8_t route;      /* plus one; 0: none */
@@ -78,8 +82,14 @@ typedef struct {
     uint8_t said;          /* SAID_ under its tag */
     uint8_t expect;        /* sim_expect_t */
     uint32_t said_wait_ms; /* a NACK: it isn't tried again sooner */
-    bool is_heard;         /* an answer was handed to the core while its lease was open */
-    uint32_t life;         /* of the broker, when it was sent */
+    uint8_t told;          /* downstream that a NACK under its tag named; 0: none */
+    uint8_t tie; /* downstream that a NACK in this life of the broker named, for certain */
+    bool may_be_tied;
+    uint32_t unparks;   /* of its topic, up to then */
+    uint64_t unit_wall; /* its unit was taken no earlier */
+    uint64_t back_wall; /* the one before was given back */
+    bool is_heard;      /* an answer was handed to the core while its lease was open */
+    uint32_t life;      /* of the broker, when it was sent */
     uint32_t wire;
     uint32_t wire_life;
     uint32_t attempt;
@@ -108,6 +118,20 @@ typedef struct {
     uint32_t capacity;
     uint32_t holder; /* delivered last; SIM_NONE: none yet */
 } sim_lane_t;
+
+/* Events of one subject of a quota that went out lately; the oldest give way. */
+#define SIM_UNITS 256
+typedef struct {
+    uint32_t events[SIM_UNITS];
+    uint32_t count; /* in all */
+} sim_units_t;
+
+/* What may go out of a topic at its rate. */
+typedef struct {
+    double tokens;
+    uint64_t since_ms;
+    uint32_t life; /* of the broker */
+} sim_bucket_t;
 
 /* A delivery as it stands in a message. */
 typedef struct {
@@ -138,13 +162,22 @@ bool ledger_is_seen (const sim_event_t *event);
    replayed and dies again. */
 uint32_t ledger_repeats (const world_t *self, const sim_event_t *event);
 
-/* oracles.c, oracles_order.c: judged when a delivery is sent, before the ledger notes it */
+/* Whom a topic's quota counts it for, from 0 on. */
+uint32_t ledger_subject (const world_t *self, const sim_event_t *event);
+
+/* oracles.c, oracles_order.c, oracles_gates.c: judged when a delivery is sent, before the ledger
+ * notes it */
 void oracle_holder (world_t *self, uint32_t k, uint32_t peer);
 void oracle_attempt (world_t *self, const delivery_t *delivery);
 void oracle_time (world_t *self, uint32_t k);
 /* The least wait that a policy allows after the attempt-th failure. */
 uint32_t oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt);
 void oracle_order (world_t *self, uint32_t k);
+void oracle_parked (world_t *self, const delivery_t *delivery);
+void oracle_breaker (world_t *self, uint32_t k);
+uint64_t oracle_unit_wall (const world_t *self, const sim_event_t *event);
+void oracle_quota (world_t *self, uint32_t k);
+void oracle_rate (world_t *self, uint32_t k);
 void oracle_letters (world_t *self);
 void oracle_checkpoint (world_t *self);
 void oracle_history (world_t *self, uint32_t k, const ef_letter_body_t *body);

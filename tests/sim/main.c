@@ -218,17 +218,24 @@ s_operate (world_t *self, bool may_crash) {
     }
 }
 
-/* How long all may take to come to an end: a bound, and what must go one by one a while each. */
+/* How long all may take to come to an end: a bound, what must go one by one a while each, and what
+   a quota lets through a window and the look behind it for as many as it has units. */
 static uint64_t
 s_patience_ms (const world_t *self) {
-    uint32_t longest = 0;
+    uint64_t longest = 0;
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        const ef_quota_config_t *quota = &self->topics[i].quota;
         for (uint32_t lane = 1; lane < SIM_LANES; lane++) {
-            uint32_t count = self->lanes[i][lane].count;
-            longest = count > longest ? count : longest;
+            uint64_t patience = 200ull * self->lanes[i][lane].count;
+            longest = patience > longest ? patience : longest;
+        }
+        for (uint32_t subject = 0; subject < SIM_SUBJECTS && quota->limit > 0; subject++) {
+            uint64_t windows = 1 + self->subjects[i][subject] / quota->limit;
+            uint64_t patience = windows * (quota->window_ms + 1100);
+            longest = patience > longest ? patience : longest;
         }
     }
-    return 60000 + 200ull * longest;
+    return 60000 + longest;
 }
 
 _Noreturn static void
@@ -274,6 +281,7 @@ s_finish (world_t *self) {
         }
         self->now += 20;
         self->wall += 20;
+        operator_tend (self);
         s_everybody (self);
         bool is_calm =
             broker_is_settled (self) && ef_core_space_state (self->core) == EF_SPACE_NORMAL;

@@ -1,6 +1,8 @@
 /* Operators of the simulated world: they replay, purge, pause. SPDX-License-Identifier: MIT */
 #include "world.h"
 
+#include <stdio.h>
+
 /* Others take space on the disk and give it back. */
 static void
 s_squeeze (world_t *self) {
@@ -29,15 +31,74 @@ s_pause (world_t *self, uint32_t topic, bool is_paused) {
     sim_trace (self, "%s %s", is_paused ? "pause" : "resume", sim_topics[topic]);
 }
 
+/* Brings on what is parked: one key of a topic or all of it. */
+static void
+s_unpark (world_t *self, uint32_t topic, uint32_t number) {
+    char text[16];
+    uint64_t count;
+    ef_span_t key = {text, (uint32_t)snprintf (text, sizeof text, "k%u", number)};
+    ef_status_t status = ef_core_unpark (self->core, topic, number ? &key : NULL, &count);
+    ef_assert (status == EF_OK || (number && status == EF_NOT_FOUND));
+    self->unparks[topic] += count > 0;
+    sim_trace (self, "unpark %s %u: %llu", sim_topics[topic], number, (unsigned long long)count);
+}
+
+static void
+s_set_breaker (world_t *self, uint32_t topic, uint32_t downstream, ef_hand_t hand) {
+    const char *name = sim_downstream (downstream);
+    ef_span_t span = {name, (uint32_t)strlen (name)};
+    ef_status_t status = ef_core_set_breaker (self->core, topic, span, hand);
+    ef_assert (status == EF_OK);
+    self->is_shut[topic][downstream] = hand == EF_HAND_OPEN;
+    sim_trace (self, "breaker %s %s by hand: %s", sim_topics[topic], name, ef_hand_name (hand));
+}
+
+/* What an operator said may be known after a crash, or not. */
 void
 operator_crashed (world_t *self) {
-    memset (self->is_paused, 0, sizeof self->is_paused); /* it may be, or not */
+    memset (self->is_paused, 0, sizeof self->is_paused);
+    memset (self->is_shut, 0, sizeof self->is_shut);
 }
 
 void
 operator_quiet (world_t *self) {
-    for (uint32_t i = 0; i < SIM_TOPICS && sim_has (self, SIM_OPERATOR); i++) {
-        s_pause (self, i, false);
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        if (sim_has (self, SIM_OPERATOR)) {
+            s_pause (self, i, false);
+        }
+        for (uint32_t k = 0; k < SIM_DOWNSTREAMS && self->topics[i].breaker.ratio > 0; k++) {
+            s_set_breaker (self, i, k, EF_HAND_AUTO);
+        }
+    }
+    memset (self->is_down, 0, sizeof self->is_down);
+}
+
+void
+operator_tend (world_t *self) {
+    for (uint32_t i = 0; i < SIM_TOPICS; i++) {
+        if (ef_core_count (self->core, i, EF_STATE_PARKED) > 0) {
+            s_unpark (self, i, 0);
+        }
+    }
+}
+
+/* Something or somebody outside changes its mind. */
+static void
+s_turn (world_t *self) {
+    uint32_t topic = sim_below (&self->random, SIM_TOPICS);
+    uint32_t downstream = 1 + sim_below (&self->random, SIM_DOWNSTREAMS - 1);
+    if (sim_has (self, SIM_BREAKER)) {
+        self->is_down[downstream] = sim_one_in (&self->random, 2);
+    }
+    if (self->topics[topic].breaker.ratio > 0 && sim_one_in (&self->random, 2)) {
+        s_set_breaker (self, topic, downstream,
+                       (ef_hand_t)sim_below (&self->random, EF_HAND_CLOSED + 1));
+    }
+    if (self->topics[topic].on_blocked == EF_BLOCKED_PARK) {
+        s_unpark (self, topic, sim_below (&self->random, self->keys[topic] + 1));
+    }
+    if (sim_has (self, SIM_OPERATOR)) {
+        s_pause (self, topic, sim_one_in (&self->random, 3));
     }
 }
 
@@ -50,7 +111,7 @@ operator_step (world_t *self) {
         s_squeeze (self);
     } else if (dice == 14 && self->seed % 8 == 0) {
         s_purge (self);
-    } else if (dice > 16 && sim_has (self, SIM_OPERATOR)) {
-        s_pause (self, sim_below (&self->random, SIM_TOPICS), sim_one_in (&self->random, 3));
+    } else if (dice > 14) {
+        s_turn (self);
     }
 }

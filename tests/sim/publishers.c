@@ -183,6 +183,10 @@ s_decide (world_t *self, decided_t *decided, uint32_t k) {
     if (event->is_refused) {
         return;
     }
+    if (!settings_take (self, event) && event->again_of == SIM_NONE) {
+        sim_fail (self, "e%u was accepted although %s doesn't take schema %u", k,
+                  sim_topics[event->topic], event->schema);
+    }
     for (uint32_t i = 0; i < event->copies; i++) {
         event[i].is_confirmed = true;
         event[i].accepted_by =

@@ -101,6 +101,33 @@ s_choose_rules (world_t *self, ef_topic_config_t *topic) {
     }
 }
 
+/* What holds events back: quotas of short windows, breakers that open soon, a rate. */
+static void
+s_choose_gates (world_t *self, ef_topic_config_t *topic) {
+    if (sim_has (self, SIM_QUOTA) && !sim_one_in (&self->random, 3)) {
+        static const ef_by_t by[] = {EF_BY_USER, EF_BY_USER, EF_BY_KEY, EF_BY_TOPIC};
+        topic->quota = (ef_quota_config_t){.by = by[sim_below (&self->random, 4)],
+                                           .window_ms = 500 + sim_below (&self->random, 1000),
+                                           .is_sliding = sim_one_in (&self->random, 2),
+                                           .is_dead_when_over = sim_one_in (&self->random, 6)};
+        uint32_t share = topic->quota.by == EF_BY_TOPIC ? 4 : 1;
+        topic->quota.limit = share * (4 + sim_below (&self->random, 12));
+    }
+    if (sim_has (self, SIM_BREAKER) && !sim_one_in (&self->random, 3)) {
+        topic->breaker = (ef_breaker_config_t){.ratio = (1 + sim_below (&self->random, 3)) / 4.0,
+                                               .calls = 2 + sim_below (&self->random, 6),
+                                               .window_ms = 500 + sim_below (&self->random, 2000),
+                                               .cooldown_ms = 50 + sim_below (&self->random, 500),
+                                               .cooldown_cap_ms = 1000,
+                                               .probes = 1 + sim_below (&self->random, 3),
+                                               .refuses = sim_one_in (&self->random, 4)};
+    }
+    if (sim_has (self, SIM_RATE) && sim_one_in (&self->random, 2)) {
+        topic->rate = 20 + sim_below (&self->random, 300);
+        topic->burst = 1 + sim_below (&self->random, 20);
+    }
+}
+
 /* Alpha and beta hand on what ends in them. */
 static void
 s_choose_copies (world_t *self, ef_topic_config_t *topic, uint32_t index) {
@@ -114,6 +141,10 @@ s_choose_copies (world_t *self, ef_topic_config_t *topic, uint32_t index) {
 
 void
 settings_choose (world_t *self) {
+    if (sim_has (self, SIM_LIMIT)) {
+        self->config.publisher_rate = 50 + sim_below (&self->random, 500);
+        self->config.publisher_burst = 10 + sim_below (&self->random, 50);
+    }
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
         ef_topic_config_t *topic = &self->topics[i];
         *topic = self->config.defaults;
@@ -133,7 +164,33 @@ settings_choose (world_t *self) {
         if (sim_has (self, SIM_COPIES)) {
             s_choose_copies (self, topic, i);
         }
+        s_choose_gates (self, topic);
+        if (sim_has (self, SIM_PARK) && sim_one_in (&self->random, 2)) {
+            self->keys[i] = self->keys[i] ? self->keys[i] : 3 + sim_below (&self->random, 6);
+            topic->on_blocked = EF_BLOCKED_PARK;
+        }
+        if (sim_has (self, SIM_SCHEMA) && i < 2) { /* not where copies go: they'd be invalid */
+            topic->schemas[0] = 1;
+            topic->schemas[1] = 3;
+            topic->schema_count = 2;
+        }
     }
+}
+
+const char *
+sim_downstream (uint32_t number) {
+    static const char *const names[SIM_DOWNSTREAMS] = {"", "smtp.one", "smtp.two", "db.three"};
+    return names[number];
+}
+
+bool
+settings_take (const world_t *self, const sim_event_t *event) {
+    const ef_topic_config_t *topic = &self->topics[event->topic];
+    bool is_taken = topic->schema_count == 0;
+    for (uint32_t i = 0; i < topic->schema_count; i++) {
+        is_taken = is_taken || event->schema == topic->schemas[i];
+    }
+    return is_taken;
 }
 
 const ef_rule_t *

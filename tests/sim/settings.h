@@ -21,7 +21,13 @@ void sim_put_code (ef_buf_t *out, sim_code_t code);
     X (DEDUPE, "dedupe")                                                                           \
     X (ROUTED, "routes")                                                                           \
     X (COMPENSATE, "compensate")                                                                   \
-    X (COPIES, "copies")
+    X (COPIES, "copies")                                                                           \
+    X (PARK, "park")                                                                               \
+    X (QUOTA, "quota")                                                                             \
+    X (BREAKER, "breaker")                                                                         \
+    X (RATE, "rate")                                                                               \
+    X (SCHEMA, "schema")                                                                           \
+    X (LIMIT, "limit")
 typedef enum {
 #define X(name, text) SIM_##name,
     SIM_FEATURE_TABLE (X)
@@ -36,7 +42,9 @@ uint32_t sim_feature_bit (const char *name);
 const char *sim_feature_name (sim_feature_t feature);
 bool sim_has (const world_t *self, sim_feature_t feature);
 
-#define SIM_ROUTES 2
+#define SIM_USERS       4 /* number 0 is nobody */
+#define SIM_DOWNSTREAMS 4 /* number 0 is none */
+#define SIM_ROUTES      2
 /* Topics of a route, and what an event must say to take it. */
 typedef struct {
     const char *type;    /* of the event */
@@ -46,8 +54,12 @@ typedef struct {
 } sim_route_t;
 extern const sim_route_t sim_routes[SIM_ROUTES];
 
+const char *sim_downstream (uint32_t number);
+
 /* Decides every topic's settings; once a world. */
 void settings_choose (world_t *self);
+/* Does its topic take this version of an event's schema? */
+bool settings_take (const world_t *self, const sim_event_t *event);
 /* The rule for a code; NULL: the topic's own policy holds. */
 const ef_rule_t *settings_rule (const world_t *self, uint32_t topic, sim_code_t code);
 /* The most attempts that any policy of a topic allows. */

@@ -142,8 +142,14 @@ struct world_s {
     sim_event_t *events; /* the ledger */
     uint32_t event_count;
     sim_lane_t lanes[SIM_TOPICS][SIM_LANES];
-    bool is_paused[SIM_TOPICS];  /* for certain */
-    bool was_purged[SIM_TOPICS]; /* what nobody outside has seen may be gone */
+    sim_units_t units[SIM_TOPICS][SIM_SUBJECTS];
+    uint32_t subjects[SIM_TOPICS][SIM_SUBJECTS]; /* events of each */
+    sim_bucket_t buckets[SIM_TOPICS];
+    bool is_down[SIM_DOWNSTREAMS];             /* it fails all or nearly all that it is asked */
+    bool is_shut[SIM_TOPICS][SIM_DOWNSTREAMS]; /* its breaker was opened by hand */
+    uint32_t unparks[SIM_TOPICS];              /* how often an operator brought things on */
+    bool is_paused[SIM_TOPICS];                /* for certain */
+    bool was_purged[SIM_TOPICS];               /* what nobody outside has seen may be gone */
     uint64_t highest_tag;
     uint64_t handed; /* events of PUBLISHes that came to the core */
     struct {
@@ -183,7 +189,8 @@ void event_put (const world_t *self, ef_buf_t *body, uint32_t k);
 /* operator.c */
 void operator_step (world_t *self);
 void operator_crashed (world_t *self); /* what it asked for may be forgotten */
-void operator_quiet (world_t *self);   /* sets free whatever waits for it */
+void operator_quiet (world_t *self);   /* faults are over: sets free whatever it held */
+void operator_tend (world_t *self);    /* and whatever waits for it */
 
 /* publishers.c */
 void publisher_step (world_t *self, uint32_t index);
