@@ -40,7 +40,7 @@ def test_req_client_reads_one_confirm_a_request(binaries):
     with Broker(binaries).start() as broker:
         req = broker.socket(zmq.REQ, "front")
         for seq in (None, "mine"):
-            req.send_multipart([msgpack.packb(["PUBLISH", seq]), msgpack.packb(["api", "x", 1])])
+            req.send_multipart([msgpack.packb(["PUBLISH", seq]), msgpack.packb(["api", f"x{seq}", 1])])
             command, again, outcome = msgpack.unpackb(req.recv())
             assert (command, again, outcome["accepted"]) == ("CONFIRM", seq, 1), outcome
             assert outcome["durability"] == "sync"
