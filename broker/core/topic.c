@@ -206,6 +206,7 @@ ef_core_configure_topic (ef_core_t *self, const ef_topic_config_t *config) {
         return -1;
     }
     topic->config = *config;
+    topic->gates_next_ms = 0; /* other limits may let go what waits */
     return 0;
 }
 

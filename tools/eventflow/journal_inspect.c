@@ -21,6 +21,9 @@ static const char *const s_main_types[] = {
     [EF_LOG_PURGE] = "purge",      [EF_LOG_RETURN] = "return",
     [EF_LOG_TOPIC] = "topic",      [EF_LOG_TAGS] = "tags",
     [EF_LOG_SESSION] = "session",  [EF_LOG_SESSION_END] = "session_end",
+    [EF_LOG_SEED] = "seed",        [EF_LOG_IDS] = "ids",
+    [EF_LOG_WAIT] = "wait",        [EF_LOG_UNIT] = "unit",
+    [EF_LOG_BREAKER] = "breaker",  [EF_LOG_RESULT] = "result",
 };
 static const char *const s_dead_types[] = {
     [EF_RECORD_COMMIT] = "commit", [DEAD_LETTER] = "letter", [DEAD_LEAVING] = "leaving",
@@ -93,7 +96,7 @@ static void
 s_put_attempt (line_t *line, const ef_record_t *record) {
     const uint8_t *body = record->body;
     line_uint (line, "n", ef_le64 (body + 8));
-    line_uint (line, "attempts", ef_le32 (body + 4));
+    line_uint (line, "attempts", ef_le16 (body + 4));
     line_date (line, "at", ef_le64 (body + 16));
     line_date (line, "due", ef_le64 (body + 24));
     ef_span_t error = {(const char *)body + record->header_bytes,
@@ -164,6 +167,56 @@ s_put_session_end (line_t *line, const ef_record_t *record) {
 }
 
 static void
+s_put_seed (line_t *line, const ef_record_t *record) {
+    s_put_hex (line, "key", record->body);
+}
+
+static void
+s_put_ids (line_t *line, const ef_record_t *record) {
+    line_uint (line, "count", ef_le32 (record->body + 4));
+}
+
+static void
+s_put_wait (line_t *line, const ef_record_t *record) {
+    const uint8_t *body = record->body;
+    const char *state = body[4] < EF_STATE_COUNT ? ef_state_name ((ef_state_t)body[4]) : "?";
+    line_uint (line, "n", ef_le64 (body + 8));
+    line_text (line, "state", state, strlen (state));
+    line_uint (line, "attempts", ef_le16 (body + 6));
+    if (ef_le64 (body + 16)) {
+        line_date (line, "due", ef_le64 (body + 16));
+    }
+}
+
+static void
+s_put_unit (line_t *line, const ef_record_t *record) {
+    line_uint (line, "n", ef_le64 (record->body + 8));
+    line_date (line, "at", ef_le64 (record->body + 16));
+    s_put_hex (line, "subject", record->body + 24);
+}
+
+static void
+s_put_breaker (line_t *line, const ef_record_t *record) {
+    const uint8_t *body = record->body;
+    uint32_t size = ef_le32 (body + 4);
+    bool is_whole = size <= record->body_bytes - EF_BREAKER_HEADER;
+    ef_breaker_t breaker = {0};
+    const char *state =
+        ef_breaker_get (&breaker, body + 8) ? "?" : ef_breaker_state_name (breaker.state);
+    line_text (line, "downstream", (const char *)body + EF_BREAKER_HEADER, is_whole ? size : 0);
+    line_text (line, "state", state, strlen (state));
+}
+
+static void
+s_put_result (line_t *line, const ef_record_t *record) {
+    line_uint (line, "n", ef_le64 (record->body + 8));
+    line_date (line, "at", ef_le64 (record->body + 16));
+    ef_span_t result = {(const char *)record->body + record->header_bytes,
+                        record->body_bytes - record->header_bytes};
+    line_value (line, "result", result);
+}
+
+static void
 s_put_letter (line_t *line, const ef_record_t *record) {
     const uint8_t *body = record->body;
     const char *reason = body[44] < EF_REASON_COUNT ? ef_reason_name ((ef_reason_t)body[44]) : "?";
@@ -220,6 +273,12 @@ s_printer (bool is_dead, uint8_t type) {
         [EF_LOG_TAGS] = {EF_TAGS_HEADER, s_put_tags},
         [EF_LOG_SESSION] = {EF_SESSION_HEADER, s_put_session},
         [EF_LOG_SESSION_END] = {16, s_put_session_end},
+        [EF_LOG_SEED] = {EF_SEED_HEADER, s_put_seed},
+        [EF_LOG_IDS] = {EF_IDS_HEADER, s_put_ids},
+        [EF_LOG_WAIT] = {EF_WAIT_HEADER, s_put_wait},
+        [EF_LOG_UNIT] = {EF_UNIT_HEADER, s_put_unit},
+        [EF_LOG_BREAKER] = {EF_BREAKER_HEADER, s_put_breaker},
+        [EF_LOG_RESULT] = {EF_RESULT_HEADER, s_put_result},
     };
     static const printer_t deads[] = {
         [EF_RECORD_COMMIT] = {EF_COMMIT_BODY, s_put_commit},

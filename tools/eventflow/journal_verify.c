@@ -54,7 +54,12 @@ record_topics (const ef_record_t *record) {
     case EF_LOG_DEAD:
     case EF_LOG_PURGE:
     case EF_LOG_RETURN:
-    case EF_LOG_TOPIC: return record->body_bytes >= 16 ? 1 : 0;
+    case EF_LOG_IDS:
+    case EF_LOG_WAIT:
+    case EF_LOG_UNIT:
+    case EF_LOG_BREAKER:
+    case EF_LOG_RESULT:
+    case EF_LOG_TOPIC: return record->body_bytes >= 8 ? 1 : 0;
     default: return 0;
     }
 }
