@@ -27,6 +27,9 @@ ef_dead_message_destroy (ef_dead_message_t **self_p) {
     }
     free (self->bodies);
     ef_buf_free (&self->bytes);
+    if (self->kind == EF_DEAD_FIND && self->token) {
+        ef_question_forget (self->token);
+    }
     free (self);
     *self_p = NULL;
 }
@@ -333,6 +336,13 @@ s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
         s_answer (self, message);
         return; /* handed back */
     }
+    case EF_DEAD_FIND:
+        for (uint32_t i = 0; i < self->topic_count; i++) {
+            s_commit (self, &self->topics[i]); /* what came before it is seen */
+        }
+        ef_dead_find (self, message->token);
+        s_answer (self, message);
+        return; /* handed back */
     case EF_DEAD_DURABLE:
     case EF_DEAD_RETURN:
     default: ef_assert (!"a message that only goes the other way");

@@ -9,12 +9,14 @@
 
 #include "../base/actor.h"
 #include "dead_log.h"
+#include "finder.h"
 
 typedef enum {
     EF_DEAD_ADD,      /* in: a letter (dead, copied) */
     EF_DEAD_RETURNED, /* in: b is durable in the main journal */
     EF_DEAD_WANT,     /* in: up to `count` overflow letters */
     EF_DEAD_ADMIN,    /* in: a request; out: its answer */
+    EF_DEAD_FIND,     /* in and out: `token` is an ef_question_t that the finder has answered */
     EF_DEAD_DURABLE,  /* out: everything up to m */
     EF_DEAD_RETURN,   /* out: move b */
 } ef_dead_kind_t;
@@ -50,6 +52,9 @@ int ef_dead_letters_failed (ef_dead_letters_t *self); /* errno, 0: it works */
 
 /* From the router: while it holds, nothing is offered for return. */
 void ef_dead_letters_hold (ef_dead_letters_t *self, bool is_held);
+
+/* Completes what the finder found by the letters that are there (dead_find.c). */
+void ef_dead_find (ef_dead_letters_t *self, ef_question_t *question);
 
 /* Answers one DLQ request: command behind the first array head is at `request`. */
 void ef_dead_admin (ef_dead_letters_t *self, ef_cursor_t request, ef_buf_t *answer);

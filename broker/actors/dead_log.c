@@ -1,5 +1,6 @@
 /* The dead letters of one topic. SPDX-License-Identifier: MIT */
 #include "dead_log.h"
+#include "../base/hash.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -64,6 +65,23 @@ s_insert (ef_dead_log_t *self, uint64_t m) {
     self->letters[at].m = m;
     self->count++;
     return &self->letters[at];
+}
+
+/* Who makes ids collide makes people wait, and finds what is theirs all the same: no secret key. */
+uint64_t
+ef_dead_log_print (const void *id, size_t size) {
+    static const uint64_t key[2] = {1, 2};
+    return ef_siphash (key, id, size);
+}
+
+static uint64_t
+s_print (const void *bytes, size_t size) {
+    ef_cursor_t cursor = ef_cursor (bytes, size);
+    uint32_t fields;
+    ef_span_t id;
+    bool has_id = ef_get_array (&cursor, &fields) == 0 && ef_skip (&cursor) == 0 &&
+                  ef_get_bytes (&cursor, &id) == 0;
+    return has_id ? ef_dead_log_print (id.data, id.size) : 0;
 }
 
 static void
@@ -153,6 +171,9 @@ s_replay (void *arg, const ef_record_t *record) {
         ef_letter_t *letter = s_find (self, m);
         letter = letter ? letter : s_insert (self, m);
         s_read_header (letter, header);
+        uint32_t left = record->body_bytes - LETTER_HEADER;
+        uint32_t event = ef_le32 (header + 36);
+        letter->print = s_print (header + LETTER_HEADER, event < left ? event : left);
         letter->segment = record->segment;
         letter->offset = record->offset;
         self->highest_m = m > self->highest_m ? m : self->highest_m;
@@ -300,7 +321,9 @@ ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead) {
     ef_le32_put (header + 36, dead->event.size);
     ef_le32_put (header + 40, dead->history.size);
     header[44] = (uint8_t)dead->reason;
-    s_read_header (s_insert (self, dead->m), header);
+    ef_letter_t *letter = s_insert (self, dead->m);
+    s_read_header (letter, header);
+    letter->print = s_print (dead->event.data, dead->event.size);
     s_write_letter (self, header, dead->event, dead->history);
     self->highest_m = dead->m;
 }

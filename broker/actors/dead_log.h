@@ -22,6 +22,7 @@ typedef struct {
     uint64_t m;
     uint64_t n;
     uint64_t dead_ms;
+    uint64_t print; /* ef_dead_log_print of its id; 0: it has none */
     uint32_t segment;
     uint32_t offset;
     uint32_t attempts;
@@ -71,6 +72,8 @@ EF_MUST_USE int ef_dead_log_commit (ef_dead_log_t *self);
 uint64_t ef_dead_log_highest (const ef_dead_log_t *self); /* m; durable behind a commit */
 uint32_t ef_dead_log_count (const ef_dead_log_t *self);
 const ef_letter_t *ef_dead_log_at (const ef_dead_log_t *self, uint32_t index);
+/* What ids are compared by before letters are read. */
+uint64_t ef_dead_log_print (const void *id, size_t size);
 /* The index of the first letter with this m or a higher one. */
 uint32_t ef_dead_log_seek (const ef_dead_log_t *self, uint64_t m);
 /* 0, or -1 where it can't be read. Committed letters only. */

@@ -44,6 +44,12 @@ ef_question_destroy (ef_question_t **self_p) {
     }
 }
 
+void
+ef_question_forget (ef_question_t *self) {
+    free (self->token);
+    ef_question_destroy (&self);
+}
+
 ef_found_t *
 finder_add (ef_question_t *question) {
     if ((question->count & (question->count - 1)) == 0) { /* full: capacity is a power of two */
@@ -119,8 +125,8 @@ finder_record (ef_finder_t *self, uint32_t segment, uint32_t offset) {
     return self->record;
 }
 
-static void
-s_add_history (ef_found_t *found, ef_span_t array) {
+void
+finder_add_history (ef_found_t *found, ef_span_t array) {
     ef_cursor_t cursor = ef_cursor (array.data, array.size);
     uint32_t count;
     if (array.size > 0 && ef_get_array (&cursor, &count) == 0) {
@@ -154,7 +160,7 @@ finder_take (ef_finder_t *self, const char *topic, uint64_t n, const story_t *st
     found->reason = story->is_invalid ? EF_REASON_INVALID : (ef_reason_t)story->reason;
     found->attempts = story->attempts;
     if (story->is_copy) {
-        s_add_history (found, live.copy_history);
+        finder_add_history (found, live.copy_history);
     }
     return true;
 }
@@ -374,11 +380,43 @@ s_find_id (ef_finder_t *self, ef_question_t *question) {
     s_drop_replayed (question);
 }
 
+/* An event by its number; where it died and was replayed, what goes on of it. */
+static void
+s_find_by_number (ef_finder_t *self, ef_question_t *question) {
+    if (!s_find_number (self, question, question->topic, question->n) ||
+        question->items[0].state != EF_STATE_DEAD) {
+        return;
+    }
+    ef_event_t event;
+    const char *why;
+    ef_cursor_t cursor = ef_cursor (question->items[0].event.data, question->items[0].event.size);
+    if (ef_event_read (&cursor, &event, &why) != EF_OK || event.id.size > EF_ID_MAX ||
+        event.id.size == 0) {
+        return; /* refused at ingress: whatever it was */
+    }
+    ef_question_t *by_id = ef_question_new (EF_FIND_ID);
+    by_id->id_size = event.id.size;
+    memcpy (by_id->id, event.id.data, event.id.size);
+    memcpy (by_id->topic, question->topic, sizeof by_id->topic);
+    s_find_id (self, by_id);
+    for (uint32_t i = 0; i < by_id->count; i++) {
+        ef_found_t *item = &by_id->items[i];
+        if (!s_is_known (by_id, question->topic, question->n) && item->is_returned &&
+            item->n > question->n) {
+            ef_question_clear (question);
+            *finder_add (question) = *item;
+            memset (item, 0, sizeof *item);
+            break;
+        }
+    }
+    ef_question_destroy (&by_id);
+}
+
 static void
 s_ask (ef_finder_t *self, ef_question_t *question) {
     switch (question->kind) {
     case EF_FIND_ID: s_find_id (self, question); break;
-    case EF_FIND_NUMBER: (void)s_find_number (self, question, question->topic, question->n); break;
+    case EF_FIND_NUMBER: s_find_by_number (self, question); break;
     case EF_FIND_LIST: finder_list (self, question); break;
     default: break;
     }
@@ -450,12 +488,10 @@ ef_finder_stop (ef_finder_t *self) {
     ef_actor_stop (&self->actor);
     while ((question = ef_ring_pop (&self->actor.in)) != NULL ||
            (question = ef_ring_pop (&self->actor.out)) != NULL) {
-        free (question->token);
-        ef_question_destroy (&question);
+        ef_question_forget (question);
     }
     if (self->unsent) {
-        free (self->unsent->token);
-        ef_question_destroy (&self->unsent);
+        ef_question_forget (self->unsent);
     }
     if (self->storage) {
         s_close (self);

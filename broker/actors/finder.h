@@ -61,6 +61,8 @@ ef_question_t *ef_question_new (ef_find_kind_t kind);
 /* Forgets the answer. */
 void ef_question_clear (ef_question_t *self);
 void ef_question_destroy (ef_question_t **self_p);
+/* The same, with its token. */
+void ef_question_forget (ef_question_t *self);
 
 typedef struct {
     ef_actor_t actor;               /* in and out: ef_question_t */

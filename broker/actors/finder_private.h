@@ -52,6 +52,8 @@ bool finder_take (ef_finder_t *self, const char *topic, uint64_t n, const story_
                   ef_found_t *found);
 ef_found_t *finder_add (ef_question_t *question);
 void finder_remove_last (ef_question_t *question);
+/* The items of an array of attempts. */
+void finder_add_history (ef_found_t *found, ef_span_t array);
 
 /* finder_list.c */
 void finder_list (ef_finder_t *self, ef_question_t *question);

@@ -214,12 +214,6 @@ static const command_t s_commands[] = {
      "expected [\"EVENTS\", {topic, state, type, since ms, until ms, limit, after}?]"},
 };
 
-static void
-s_forget (ef_question_t *question) {
-    free (question->token);
-    ef_question_destroy (&question);
-}
-
 const char *
 router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request) {
     ef_span_t name = {NULL, 0};
@@ -238,7 +232,7 @@ router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request)
     rc = rc || question->kind == EF_FIND_LIST ? rc : s_read_id (&request, question);
     rc = rc ? rc : s_read_options (&request, question);
     if (rc || (command->needs_due && token->due_ms == 0)) {
-        s_forget (question);
+        ef_question_forget (question);
         return command->usage;
     }
     memcpy (token->cursor, question->cursor, sizeof token->cursor);
@@ -315,14 +309,16 @@ s_put_pairs (ef_buf_t *out, const ef_buf_t *map) {
 static void
 s_put_item (ef_buf_t *out, const ef_found_t *found, const ef_buf_t *live, bool has_history) {
     size_t mark = ef_put_open (out);
-    uint32_t pairs = 7;
+    uint32_t pairs = found->segment ? 7 : 5; /* a letter lies elsewhere */
     ef_put_key_str (out, "topic", found->topic);
     ef_put_key_uint (out, "n", found->n);
     ef_put_str (out, "id");
     s_put_id (out, &found->event);
     ef_put_key_uint (out, "accepted", found->accepted_ms);
-    ef_put_key_uint (out, "segment", found->segment);
-    ef_put_key_uint (out, "offset", found->offset);
+    if (found->segment) {
+        ef_put_key_uint (out, "segment", found->segment);
+        ef_put_key_uint (out, "offset", found->offset);
+    }
     ef_put_str (out, "event");
     ef_buf_put (out, found->event.data, found->event.size);
     if (has_history) {
@@ -503,12 +499,24 @@ s_tell_change (ef_router_t *self, const ef_question_t *question) {
     return true;
 }
 
-/* The finder has answered. */
+/* The finder has answered. Single events may be known as dead letters too. */
 void
 router_event_found (ef_router_t *self, ef_question_t *question) {
+    if (question->kind == EF_FIND_LIST) {
+        router_event_letters (self, question);
+        return;
+    }
+    ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_FIND, "");
+    message->token = question;
+    outbox_add (&self->to_dead, message);
+}
+
+/* All that is kept has been asked; now the core. */
+void
+router_event_letters (ef_router_t *self, ef_question_t *question) {
     token_t *token = question->token;
     if (token->command->change ? s_tell_change (self, question) : s_tell (self, question)) {
-        s_forget (question);
+        ef_question_forget (question);
         return;
     }
     token->tries++;
@@ -538,7 +546,7 @@ router_event_forget (ef_router_t *self) {
     outbox_t *const boxes[] = {&self->event_waits, &self->to_finder};
     for (unsigned k = 0; k < 2; k++) {
         for (uint32_t i = 0; i < boxes[k]->count; i++) {
-            s_forget (boxes[k]->items[boxes[k]->head + i]);
+            ef_question_forget (boxes[k]->items[boxes[k]->head + i]);
         }
         outbox_free (boxes[k]);
     }

@@ -309,6 +309,9 @@ s_take_dead (ef_router_t *self) {
             ef_core_dead_durable (self->core, message->topic, message->number);
         } else if (message->kind == EF_DEAD_RETURN) {
             s_take_returned (self, message);
+        } else if (message->kind == EF_DEAD_FIND) {
+            router_event_letters (self, message->token);
+            message->token = NULL;
         } else {
             router_admin_answer (self, message);
         }

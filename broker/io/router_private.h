@@ -89,6 +89,7 @@ void router_stats (ef_router_t *self);
 /* Takes a request about events; its answer comes later. Else what was expected. */
 const char *router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request);
 void router_event_found (ef_router_t *self, ef_question_t *question);
+void router_event_letters (ef_router_t *self, ef_question_t *question);
 void router_event_durable (ef_router_t *self);
 void router_event_forget (ef_router_t *self);
 

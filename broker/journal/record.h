@@ -40,6 +40,8 @@
      hint         64 bytes: magic "EFHINT\r\n", journal id (16, at 8), seq (8, at 24): this group
    was synced; CRC-32C of all before it (4, at 36). Written when there is nothing to do
      *.ckpt       checkpoints (checkpoint.h)
+     *.idx        what lies where in a segment (sidecar.h)
+     *.old        segments that were dropped from the log and are kept for a while (kept.h)
 
    Verdicts at open, for what stands behind the last whole group of a segment (wal_open.c has the
    table):

@@ -171,12 +171,46 @@ def test_routes_replays_and_purges(binaries):
         wait_for("it is back", lambda: one(broker, "both", topic="alpha")["state"] == "ready")
         again = one(broker, "both", topic="alpha")
         assert again["n"] > item["n"] and again["history"][0][0] == "X", again
+        assert one(broker, {"topic": "alpha", "n": item["n"]})["n"] == again["n"]
         assert broker.admin(["PURGE", "alpha"])[1]["purged"] == 2
         assert one(broker, "gone")["state"] == "purged"
         assert one(broker, "both", topic="alpha")["state"] == "purged"
         assert one(broker, "both", topic="beta")["state"] == "ready"
         publisher.close()
         worker.close()
+
+
+def test_dead_letters_are_found_when_the_journal_has_forgotten(binaries):
+    """Without retention only the letter is left: found by id and number; purged letters aren't dead any more."""
+    with Broker(binaries, TOPICS, server=SMALL + "\nretention_bytes = 0").start() as broker:
+        publisher = Publisher(broker)
+        publisher.publish([["alpha", "old", "letter"], ["alpha", None, "assigned"], ["alpha", "purged", 0]])
+        publisher.confirm()
+        worker = Worker(broker, ["alpha"])
+        tags = [e[0] for e in worker.take(3)]
+        worker.send(["NACK", tags, "E1", "no", {"dead": True, "seq": 1}])
+        worker.receive("ACKED")
+        wait_for("the letters are there", lambda: broker.admin(["DLQ.LIST", "alpha"])[1]["total"] == 3)
+        letters = broker.admin(["DLQ.LIST", "alpha"])[1]["items"]
+        before = one(broker, "old")
+        assert before["segment"]
+        broker.admin(["DLQ.PURGE", "alpha", {"n": [one(broker, "purged")["n"]]}])
+        wait_for("it isn't dead any more", lambda: one(broker, "purged")["state"] == "purged")
+        churn(broker, "beta", 1)
+        item = one(broker, "old")
+        assert "segment" not in item and item["state"] == "dead" and item["reason"] == "permanent", item
+        for key in ("topic", "n", "id", "event", "attempts", "accepted", "ended", "history"):
+            assert item[key] == before[key], (key, item, before)
+        assert one(broker, {"topic": "alpha", "n": item["n"]})["id"] == "old"
+        assert one(broker, letters[1]["id"])["event"][2] == "assigned"
+        assert broker.admin(["EVENT.EXPLAIN", "old"])[1]["items"][0]["reason"] == "dead"
+        assert broker.admin(["EVENT.RUN", "old"])[:2] == ["ERROR", "NOT_FOUND"]
+        assert is_missing(broker, "purged")
+        broker.kill()
+        broker.start()
+        assert one(broker, "old")["history"] == before["history"]
+        worker.close()
+        publisher.close()
 
 
 def test_lists_page_through_everything(binaries):
