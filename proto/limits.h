@@ -74,15 +74,15 @@
 #define EF_QUOTA_KEEP_MS                                                                           \
     3600000u /* units are known for so long behind their window, or an eighth of it: a wall clock  \
                 set back by less, say by an hour that was wrong, halts nothing */
-#define EF_INVALID_EVENTS 10000u
+#define EF_INVALID_EVENTS     10000u
 #define EF_QUOTA_SUBJECTS_MAX (1u << 20) /* of a topic: 64 bytes each; past it events wait */
 #define EF_QUOTA_UNITS_MAX    (4u << 20) /* the same, 60 bytes each: 250 MB at the most */
 #define EF_QUOTA_KEEP_MS                                                                           \
     3600000u /* units are known for so long behind their window, or an eighth of it: a wall clock  \
                 set back by less, say by an hour that was wrong, halts nothing */
-#define EF_BREAKERS_MAX   1024u   /* downstreams of a topic that are told apart */
-#define EF_BLOCKED_MAX    262144u /* events of a topic set aside behind keys: 16 MiB of entries */
-#define EF_INVALID_BYTES  (64ull << 20)
+#define EF_BREAKERS_MAX  1024u   /* downstreams of a topic that are told apart */
+#define EF_BLOCKED_MAX   262144u /* events of a topic set aside behind keys: 16 MiB of entries */
+#define EF_INVALID_BYTES (64ull << 20)
 
 _Static_assert(EF_MESSAGE_MAX >= EF_EVENT_MAX, "an event fits a message");
 _Static_assert(EF_EVENT_CEILING <= EF_MESSAGE_CEILING, "an event fits a message");

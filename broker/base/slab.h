@@ -1,5 +1,4 @@
-/* Items of one size that are named by small numbers and found by a hash. SPDX-License-Identifier:
-   MIT
+/* Items of one size, named by small numbers, found by a hash. SPDX-License-Identifier: MIT
 
    Role: tables of millions of small things without a pointer or an allocation for each. Grows by
    one chunk of items and one chain of its hash at a time (linear hashing; Litwin, 1980): no insert

@@ -3,87 +3,6 @@
 
 #include <stdio.h>
 
-int
-back_read_tag (ef_cursor_t *cursor, uint64_t *first, uint64_t *last) {
-    uint32_t count;
-    if (ef_get_uint (cursor, first) == 0) {
-        *last = *first;
-        return 0;
-    }
-    return ef_get_array (cursor, &count) || count != 2 || ef_get_uint (cursor, first) ||
-                   ef_get_uint (cursor, last) || *last < *first
-               ? -1
-               : 0;
-}
-
-/* Called for every tag of the worker that is named; false: the answer comes too late for it. */
-typedef bool (*each_item_t) (back_t *request, lease_t *lease, item_t *item, uint64_t tag,
-                             void *arg);
-
-typedef struct {
-    uint64_t tags[EF_STALE_MAX];
-    uint32_t count; /* listed */
-    uint64_t total;
-} stale_t;
-
-static void
-s_stale (stale_t *stale, uint64_t tag) {
-    if (stale->count < EF_STALE_MAX) {
-        stale->tags[stale->count++] = tag;
-    }
-    stale->total++;
-}
-
-static void
-s_each_of_lease (back_t *request, lease_t *lease, uint64_t first, uint64_t last, each_item_t each,
-                 void *arg, stale_t *stale) {
-    uint64_t end = lease->first_tag + lease->count - 1;
-    uint64_t from = first > lease->first_tag ? first : lease->first_tag;
-    uint64_t to = last < end ? last : end;
-    for (uint64_t tag = from; tag <= to; tag++) {
-        item_t *item = &lease->items[tag - lease->first_tag];
-        request->visits++;
-        if (item->state != ITEM_ANSWERED && !each (request, lease, item, tag, arg)) {
-            s_stale (stale, tag);
-        }
-    }
-}
-
-/* Walks a tags array. 0, or -1 where it can't be read. */
-static int
-s_each (back_t *request, ef_cursor_t tags, each_item_t each, void *arg, stale_t *stale) {
-    worker_t *worker = request->peer->worker;
-    uint32_t count;
-    if (ef_get_array (&tags, &count) || count > EF_TAGS_MAX) {
-        return -1;
-    }
-    request->visits = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t first;
-        uint64_t last;
-        uint32_t place;
-        if (back_read_tag (&tags, &first, &last)) {
-            return -1;
-        }
-        lease_t *one;
-        if (first == last && worker_item (worker, first, &one) == NULL) {
-            s_stale (stale, first);
-            continue;
-        }
-        lease_t *lease = worker_lease_from (worker, first, &place);
-        while (lease && lease->first_tag <= last) {
-            if (request->visits > BACK_VISITS_MAX) {
-                return -1;
-            }
-            uint64_t behind = lease->first_tag + lease->count;
-            s_each_of_lease (request, lease, first, last, each, arg, stale);
-            lease_reap (request->core, lease);
-            lease = behind <= last ? worker_lease_from (worker, behind, &place) : NULL;
-        }
-    }
-    return 0;
-}
-
 /* A lapsed item's event counts as answered while the tag is its last one and it isn't away again.
  */
 static entry_t *
@@ -284,8 +203,9 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq, ack_t *ack) 
     uint32_t refused_count = 0;
     stale_t ignored = {.count = 0};
     uint64_t ended_bytes = 0;
-    int rc = s_each (request, tags, s_probe_item, &ended_bytes, &stale);
-    (void)s_each (request, tags, s_unmark_item, NULL, &ignored); /* as far as the first one went */
+    int rc = back_each (request, tags, s_probe_item, &ended_bytes, &stale);
+    (void)back_each (request, tags, s_unmark_item, NULL,
+                     &ignored); /* as far as the first one went */
     if (rc) {
         peer_error (core, request->number, EF_BAD_COMMAND,
                     "tags must be an array of tags and pairs", NULL);
@@ -306,12 +226,12 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq, ack_t *ack) 
             ef_put_str (&refused, result.text);
             refused_count = 1;
             if (result.status == EF_NO_SPACE) {
-                (void)s_each (request, tags, s_hold_item, NULL, &ignored);
+                (void)back_each (request, tags, s_hold_item, NULL, &ignored);
             }
         } else if (result.refused_count) {
             refused_count = s_strip_refused (&result, &refused);
         } else {
-            rc = s_each (request, tags, s_ack_item, ack, &stale);
+            rc = back_each (request, tags, s_ack_item, ack, &stale);
             ef_assert (rc == 0); /* read once already */
         }
         accept_result_free (&result);
@@ -358,7 +278,7 @@ s_ack (back_t *request) {
         s_ack_with_events (request, tags, options.seq, &ack);
         return;
     }
-    if (s_each (request, tags, s_ack_item, &ack, &stale)) {
+    if (back_each (request, tags, s_ack_item, &ack, &stale)) {
         peer_error (core, request->number, EF_BAD_COMMAND,
                     "tags must be an array of tags and pairs", NULL);
     }
@@ -464,7 +384,7 @@ s_nack (back_t *request) {
                                    .worker = request->peer->worker,
                                    .retry_ms = options.retry_ms,
                                    .is_dead = options.is_dead};
-        rc = s_each (request, tags, s_nack_item, &nack, &stale);
+        rc = back_each (request, tags, s_nack_item, &nack, &stale);
         core->stale_answers += stale.total;
         if (rc == 0 && options.has_seq) {
             s_queue_acked (request, options.seq, nack.count, &stale, NULL, 0);
@@ -500,7 +420,7 @@ s_extend (back_t *request) {
     uint64_t ms;
     if (request->count < 2 || ef_skip (&request->arguments) ||
         ef_get_uint (&request->arguments, &ms) || ms == 0 || ms > 24u * 3600u * 1000u ||
-        s_each (request, tags, s_extend_item, &ms, &stale)) {
+        back_each (request, tags, s_extend_item, &ms, &stale)) {
         peer_error (request->core, request->number, EF_BAD_COMMAND,
                     "expected [\"EXTEND\", tags, ms (1 to 86400000)]", NULL);
     }

@@ -1,5 +1,4 @@
-/* What ready events wait behind: their ordering key, a breaker, a quota. SPDX-License-Identifier:
-   MIT
+/* What ready events wait behind: a key, a breaker, a quota, a turn. SPDX-License-Identifier: MIT
 
    An event that may not go now is taken out of its extent into an entry that stands in its gate's
    heap, so that the others of its topic pass. It stays READY, and when the gate opens it goes back

@@ -34,11 +34,11 @@ typedef struct {
     uint32_t avoided_count;
     aside_t asides[GATHER_ASIDES];
     uint32_t aside_count;
-    uint64_t first;    /* events of extents from here */
-    uint64_t last;     /* to here were looked at, each taken or set aside; 0: none */
+    uint64_t first;     /* events of extents from here */
+    uint64_t last;      /* to here were looked at, each taken or set aside; 0: none */
     breaker_t *breaker; /* of the event under way; NULL: none is kept */
-    ef_extent_at_t at; /* of the extent under way */
-    ef_extent_t run;   /* a copy of it, moved on as events are gathered */
+    ef_extent_at_t at;  /* of the extent under way */
+    ef_extent_t run;    /* a copy of it, moved on as events are gathered */
     bool has_run;
     bool has_moved; /* something went on that isn't in the delivery */
 } gather_t;

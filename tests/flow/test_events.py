@@ -7,7 +7,9 @@ import msgpack
 from support import Broker, Publisher, Worker, wait_for
 
 SMALL = "segment = 64KiB\nmax_message = 16KiB\nmax_event = 16KiB\ncache = 1MiB"
-TOPICS = """alpha
+TOPICS = """defaults
+    dedupe = 0
+alpha
     retry_base = 1h
     attempts = 2
 beta

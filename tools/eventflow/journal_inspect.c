@@ -484,11 +484,12 @@ s_check_types (const journal_t *journal) {
                        (dead_name && strlen (dead_name) == size && !memcmp (dead_name, list, size));
         }
         if (!is_known) {
-            return cli_fail (CLI_USAGE,
-                             "--type %.*s: expected some of events, copies, ends, attempt, dead, "
-                             "purge, return, topic, tags, session, session_end, commit, letter, "
-                             "leaving, left, state",
-                             (int)size, list);
+            return cli_fail (
+                CLI_USAGE,
+                "--type %.*s: expected some of events, copies, ends, attempt, dead, "
+                "purge, return, topic, tags, session, session_end, seed, ids, wait, unit, "
+                "breaker, result, commit, letter, leaving, left, state",
+                (int)size, list);
         }
         list = list[size] ? list + size + 1 : NULL;
     }
