@@ -129,7 +129,8 @@ def test_events_are_found_in_every_state(binaries):
         judge(broker, ids, tags["leased"])
         churn(broker, "beta", 1)
         judge(broker, ids, tags["leased"])
-        assert journal(broker, ".idx") and journal(broker, ".old")
+        wait_for("sidecars are made", lambda: journal(broker, ".idx"))
+        assert journal(broker, ".old")
         assert one(broker, "ready")["segment"] > one(broker, "done")["segment"]  # it was copied, that ended
         worker.send(["BYE"])
         worker.close()
