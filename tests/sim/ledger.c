@@ -20,6 +20,7 @@ ledger_new (world_t *self, sim_origin_t origin, uint32_t topic) {
                                     .copy_dead = SIM_NONE,
                                     .acked_group = SIM_NONE,
                                     .sent_wall = self->wall,
+                                    .sent_ms = self->now,
                                     .accepted_by = UINT64_MAX};
     return k;
 }
@@ -94,7 +95,13 @@ s_find_copy (world_t *self, uint32_t k, ef_span_t topic, bool is_done) {
     uint32_t *copy = is_done ? &self->events[k].copy_done : &self->events[k].copy_dead;
     if (*copy == SIM_NONE) {
         *copy = ledger_new (self, is_done ? FROM_DONE : FROM_DEAD, at);
-        self->events[*copy].parent = k;
+        sim_event_t *event = &self->events[*copy];
+        event->parent = k;
+        event->key = self->events[k].key; /* what says whose it is goes with it */
+        event->user = self->events[k].user;
+        event->schema = self->events[k].schema;
+        event->sent_wall = self->events[k].sent_wall; /* no earlier than that */
+        event->sent_ms = self->events[k].sent_ms;
         ledger_line_up (self, *copy);
     }
     return *copy;
@@ -252,7 +259,10 @@ s_heard (const world_t *self, sim_event_t *event, ef_span_t command) {
             event->lane > 0 && self->topics[event->topic].on_blocked == EF_BLOCKED_PARK;
         event->not_before_ms = may_be_parked ? 0 : self->now + event->said_wait_ms;
     }
-    event->back_wall = ef_span_is (command, "NACK") ? self->wall : event->back_wall;
+    if (event->expect == EXPECT_MORE) {
+        event->back_wall = self->wall;
+        event->back_ms = self->now;
+    }
     event->is_heard = true;
 }
 

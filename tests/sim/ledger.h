@@ -65,6 +65,7 @@ typedef struct {
     uint32_t delay_ms;  /* 0: none */
     uint64_t at_ms;     /* 0: none */
     uint64_t sent_wall; /* when it was sent first */
+    uint64_t sent_ms;
 
     /* its acceptance */
     bool is_confirmed;     /* the sender was told: accepted */
@@ -88,8 +89,9 @@ typedef struct {
     uint32_t unparks;   /* of its topic, up to then */
     uint64_t unit_wall; /* its unit was taken no earlier */
     uint64_t back_wall; /* the one before was given back */
-    bool is_heard;      /* an answer was handed to the core while its lease was open */
-    uint32_t life;      /* of the broker, when it was sent */
+    uint64_t back_ms;
+    bool is_heard; /* an answer was handed to the core while its lease was open */
+    uint32_t life; /* of the broker, when it was sent */
     uint32_t wire;
     uint32_t wire_life;
     uint32_t attempt;

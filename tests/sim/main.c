@@ -207,6 +207,7 @@ s_operate (world_t *self, bool may_crash) {
         self->wall += sim_below (&self->random, 2 * CLOCK_STEP_MS);
         self->wall -= CLOCK_STEP_MS;
         self->was_set_back = true;
+        self->step_ms = self->now;
     }
     s_everybody (self);
     if (self->is_refused) {

@@ -38,11 +38,13 @@ s_is_in_window (const world_t *self, const sim_event_t *event) {
 }
 
 /* What goes out has a unit of the window that it goes out in. Where windows slide it may have had
-   it for a while: it isn't older than the event, nor than a failure that gave the last one back. */
+   it for a while: it isn't older than the event, nor than a failure that gave the last one back;
+   and it may come from a time before the clock was set. 0: nothing is certain. */
 uint64_t
 oracle_unit_wall (const world_t *self, const sim_event_t *event) {
+    uint64_t since_ms = event->sent_ms > event->back_ms ? event->sent_ms : event->back_ms;
     if (!self->topics[event->topic].quota.is_sliding) {
-        return self->wall;
+        return self->step_ms < since_ms ? self->wall : 0;
     }
     return event->sent_wall > event->back_wall ? event->sent_wall : event->back_wall;
 }
@@ -58,8 +60,7 @@ oracle_quota (world_t *self, uint32_t k) {
     uint32_t first = units->count > SIM_UNITS ? units->count - SIM_UNITS : 0;
     uint32_t used = 1;
     now.unit_wall = oracle_unit_wall (self, event);
-    if (quota->limit == 0 || !s_is_in_window (self, &now) || event->origin == FROM_DONE ||
-        event->origin == FROM_DEAD) {
+    if (quota->limit == 0 || !s_is_in_window (self, &now)) {
         return;
     }
     for (uint32_t i = first; i < units->count; i++) {
@@ -71,6 +72,10 @@ oracle_quota (world_t *self, uint32_t k) {
             counts = units->events[later % SIM_UNITS] != j; /* the last of its places here */
         }
         used += counts;
+        if (counts && self->has_trace) {
+            sim_trace (self, "  e%u has a unit since %llu%s", j,
+                       (unsigned long long)other->unit_wall, other->is_acked ? ", done" : "");
+        }
     }
     if (used > quota->limit) {
         sim_fail (self, "e%u is number %u of subject %u in its window, the limit is %u", k, used,

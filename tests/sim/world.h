@@ -95,6 +95,7 @@ struct world_s {
     uint64_t now; /* monotonic ms of the broker's machine */
     uint64_t wall;
     bool was_set_back; /* the wall clock */
+    uint64_t step_ms;  /* when it was set last; 0: never */
     bool is_quiet;     /* faults have stopped; everything is to be finished */
     bool has_trace;
     sim_disk_t *disk;
