@@ -20,7 +20,7 @@ s_buckets_init (ef_print_buckets_t *self, unsigned bits) {
     unsigned ref_bits = bits + REF_BITS_MORE;
     ref_bits = ref_bits < REF_BITS_FIRST ? REF_BITS_FIRST : ref_bits > 31 ? 31 : ref_bits;
     ef_assert (bits < 32);
-    self->pages = calloc ((size_t)1 << (bits - BUCKETS_BITS), sizeof *self->pages);
+    self->pages = calloc ((size_t)1 << (bits - BUCKETS_BITS), sizeof (void *));
     ef_assert (self->pages != NULL);
     self->page_count = 0;
     self->mask = ((uint32_t)1 << bits) - 1;
@@ -282,7 +282,7 @@ ef_print_table_shrink (ef_print_table_t *self, uint32_t top) {
 static size_t
 s_bytes (const ef_print_buckets_t *self) {
     size_t pages = self->pages ? ((size_t)self->mask + 1) / EF_PRINT_PAGE_BUCKETS : 0;
-    return pages * sizeof *self->pages + self->page_count * (PAGE_BYTES + PAGE_OVERHEAD);
+    return pages * sizeof (void *) + self->page_count * (PAGE_BYTES + PAGE_OVERHEAD);
 }
 
 size_t

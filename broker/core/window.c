@@ -142,7 +142,7 @@ s_block_new (ef_window_t *self, uint64_t accepted_ms) {
     ef_assert (number <= EF_PRINT_REF_MAX >> BLOCK_BITS);
     if (number >= self->blocks_size) {
         self->blocks_size = self->blocks_size ? 2 * self->blocks_size : 8;
-        self->blocks = realloc (self->blocks, self->blocks_size * sizeof *self->blocks);
+        self->blocks = realloc (self->blocks, self->blocks_size * sizeof (void *));
         ef_assert (self->blocks != NULL);
     }
     block_t *block = malloc (sizeof *block); /* a place is written before it is read */
@@ -210,7 +210,7 @@ static block_t *
 s_tail_block (ef_window_t *self, run_t *run, uint64_t accepted_ms) {
     if (run->tail & BLOCK_MASK) {
         block_t *block = self->blocks[s_ref (run, run->tail) >> BLOCK_BITS];
-        if (accepted_ms >= block->base_ms && accepted_ms - block->base_ms <= UINT32_MAX) {
+        if (accepted_ms - block->base_ms <= UINT32_MAX) { /* nor earlier than the base */
             return block;
         }
         s_leave_block (self, run);
@@ -497,7 +497,7 @@ ef_window_count (const ef_window_t *self) {
 
 size_t
 ef_window_bytes (const ef_window_t *self) {
-    size_t bytes = sizeof *self + self->blocks_size * sizeof *self->blocks +
+    size_t bytes = sizeof *self + self->blocks_size * sizeof (void *) +
                    self->block_count * sizeof (block_t) + ef_print_table_bytes (&self->table);
     for (unsigned i = 0; i < RUNS; i++) {
         bytes += self->runs[i].capacity * sizeof *self->runs[i].blocks;

@@ -1,4 +1,4 @@
-/* Heap, hash, extents, retry heap, pool, checksum. SPDX-License-Identifier: MIT */
+/* Heap, hash, fingerprints, extents, retry heap, pool, checksum. SPDX-License-Identifier: MIT */
 #include "unit.h"
 
 #include "../../broker/actors/pool.h"
@@ -7,6 +7,7 @@
 #include "../../broker/base/hash.h"
 #include "../../broker/base/heap.h"
 #include "../../broker/core/extents.h"
+#include "../../broker/core/print_table.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -111,6 +112,71 @@ test_siphash_depends_on_key_and_length (void **state) {
     assert_true (ef_siphash (one, "abc", 3) == ef_siphash (one, "abc", 3));
     assert_true (ef_siphash (one, "abc", 3) != ef_siphash (two, "abc", 3));
     assert_true (ef_siphash (one, "abc", 3) != ef_siphash (one, "abc\0", 4));
+}
+
+static void
+test_siphash128_gives_the_published_vectors (void **state) {
+    (void)state;
+    /* vectors_sip128 of the reference implementation: key 00 … 0f, input 00 01 … of that length */
+    static const struct {
+        unsigned size;
+        const char *out;
+    } vectors[] = {
+        {0, "a3817f04ba25a8e66df67214c7550293"},  {1, "da87c1d86b99af44347659119b22fc45"},
+        {7, "a1f1ebbed8dbc153c0b84aa61ff08239"},  {8, "3b62a9ba6258f5610f83e264f31497b4"},
+        {9, "264499060ad9baabc47f8b02bb6d71ed"},  {15, "5493e99933b0a8117e08ec0f97cfc3d9"},
+        {16, "6ee2a4ca67b054bbfd3315bf85230577"}, {36, "3dc47d1f29c448461e9e76ed904f6711"},
+        {63, "5150d1772f50834a503e069a973fbd7c"}};
+    uint8_t bytes[64];
+    uint64_t key[2];
+    for (unsigned i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)i;
+    }
+    memcpy (key, bytes, sizeof key);
+    for (unsigned i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        guarded_t input = guard (bytes, vectors[i].size);
+        uint64_t out[2];
+        char text[33] = "";
+        ef_siphash128 (key, input.bytes, vectors[i].size, out);
+        for (unsigned k = 0; k < 16; k++) {
+            static const char digits[] = "0123456789abcdef";
+            text[2 * k] = digits[((uint8_t *)out)[k] >> 4];
+            text[2 * k + 1] = digits[((uint8_t *)out)[k] & 15];
+        }
+        assert_string_equal (text, vectors[i].out);
+        unguard (&input);
+    }
+}
+
+static const ef_print_t *
+s_print_at (const void *owner, uint32_t ref) {
+    return (const ef_print_t *)owner + ref;
+}
+
+static void
+test_table_finds_prints_that_share_a_home_and_a_tag (void **state) {
+    (void)state;
+    enum { COUNT = 5000 }; /* their way is longer than a page of buckets as it doubles */
+    ef_print_t *prints = calloc (COUNT + 1, sizeof *prints);
+    ef_print_table_t table;
+    ef_print_table_init (&table, s_print_at, prints);
+    for (uint32_t ref = 1; ref <= COUNT; ref++) {
+        prints[ref] =
+            (ef_print_t){0x123, (uint64_t)ref << 32}; /* what a stranger can't bring about */
+        ef_print_table_insert (&table, prints[ref], ref);
+        if (ref % 500 == 0) {
+            ef_print_table_check (&table);
+        }
+    }
+    for (uint32_t ref = 1; ref <= COUNT; ref += 2) {
+        ef_print_table_remove (&table, prints[ref], ref);
+    }
+    ef_print_table_check (&table);
+    for (uint32_t ref = 1; ref <= COUNT; ref++) {
+        assert_int_equal (ef_print_table_find (&table, prints[ref]), ref % 2 ? 0 : ref);
+    }
+    ef_print_table_free (&table);
+    free (prints);
 }
 
 static void
@@ -265,6 +331,8 @@ main (void) {
         cmocka_unit_test (test_heap_gives_the_least_after_random_removals),
         cmocka_unit_test (test_hash_keeps_what_is_in_it_through_growth_and_removal),
         cmocka_unit_test (test_siphash_depends_on_key_and_length),
+        cmocka_unit_test (test_siphash128_gives_the_published_vectors),
+        cmocka_unit_test (test_table_finds_prints_that_share_a_home_and_a_tag),
         cmocka_unit_test (test_crc32c_matches_rfc_3720_and_the_table),
         cmocka_unit_test (test_extents_agree_with_a_bitmap),
         cmocka_unit_test (test_retry_heap_gives_back_in_order_of_time),

@@ -1,15 +1,13 @@
 /* The dedupe window against naive models. SPDX-License-Identifier: MIT
-   `test_window SEED` runs the random ones again. */
+   `test_window SEED` runs them again. */
 #include "unit.h"
 
-#include "../../broker/base/hash.h"
 #include "../../broker/core/window.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 
-static uint64_t s_seed_value;
 static uint64_t s_state;
 
 static uint32_t
@@ -18,13 +16,6 @@ s_below (uint32_t n) {
     s_state ^= s_state << 25;
     s_state ^= s_state >> 27;
     return (uint32_t)((s_state * 0x2545f4914f6cdd1du >> 32) % n);
-}
-
-static int
-s_start (void **state) {
-    (void)state;
-    s_state = s_seed_value;
-    return 0;
 }
 
 static ef_print_t
@@ -36,76 +27,9 @@ s_print (uint64_t id) {
 #define DAY_MS 86400000ull
 #define START  1700000000000ull /* wall clock of the tests: November 2023 */
 
-/* ---- The fingerprint ---- */
-
-static void
-test_siphash128_gives_the_published_vectors (void **state) {
-    (void)state;
-    /* vectors_sip128 of the reference implementation: key 00 … 0f, input 00 01 … of that length */
-    static const struct {
-        unsigned size;
-        const char *out;
-    } vectors[] = {
-        {0, "a3817f04ba25a8e66df67214c7550293"},  {1, "da87c1d86b99af44347659119b22fc45"},
-        {7, "a1f1ebbed8dbc153c0b84aa61ff08239"},  {8, "3b62a9ba6258f5610f83e264f31497b4"},
-        {9, "264499060ad9baabc47f8b02bb6d71ed"},  {15, "5493e99933b0a8117e08ec0f97cfc3d9"},
-        {16, "6ee2a4ca67b054bbfd3315bf85230577"}, {36, "3dc47d1f29c448461e9e76ed904f6711"},
-        {63, "5150d1772f50834a503e069a973fbd7c"}};
-    uint8_t bytes[64];
-    uint64_t key[2];
-    for (unsigned i = 0; i < sizeof bytes; i++) {
-        bytes[i] = (uint8_t)i;
-    }
-    memcpy (key, bytes, sizeof key);
-    for (unsigned i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
-        guarded_t input = guard (bytes, vectors[i].size);
-        uint64_t out[2];
-        char text[33] = "";
-        ef_siphash128 (key, input.bytes, vectors[i].size, out);
-        for (unsigned k = 0; k < 16; k++) {
-            static const char digits[] = "0123456789abcdef";
-            text[2 * k] = digits[((uint8_t *)out)[k] >> 4];
-            text[2 * k + 1] = digits[((uint8_t *)out)[k] & 15];
-        }
-        assert_string_equal (text, vectors[i].out);
-        unguard (&input);
-    }
-}
-
-/* ---- The table ---- */
-
-static const ef_print_t *
-s_print_at (const void *owner, uint32_t ref) {
-    return (const ef_print_t *)owner + ref;
-}
-
-static void
-test_table_finds_prints_that_share_a_home_and_a_tag (void **state) {
-    (void)state;
-    enum { COUNT = 2000 };
-    ef_print_t *prints = calloc (COUNT + 1, sizeof *prints);
-    ef_print_table_t table;
-    ef_print_table_init (&table, s_print_at, prints);
-    for (uint32_t ref = 1; ref <= COUNT; ref++) {
-        prints[ref] =
-            (ef_print_t){0x123, (uint64_t)ref << 32}; /* what a stranger can't bring about */
-        ef_print_table_insert (&table, prints[ref], ref);
-    }
-    ef_print_table_check (&table);
-    for (uint32_t ref = 1; ref <= COUNT; ref += 2) {
-        ef_print_table_remove (&table, prints[ref], ref);
-    }
-    ef_print_table_check (&table);
-    for (uint32_t ref = 1; ref <= COUNT; ref++) {
-        assert_int_equal (ef_print_table_find (&table, prints[ref]), ref % 2 ? 0 : ref);
-    }
-    ef_print_table_free (&table);
-    free (prints);
-}
-
 /* ---- A window that is used ---- */
 
-enum { IDS = 2500, HELD_MAX = 100000 };
+enum { IDS = 2500, HELD_MAX = 100000, RECORDS_MAX = 1000000 };
 
 /* What the window should do, as plainly as possible: a queue. */
 typedef struct {
@@ -156,9 +80,7 @@ s_add (model_t *self, uint32_t id) {
     held_t *known = s_held (self, id);
     bool is_new = known == NULL || s_is_over (self, known->ms);
     assert_int_equal (ef_window_has (self->window, s_print (id), &self->rule), !is_new);
-    if (s_below (2)) {
-        ef_window_prefetch (self->window, s_print (id));
-    }
+    ef_window_prefetch (self->window, s_print (id));
     assert_int_equal (ef_window_add (self->window, s_print (id), self->segment, &self->rule),
                       is_new);
     if (is_new) {
@@ -322,7 +244,6 @@ typedef struct {
 typedef struct {
     record_t *records; /* the log; those of segments before `oldest` are gone */
     uint32_t count;
-    uint32_t capacity;
     uint32_t oldest;
     uint32_t newest;
     uint32_t checkpoint; /* the first record behind the one under way or done */
@@ -335,12 +256,9 @@ typedef struct {
 
 static void
 s_write (log_t *self, const ef_known_t *known, bool is_copy) {
-    if (self->count == self->capacity) {
-        self->capacity = self->capacity ? 2 * self->capacity : 1024;
-        self->records = realloc (self->records, self->capacity * sizeof *self->records);
-    }
-    self->records[self->count++] = (record_t){*known, is_copy};
-    self->records[self->count - 1].known.segment = self->newest;
+    assert_true (self->count < RECORDS_MAX);
+    self->records[self->count] = (record_t){*known, is_copy};
+    self->records[self->count++].known.segment = self->newest;
 }
 
 static void
@@ -407,14 +325,15 @@ s_later (uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-/* Both say the same, and know as much; of those accepted in the ms that the last forgotten was,
-   each may have forgotten others. */
+/* The recovered window says the same and has forgotten nothing that the live one knows, but for
+   those accepted in the ms of the last one forgotten: there each may have forgotten others. */
 static void
-s_compare_windows (const log_t *self, const ef_window_t *a, const ef_window_t *b) {
-    uint64_t after = s_later (ef_window_floor (a), ef_window_floor (b));
+s_compare_windows (const log_t *self, const ef_window_t *live, const ef_window_t *recovered) {
+    uint64_t after = s_later (ef_window_floor (live), ef_window_floor (recovered));
     after = s_later (after, self->rule.now_ms - self->rule.window_ms);
-    assert_true (ef_window_digest (a, after) == ef_window_digest (b, after));
-    assert_int_equal (ef_window_count (a), ef_window_count (b));
+    assert_true (ef_window_digest (live, after) == ef_window_digest (recovered, after));
+    assert_true (ef_window_floor (recovered) <= ef_window_floor (live));
+    assert_int_equal (ef_window_count (live), ef_window_count (recovered));
 }
 
 static void
@@ -441,13 +360,14 @@ static void
 test_windows_recovered_with_and_without_a_checkpoint_are_the_same (void **state) {
     (void)state;
     for (unsigned round = 0; round < 12; round++) {
-        uint32_t most = round % 3 == 0 ? 3000 : 1000000;
+        uint32_t most = round % 3 == 0 ? 3000 : round % 3 == 1 ? 20000 : 1000000;
         uint32_t ids = round % 2 ? 1000000 : 30000;
         log_t log = {.oldest = 1,
                      .newest = 2,
                      .checkpoint = UINT32_MAX,
                      .window = ef_window_new (),
-                     .walked = calloc (1000000, sizeof (ef_known_t)),
+                     .records = calloc (RECORDS_MAX, sizeof (record_t)),
+                     .walked = calloc (RECORDS_MAX, sizeof (ef_known_t)),
                      .rule = {START, round % 4 < 2 ? 4000 : 15000, most}};
         s_live (&log, ids);
         while (ef_window_expire (log.window, &log.rule, 1000)) {
@@ -458,7 +378,6 @@ test_windows_recovered_with_and_without_a_checkpoint_are_the_same (void **state)
         assert_true (most > 3000 || ef_window_count (log.window) == most);
         s_compare_windows (&log, log.window, by_checkpoint);
         s_compare_windows (&log, log.window, by_log);
-        s_compare_windows (&log, by_checkpoint, by_log);
         ef_window_destroy (&log.window);
         ef_window_destroy (&by_checkpoint);
         ef_window_destroy (&by_log);
@@ -497,20 +416,17 @@ test_a_restored_id_keeps_its_latest_acceptance_and_segment (void **state) {
 
 /* ---- Clocks that jump, logs out of order ---- */
 
-typedef struct {
-    uint64_t ms; /* of the latest acceptance; 0: never */
-} truth_t;
-
-/* Known where it is after the floor and not over; never where it is over or was never accepted. */
+/* Known where it is after the floor and not over; never where it is over or was never accepted.
+   `truth`: the latest acceptance of each, 0: never. */
 static void
-s_judge (const ef_window_t *window, const truth_t *truth, const ef_window_rule_t *rule) {
+s_judge (const ef_window_t *window, const uint64_t *truth, const ef_window_rule_t *rule) {
     ef_window_check (window);
     assert_true (ef_window_count (window) <= rule->most);
     for (uint32_t id = 0; id < IDS; id++) {
-        bool is_over = truth[id].ms == 0 || truth[id].ms + rule->window_ms <= rule->now_ms;
+        bool is_over = truth[id] == 0 || truth[id] + rule->window_ms <= rule->now_ms;
         bool is_known = ef_window_has (window, s_print (id), rule);
         assert_false (is_over && is_known);
-        assert_true (is_over || is_known || truth[id].ms <= ef_window_floor (window));
+        assert_true (is_over || is_known || truth[id] <= ef_window_floor (window));
     }
 }
 
@@ -519,7 +435,7 @@ test_each_id_is_judged_by_its_own_time_whatever_the_order (void **state) {
     (void)state;
     for (unsigned round = 0; round < 40; round++) {
         ef_window_t *window = ef_window_new ();
-        truth_t truth[IDS] = {{0}};
+        uint64_t truth[IDS] = {0};
         uint32_t span = round % 2 ? 10000 : UINT32_MAX;
         ef_window_rule_t rule = {START + span, span / 2, round % 3 ? IDS : 200};
         uint64_t latest = rule.now_ms;
@@ -531,9 +447,9 @@ test_each_id_is_judged_by_its_own_time_whatever_the_order (void **state) {
             if (s_below (4)) {
                 ef_known_t known = {s_print (id), START - span / 2 + s_below (span), 1};
                 ef_window_restore (window, &known, s_below (4), &rule);
-                truth[id].ms = s_later (truth[id].ms, known.accepted_ms);
+                truth[id] = s_later (truth[id], known.accepted_ms);
             } else if (ef_window_add (window, s_print (id), 2, &rule)) {
-                truth[id].ms = rule.now_ms;
+                truth[id] = rule.now_ms;
             }
             latest = s_later (latest, rule.now_ms);
             if (operation % 250 == 0) {
@@ -541,8 +457,6 @@ test_each_id_is_judged_by_its_own_time_whatever_the_order (void **state) {
                 s_judge (window, truth, &rule);
             }
         }
-        ef_window_expire (window, &rule, UINT32_MAX);
-        s_judge (window, truth, &rule);
         rule.now_ms = latest + span;
         ef_window_expire (window, &rule, UINT32_MAX);
         assert_int_equal (ef_window_count (window), 0);
@@ -567,21 +481,27 @@ test_ids_accepted_over_and_over_in_a_log_take_bounded_memory (void **state) {
     ef_window_destroy (&window);
 }
 
+/* Also in recovery, from the events' records. */
 static void
 test_a_clock_set_back_keeps_the_order_of_acceptance (void **state) {
     (void)state;
     ef_window_t *window = ef_window_new ();
+    ef_window_t *recovered = ef_window_new ();
     ef_window_rule_t rule = {START, 60000, 100};
     for (uint32_t id = 0; id < 300; id++) {
         rule.now_ms = id == 150 ? START - 10 * DAY_MS : rule.now_ms + 1;
         assert_true (ef_window_add (window, s_print (id), 1, &rule));
         ef_window_expire (window, &rule, 0);
+        ef_known_t known = {s_print (id), rule.now_ms, 1};
+        ef_window_restore (recovered, &known, false, &rule);
     }
     for (uint32_t id = 0; id < 300; id++) { /* the last hundred, not those with the latest times */
         assert_int_equal (ef_window_has (window, s_print (id), &rule), id >= 200);
+        assert_int_equal (ef_window_has (recovered, s_print (id), &rule), id >= 200);
     }
     ef_window_check (window);
     ef_window_destroy (&window);
+    ef_window_destroy (&recovered);
 }
 
 /* ---- Limits ---- */
@@ -608,26 +528,25 @@ test_an_undone_message_has_made_room_for_itself_at_nobodys_cost (void **state) {
     ef_window_destroy (&window);
 }
 
+/* As many generations of ids written again as there are runs, each in order but all mixed. */
 static void
-test_a_lower_limit_is_reached_in_steps (void **state) {
+test_a_lower_limit_forgets_in_order_of_time (void **state) {
     (void)state;
+    enum { RUNS = 8, EACH = 1000 };
     ef_window_t *window = ef_window_new ();
-    ef_window_rule_t rule = {START, 60000, 10000};
-    for (uint32_t id = 0; id < 10000; id++) {
-        assert_true (ef_window_add (window, s_print (id), 1, &rule));
+    ef_window_rule_t rule = {START + 50000, 60000, 10000};
+    for (uint32_t i = 0; i < RUNS * EACH; i++) {
+        uint32_t age = i % RUNS * EACH + EACH - 1 - i / RUNS; /* as a number of younger ids */
+        ef_known_t known = {s_print (age), START + 10000 - age, 1};
+        ef_window_restore (window, &known, true, &rule);
     }
-    assert_false (ef_window_expire (window, &rule, 0));
-    rule.most = 5000;
-    for (uint32_t step = 1; step < 50; step++) {
-        assert_true (ef_window_expire (window, &rule, 100));
-        assert_int_equal (ef_window_count (window), 10000 - 100 * step);
+    for (rule.most = RUNS * EACH - 500; rule.most > 0; rule.most -= 500) {
+        assert_true (ef_window_expire (window, &rule, 499));
+        assert_false (ef_window_expire (window, &rule, 1));
+        for (uint32_t age = 0; age < RUNS * EACH; age++) {
+            assert_int_equal (ef_window_has (window, s_print (age), &rule), age < rule.most);
+        }
     }
-    assert_false (ef_window_expire (window, &rule, 100));
-    assert_false (ef_window_has (window, s_print (4999), &rule));
-    assert_true (ef_window_has (window, s_print (5000), &rule));
-    rule.most = 0;
-    assert_false (ef_window_expire (window, &rule, UINT32_MAX));
-    assert_int_equal (ef_window_count (window), 0);
     ef_window_destroy (&window);
 }
 
@@ -658,7 +577,6 @@ test_a_million_ids_take_40_bytes_each_also_while_it_grows (void **state) {
     while (ef_window_expire (window, &rule, 1000)) {
     }
     assert_true (ef_window_bytes (window) < 100000);
-    ef_window_check (window);
     ef_window_destroy (&window);
     ef_window_destroy (&window); /* tolerates NULL */
 }
@@ -666,20 +584,17 @@ test_a_million_ids_take_40_bytes_each_also_while_it_grows (void **state) {
 int
 main (int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test (test_siphash128_gives_the_published_vectors),
-        cmocka_unit_test (test_table_finds_prints_that_share_a_home_and_a_tag),
-        cmocka_unit_test_setup (test_window_agrees_with_a_queue, s_start),
-        cmocka_unit_test_setup (test_windows_recovered_with_and_without_a_checkpoint_are_the_same,
-                                s_start),
+        cmocka_unit_test (test_window_agrees_with_a_queue),
+        cmocka_unit_test (test_windows_recovered_with_and_without_a_checkpoint_are_the_same),
         cmocka_unit_test (test_a_restored_id_keeps_its_latest_acceptance_and_segment),
-        cmocka_unit_test_setup (test_each_id_is_judged_by_its_own_time_whatever_the_order, s_start),
+        cmocka_unit_test (test_each_id_is_judged_by_its_own_time_whatever_the_order),
         cmocka_unit_test (test_ids_accepted_over_and_over_in_a_log_take_bounded_memory),
         cmocka_unit_test (test_a_clock_set_back_keeps_the_order_of_acceptance),
         cmocka_unit_test (test_an_undone_message_has_made_room_for_itself_at_nobodys_cost),
-        cmocka_unit_test (test_a_lower_limit_is_reached_in_steps),
+        cmocka_unit_test (test_a_lower_limit_forgets_in_order_of_time),
         cmocka_unit_test (test_a_million_ids_take_40_bytes_each_also_while_it_grows),
     };
-    s_seed_value = argc > 1 ? strtoull (argv[1], NULL, 10) : ((uint64_t)time (NULL) | 1);
-    print_message ("seed %llu\n", (unsigned long long)s_seed_value);
+    s_state = argc > 1 ? strtoull (argv[1], NULL, 10) : ((uint64_t)time (NULL) | 1);
+    print_message ("seed %llu\n", (unsigned long long)s_state);
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
