@@ -2,8 +2,8 @@
    SPDX-License-Identifier: MIT
 
    Role: says whether an id was accepted less than a window ago. Remembers fingerprints, not ids.
-   Owns: 24 bytes an id in the order in which they came, and a table that finds them: 29 to 39
-   bytes an id. Blocks of 1,024 ids are freed as they empty.
+   Owns: 24 bytes an id in the order in which they came, and a table that finds them; 29 to 39
+   bytes an id together. Blocks of 1,024 ids are freed as they empty.
    Talks to: nobody; times are parameters, in wall-clock ms since 1970.
    Invariants: an id is here once. Each is judged by its own time. Everything that was accepted
    after the floor is here. Adding forgets nothing, so that undo can take back all that an atomic
@@ -33,7 +33,7 @@ typedef struct {
 typedef struct {
     ef_print_t print;
     uint64_t accepted_ms;
-    uint32_t segment; /* where its record lies: no later than that one */
+    uint32_t segment; /* its record lies there, or in a later one */
 } ef_known_t;
 
 /* SipHash-128 of an id; never all zero. */
