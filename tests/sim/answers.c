@@ -163,6 +163,10 @@ s_judge_acked (world_t *self, const held_t *held, bool is_done) {
         sim_fail (self, "e%u was done under tag %llu although tag %llu was given out later",
                   held->event, (unsigned long long)held->tag, (unsigned long long)event->tag);
     }
+    if (is_done && held->tag == event->released_tag) {
+        sim_fail (self, "e%u was done under tag %llu, under which it was taken away", held->event,
+                  (unsigned long long)held->tag);
+    }
     if (is_done) {
         event->acked_group = held->group;
     }
