@@ -358,7 +358,9 @@ s_dispatched (world_t *self, uint32_t peer, const delivery_t *delivery) {
     event->not_before_ms = 0;
     event->accepted_by = event->accepted_by < self->wall ? event->accepted_by : self->wall;
     event->deliveries++;
-    event->may_die = event->may_die || event->attempt >= self->topics[event->topic].retry.attempts;
+    event->may_be_used_up =
+        event->may_be_used_up || event->attempt >= self->topics[event->topic].retry.attempts;
+    event->may_die = event->may_die || event->may_be_used_up;
     self->highest_tag = delivery->tag;
     self->tags[delivery->tag % SIM_TAGS].tag = delivery->tag;
     self->tags[delivery->tag % SIM_TAGS].event = delivery->event;

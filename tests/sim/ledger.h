@@ -83,6 +83,7 @@ typedef struct {
     bool is_suspect;     /* a worker's process died with it, for certain */
     bool is_tried_alone; /* it was sent as a suspect since */
     uint8_t deaths_alone;
+    uint32_t suspicions;   /* workers that died with it, at the most */
     bool is_cancelled;     /* its worker was told that its answer isn't wanted */
     uint64_t released_tag; /* an operator took it away under this one */
     uint8_t said;          /* SAID_ under its tag */
@@ -107,15 +108,17 @@ typedef struct {
 
     /* its end */
     uint32_t deliveries;
-    uint32_t answers;     /* ACKs sent */
-    uint32_t acked_group; /* what the ACK that counted emitted; SIM_NONE: nothing or not known */
-    bool is_acked;        /* a worker was told: done */
-    bool is_purged;       /* a purge may have taken it */
-    bool may_die;         /* a NACK said so, or it was its last attempt */
-    bool was_returned;    /* came back from the dead letters and was not delivered since */
-    uint32_t returns;     /* how often it came back */
-    bool is_dead;         /* seen among the dead letters at the end */
-    uint8_t reason;       /* ef_reason_t, where it is dead */
+    uint32_t answers;      /* ACKs sent */
+    uint32_t acked_group;  /* what the ACK that counted emitted; SIM_NONE: nothing or not known */
+    bool is_acked;         /* a worker was told: done */
+    bool is_purged;        /* a purge may have taken it */
+    bool may_die;          /* a NACK said so, or it was its last attempt */
+    bool may_be_permanent; /* somebody said so */
+    bool may_be_used_up;   /* it was its last attempt by some policy */
+    bool was_returned;     /* came back from the dead letters and was not delivered since */
+    uint32_t returns;      /* how often it came back */
+    bool is_dead;          /* seen among the dead letters at the end */
+    uint8_t reason;        /* ef_reason_t, where it is dead */
 } sim_event_t;
 
 /* Events of one topic whose order counts, as they were sent. */

@@ -69,10 +69,15 @@ worker_vanish (world_t *self, uint32_t index) {
             held[count++] = worker->held[i].event;
         }
     }
+    for (uint32_t i = 0; i < SIM_TAGS; i++) { /* also what was still on its way there */
+        sim_event_t *event = &self->events[self->tags[i].event];
+        event->suspicions += event->tag == self->tags[i].tag && event->holder == index + 1;
+        event->may_die = event->may_die || event->suspicions > 2;
+    }
     if (worker->wire != UINT32_MAX) {
         wire_cut (self, worker->wire);
     }
-    if (self->core && sim_has (self, SIM_POISON) && sim_one_in (&self->random, 2)) {
+    if (self->core && sim_has (self, SIM_POISON) && !sim_one_in (&self->random, 4)) {
         ledger_died (self, held, count);
         ef_core_worker_died (self->core, worker->token, "killed by signal 11");
     }
@@ -83,6 +88,16 @@ worker_vanish (world_t *self, uint32_t index) {
     }
 }
 
+/* Some events kill who works on them, more often than not. */
+static bool
+s_is_poisoned (world_t *self, const sim_worker_t *worker) {
+    bool is_poisoned = false;
+    for (uint32_t i = 0; i < worker->held_count && sim_has (self, SIM_POISON); i++) {
+        is_poisoned = is_poisoned || worker->held[i].event % 64 == 33;
+    }
+    return is_poisoned && !sim_one_in (&self->random, 3);
+}
+
 void
 worker_step (world_t *self, uint32_t index) {
     sim_worker_t *worker = &self->workers[index];
@@ -90,7 +105,7 @@ worker_step (world_t *self, uint32_t index) {
         s_ready (self, worker, index);
         return;
     }
-    if (!self->is_quiet && sim_one_in (&self->random, 120)) {
+    if (!self->is_quiet && (sim_one_in (&self->random, 120) || s_is_poisoned (self, worker))) {
         worker_vanish (self, index);
         return;
     }
