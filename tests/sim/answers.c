@@ -87,7 +87,10 @@ s_nack_counted (world_t *self, const held_t *held, ef_buf_t *header) {
     bool has_wait = sim_one_in (&self->random, 2);
     uint32_t wait_ms = has_wait ? sim_below (&self->random, 600) /* past any cap */
                                 : oracle_wait_ms (policy, event->attempt);
-    bool is_last = (rule && rule->is_permanent) || event->attempt >= policy->attempts;
+    bool is_permanent = rule && rule->is_permanent;
+    bool is_last = is_permanent || event->attempt >= policy->attempts;
+    event->may_be_permanent = event->may_be_permanent || is_permanent;
+    event->may_be_used_up = event->may_be_used_up || (is_last && !is_permanent);
     sim_put_code (header, code);
     ef_put_str (header, "simulated failure");
     uint8_t told = s_told (self, event);
@@ -117,6 +120,7 @@ s_nack (world_t *self, sim_worker_t *worker, uint32_t at) {
         ef_put_map (&header, 1);
         ef_put_key_bool (&header, kind == 0 ? "dead" : "release", true);
         s_say (self, held, kind == 0 ? SAID_DEAD : SAID_RELEASE);
+        self->events[held->event].may_be_permanent |= kind == 0;
     } else {
         s_nack_counted (self, held, &header);
     }
@@ -162,6 +166,10 @@ s_judge_acked (world_t *self, const held_t *held, bool is_done) {
     if (is_done && held->tag < event->tag && ledger_repeats (self, event) == 0) {
         sim_fail (self, "e%u was done under tag %llu although tag %llu was given out later",
                   held->event, (unsigned long long)held->tag, (unsigned long long)event->tag);
+    }
+    if (is_done && held->tag == event->released_tag) {
+        sim_fail (self, "e%u was done under tag %llu, under which it was taken away", held->event,
+                  (unsigned long long)held->tag);
     }
     if (is_done) {
         event->acked_group = held->group;

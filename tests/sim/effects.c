@@ -53,6 +53,12 @@ s_send (void *arg, uint32_t peer, const ef_buf_t *header, void *message) {
         free (message);
     }
     ef_assert (wire->kind != KIND_NONE && !wire->is_forgotten);
+    if (header->size > 8 && memcmp (header->data + 1,
+                                    "\xa6"
+                                    "CANCEL",
+                                    7) == 0) {
+        ledger_cancelled (self, header);
+    }
     if (wire->is_cut || (!self->is_quiet && wire->has_had && sim_one_in (&self->random, 400))) {
         bool is_lost = wire->is_cut && sim_one_in (&self->random, 2); /* taken, and never arrives */
         if (is_lost && wire->kind == KIND_WORKER && body.size > 0) {

@@ -26,6 +26,13 @@ s_note_letter (world_t *self, uint32_t topic, const ef_letter_body_t *body) {
     known->is_dead = true;
     known->reason = body->letter.reason;
     oracle_history (self, k, body);
+    if ((known->reason == EF_REASON_PERMANENT && !known->may_be_permanent) ||
+        (known->reason == EF_REASON_ATTEMPTS && !known->may_be_used_up) ||
+        (known->reason == EF_REASON_POISON && known->suspicions < 3 &&
+         ledger_repeats (self, known) == 0)) {
+        sim_fail (self, "e%u died of %s, which nothing speaks for", k,
+                  ef_reason_name ((ef_reason_t)known->reason));
+    }
     bool is_early = known->reason == EF_REASON_EXPIRED && !self->was_set_back &&
                     body->letter.dead_ms <= known->sent_wall + known->ttl_ms;
     if (is_early || (known->reason == EF_REASON_EXPIRED && known->ttl_ms == 0)) {

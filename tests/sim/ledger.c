@@ -339,6 +339,9 @@ s_dispatched (world_t *self, uint32_t peer, const delivery_t *delivery) {
     event->said = event->told = 0;
     event->expect = EXPECT_ANY;
     event->unparks = self->unparks[event->topic];
+    event->is_cancelled = false;
+    event->is_suspect = event->is_suspect && !event->is_tried_alone;
+    event->is_tried_alone = event->is_suspect;
     if (event->life != self->life) {
         event->tie = 0; /* a restart unties */
         event->may_be_tied = false;
@@ -355,7 +358,9 @@ s_dispatched (world_t *self, uint32_t peer, const delivery_t *delivery) {
     event->not_before_ms = 0;
     event->accepted_by = event->accepted_by < self->wall ? event->accepted_by : self->wall;
     event->deliveries++;
-    event->may_die = event->may_die || event->attempt >= self->topics[event->topic].retry.attempts;
+    event->may_be_used_up =
+        event->may_be_used_up || event->attempt >= self->topics[event->topic].retry.attempts;
+    event->may_die = event->may_die || event->may_be_used_up;
     self->highest_tag = delivery->tag;
     self->tags[delivery->tag % SIM_TAGS].tag = delivery->tag;
     self->tags[delivery->tag % SIM_TAGS].event = delivery->event;
@@ -380,11 +385,58 @@ ledger_dispatch (world_t *self, uint32_t peer, const ef_buf_t *body) {
         oracle_time (self, delivery.event);
         oracle_holder (self, delivery.event, peer);
         oracle_order (self, delivery.event);
+        oracle_alone (self, delivery.event, peer);
         oracle_parked (self, &delivery);
         oracle_breaker (self, delivery.event);
         oracle_quota (self, delivery.event);
         oracle_rate (self, delivery.event);
         s_dispatched (self, peer, &delivery);
+    }
+}
+
+void
+ledger_cancelled (world_t *self, const ef_buf_t *header) {
+    ef_cursor_t cursor = ef_cursor (header->data, header->size);
+    uint32_t items;
+    uint32_t count;
+    ef_span_t command;
+    int rc = ef_get_array (&cursor, &items) || ef_get_str (&cursor, &command) ||
+             ef_get_array (&cursor, &count);
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        uint64_t first;
+        uint64_t last;
+        uint32_t pair;
+        rc = ef_get_uint (&cursor, &first);
+        last = first;
+        if (rc) {
+            rc = ef_get_array (&cursor, &pair) || ef_get_uint (&cursor, &first) ||
+                 ef_get_uint (&cursor, &last);
+        }
+        for (uint64_t tag = first; rc == 0 && tag <= last; tag++) {
+            uint32_t k = s_find_tag (self, tag);
+            if (k != SIM_NONE && self->events[k].tag == tag) {
+                self->events[k].is_cancelled = true;
+            }
+        }
+    }
+    if (rc) {
+        sim_fail (self, "a CANCEL that can't be read");
+    }
+}
+
+/* Whoever was alone with a worker that died is suspected more; the second time it is dead. */
+void
+ledger_died (world_t *self, const uint32_t *events, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        sim_event_t *event = &self->events[events[i]];
+        event->deaths_alone = event->is_tried_alone ? event->deaths_alone + 1u : 0;
+        bool is_last = event->attempt >= self->topics[event->topic].retry.attempts;
+        event->expect = is_last || event->deaths_alone > 1 ? EXPECT_NONE : EXPECT_MORE;
+        event->may_die = event->may_die || event->expect == EXPECT_NONE;
+        event->is_suspect = true;
+        event->is_tried_alone = false;
+        event->holder = 0;
+        sim_trace (self, "e%u is suspected, %u times alone", events[i], event->deaths_alone);
     }
 }
 
@@ -397,6 +449,8 @@ ledger_crashed (world_t *self) {
         if (event->life != self->life || event->expect == EXPECT_SAME) {
             continue;
         }
+        event->is_suspect = event->is_tried_alone && ledger_holds (self, event);
+        event->is_tried_alone = false;
         event->expect =
             event->expect == EXPECT_ANY && ledger_holds (self, event) ? EXPECT_SAME : EXPECT_ANY;
     }
@@ -422,6 +476,7 @@ ledger_returned (world_t *self, const ef_span_t *bytes) {
     event->holder = 0;
     event->accepted_by = self->wall;
     event->not_before_ms = 0;
+    event->is_suspect = event->is_tried_alone = false;
 }
 
 bool

@@ -79,7 +79,13 @@ typedef struct {
     uint64_t n; /* as a delivery named it; 0: not known */
 
     /* its last delivery */
-    uint8_t holder;        /* worker plus one; 0: nobody */
+    uint8_t holder;      /* worker plus one; 0: nobody */
+    bool is_suspect;     /* a worker's process died with it, for certain */
+    bool is_tried_alone; /* it was sent as a suspect since */
+    uint8_t deaths_alone;
+    uint32_t suspicions;   /* workers that died with it, at the most */
+    bool is_cancelled;     /* its worker was told that its answer isn't wanted */
+    uint64_t released_tag; /* an operator took it away under this one */
     uint8_t said;          /* SAID_ under its tag */
     uint8_t expect;        /* sim_expect_t */
     uint32_t said_wait_ms; /* a NACK: it isn't tried again sooner */
@@ -102,15 +108,17 @@ typedef struct {
 
     /* its end */
     uint32_t deliveries;
-    uint32_t answers;     /* ACKs sent */
-    uint32_t acked_group; /* what the ACK that counted emitted; SIM_NONE: nothing or not known */
-    bool is_acked;        /* a worker was told: done */
-    bool is_purged;       /* a purge may have taken it */
-    bool may_die;         /* a NACK said so, or it was its last attempt */
-    bool was_returned;    /* came back from the dead letters and was not delivered since */
-    uint32_t returns;     /* how often it came back */
-    bool is_dead;         /* seen among the dead letters at the end */
-    uint8_t reason;       /* ef_reason_t, where it is dead */
+    uint32_t answers;      /* ACKs sent */
+    uint32_t acked_group;  /* what the ACK that counted emitted; SIM_NONE: nothing or not known */
+    bool is_acked;         /* a worker was told: done */
+    bool is_purged;        /* a purge may have taken it */
+    bool may_die;          /* a NACK said so, or it was its last attempt */
+    bool may_be_permanent; /* somebody said so */
+    bool may_be_used_up;   /* it was its last attempt by some policy */
+    bool was_returned;     /* came back from the dead letters and was not delivered since */
+    uint32_t returns;      /* how often it came back */
+    bool is_dead;          /* seen among the dead letters at the end */
+    uint8_t reason;        /* ef_reason_t, where it is dead */
 } sim_event_t;
 
 /* Events of one topic whose order counts, as they were sent. */
@@ -155,6 +163,10 @@ void ledger_handed_publish (world_t *self, uint32_t publisher, const ef_buf_t *h
 void ledger_handed_answer (world_t *self, uint32_t peer, const ef_buf_t *header);
 void ledger_dispatch (world_t *self, uint32_t peer, const ef_buf_t *body);
 void ledger_crashed (world_t *self);
+/* The core tells a worker that it doesn't want some answers. */
+void ledger_cancelled (world_t *self, const ef_buf_t *header);
+/* The process of a worker has died, and the core was told so: what it held for certain. */
+void ledger_died (world_t *self, const uint32_t *events, uint32_t count);
 void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
 /* The worker that was given it last holds it for certain, by what the broker can know. */
 bool ledger_holds (const world_t *self, const sim_event_t *event);
@@ -175,6 +187,8 @@ void oracle_time (world_t *self, uint32_t k);
 /* The least wait that a policy allows after the attempt-th failure. */
 uint32_t oracle_wait_ms (const ef_policy_t *policy, uint32_t attempt);
 void oracle_order (world_t *self, uint32_t k);
+void oracle_alone (world_t *self, uint32_t k, uint32_t peer);
+void oracle_leases (world_t *self); /* now and then */
 void oracle_parked (world_t *self, const delivery_t *delivery);
 void oracle_breaker (world_t *self, uint32_t k);
 uint64_t oracle_unit_wall (const world_t *self, const sim_event_t *event);

@@ -317,6 +317,9 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
         if (self->operations % 16 == 0) {
             ef_core_check (self->core);
         }
+        if (self->operations % 64 == 0) {
+            oracle_leases (self);
+        }
     }
     while (self->crashes < options->crashes) {
         s_crash (self);

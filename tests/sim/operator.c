@@ -82,6 +82,55 @@ operator_tend (world_t *self) {
     }
 }
 
+/* An event that has waited or failed before, so that its number is known; NULL: none was found. */
+static sim_event_t *
+s_choose (world_t *self) {
+    for (unsigned tries = 0; tries < 20 && self->event_count > 0; tries++) {
+        uint32_t most = self->event_count < 300 ? self->event_count : 300;
+        uint32_t k = self->event_count - 1 - sim_below (&self->random, most);
+        sim_event_t *event = &self->events[k];
+        if (event->n > 0 && !event->was_returned && ledger_repeats (self, event) == 0) {
+            return event;
+        }
+    }
+    return NULL;
+}
+
+/* Single events are cancelled, put off, run at once, taken away. */
+static void
+s_move (world_t *self) {
+    sim_event_t *event = s_choose (self);
+    uint32_t kind = sim_below (&self->random, 4);
+    uint32_t wait_ms = sim_below (&self->random, 1000);
+    ef_status_t status = EF_NOT_FOUND;
+    if (event == NULL) {
+        return;
+    }
+    if (kind == 0) {
+        status = ef_core_cancel (self->core, event->topic, event->n);
+        event->is_purged = event->is_purged || status == EF_OK;
+        event->expect = status == EF_OK ? EXPECT_NONE : event->expect;
+    } else if (kind == 1) {
+        status = ef_core_delay (self->core, event->topic, event->n, self->wall + wait_ms, false);
+        event->not_before_ms = status == EF_OK ? self->now + wait_ms : event->not_before_ms;
+        self->unparks[event->topic] += status == EF_OK;
+    } else if (kind == 2) {
+        status = ef_core_run_now (self->core, event->topic, event->n);
+        event->not_before_ms = status == EF_OK ? 0 : event->not_before_ms;
+        self->unparks[event->topic] += status == EF_OK;
+    } else {
+        status = ef_core_release (self->core, event->topic, event->n, "");
+        if (status == EF_OK) {
+            event->released_tag = event->tag;
+            event->said |= SAID_RELEASE;
+            event->is_heard = true; /* what its worker says now comes too late */
+            event->expect = EXPECT_SAME;
+        }
+    }
+    sim_trace (self, "operator's act %u on e%u: %s", kind, (unsigned)(event - self->events),
+               ef_status_name (status));
+}
+
 /* Something or somebody outside changes its mind. */
 static void
 s_turn (world_t *self) {
@@ -99,6 +148,9 @@ s_turn (world_t *self) {
     }
     if (sim_has (self, SIM_OPERATOR)) {
         s_pause (self, topic, sim_one_in (&self->random, 3));
+        for (unsigned i = 0; i < 4; i++) {
+            s_move (self);
+        }
     }
 }
 

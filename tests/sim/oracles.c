@@ -90,6 +90,51 @@ oracle_holder (world_t *self, uint32_t k, uint32_t peer) {
     }
 }
 
+/* A suspect runs alone: nothing goes to a worker that has one, and it goes to nobody who has
+   anything. */
+void
+oracle_alone (world_t *self, uint32_t k, uint32_t peer) {
+    const sim_event_t *event = &self->events[k];
+    bool is_suspect = event->is_suspect && !event->is_tried_alone && !event->was_returned &&
+                      ledger_repeats (self, event) == 0;
+    if (!sim_has (self, SIM_POISON)) {
+        return;
+    }
+    for (uint64_t back = 0; back < 256 && back < self->highest_tag; back++) {
+        uint32_t place = (uint32_t)((self->highest_tag - back) % SIM_TAGS);
+        uint32_t j = self->tags[place].event;
+        const sim_event_t *other = &self->events[j];
+        bool is_there = self->tags[place].tag == self->highest_tag - back &&
+                        other->tag == self->tags[place].tag && j != k && other->wire == peer &&
+                        ledger_holds (self, other);
+        if (is_there && (is_suspect || other->is_tried_alone)) {
+            sim_fail (self, "e%u goes out to where e%u is; %s is suspected", k, j,
+                      is_suspect ? "the first" : "the second");
+        }
+    }
+}
+
+/* However often a lease is extended, it ends: its worker is told so. With some slack, for a broker
+   that was away gives all leases a while more. */
+void
+oracle_leases (world_t *self) {
+    for (uint64_t back = 0; back < SIM_TAGS && back < self->highest_tag; back++) {
+        uint32_t place = (uint32_t)((self->highest_tag - back) % SIM_TAGS);
+        const sim_event_t *event = &self->events[self->tags[place].event];
+        const wire_t *wire = &self->wires[event->wire];
+        if (self->tags[place].tag != event->tag || event->tag == 0 || event->life != self->life ||
+            event->holder == 0 || event->said || event->is_cancelled || wire->is_cut ||
+            wire->life != event->wire_life || wire->is_forgotten ||
+            self->now - wire->heard_ms > SIM_ALIVE_MS) {
+            continue;
+        }
+        if (self->now > event->begun_ms + self->topics[event->topic].lease_total_ms + 5000) {
+            sim_fail (self, "e%u is held since %llu ms", self->tags[place].event,
+                      (unsigned long long)(self->now - event->begun_ms));
+        }
+    }
+}
+
 typedef struct {
     uint64_t above; /* letters up to this m are durable over there */
     uint64_t count; /* dead events of the core behind it */

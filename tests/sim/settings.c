@@ -122,6 +122,12 @@ s_choose_gates (world_t *self, ef_topic_config_t *topic) {
                                                .probes = 1 + sim_below (&self->random, 3),
                                                .refuses = sim_one_in (&self->random, 4)};
     }
+    if (sim_has (self, SIM_EXTEND)) {
+        topic->lease_total_ms = topic->lease_ms + sim_below (&self->random, 4000);
+    }
+    if (sim_has (self, SIM_BUDGET) && sim_one_in (&self->random, 2)) {
+        topic->retry_budget = (1 + sim_below (&self->random, 8)) / 4.0;
+    }
     if (sim_has (self, SIM_RATE) && sim_one_in (&self->random, 2)) {
         topic->rate = 20 + sim_below (&self->random, 300);
         topic->burst = 1 + sim_below (&self->random, 20);

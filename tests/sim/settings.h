@@ -27,7 +27,9 @@ void sim_put_code (ef_buf_t *out, sim_code_t code);
     X (BREAKER, "breaker")                                                                         \
     X (RATE, "rate")                                                                               \
     X (SCHEMA, "schema")                                                                           \
-    X (LIMIT, "limit")
+    X (LIMIT, "limit")                                                                             \
+    X (POISON, "poison")                                                                           \
+    X (BUDGET, "budget")
 typedef enum {
 #define X(name, text) SIM_##name,
     SIM_FEATURE_TABLE (X)

@@ -2,6 +2,8 @@
    SPDX-License-Identifier: MIT */
 #include "world.h"
 
+#include <stdio.h>
+
 static void
 s_put_tags_held (const sim_worker_t *worker, ef_buf_t *header) {
     uint32_t count = 0;
@@ -31,7 +33,11 @@ s_ready (world_t *self, sim_worker_t *worker, uint32_t index) {
     ef_put_array (&header, 3);
     ef_put_str (&header, "READY");
     ef_put_uint (&header, 1);
-    ef_put_map (&header, worker->has_session ? 5 : 3);
+    bool has_token = sim_has (self, SIM_POISON);
+    ef_put_map (&header, (worker->has_session ? 5u : 3u) + has_token);
+    if (has_token) {
+        ef_put_key_str (&header, "token", worker->token);
+    }
     ef_put_str (&header, "topics");
     ef_put_array (&header, SIM_TOPICS);
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
@@ -55,13 +61,41 @@ s_ready (world_t *self, sim_worker_t *worker, uint32_t index) {
 void
 worker_vanish (world_t *self, uint32_t index) {
     sim_worker_t *worker = &self->workers[index];
+    uint32_t held[SIM_HELD];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < worker->held_count; i++) {
+        const sim_event_t *event = &self->events[worker->held[i].event];
+        if (event->tag == worker->held[i].tag && ledger_holds (self, event)) {
+            held[count++] = worker->held[i].event;
+        }
+    }
+    for (uint32_t i = 0; i < SIM_TAGS; i++) { /* also what was still on its way there */
+        sim_event_t *event = &self->events[self->tags[i].event];
+        event->suspicions += event->tag == self->tags[i].tag && event->holder == index + 1;
+        event->may_die = event->may_die || event->suspicions > 2;
+    }
     if (worker->wire != UINT32_MAX) {
         wire_cut (self, worker->wire);
     }
+    if (self->core && sim_has (self, SIM_POISON) && !sim_one_in (&self->random, 4)) {
+        ledger_died (self, held, count);
+        ef_core_worker_died (self->core, worker->token, "killed by signal 11");
+    }
+    snprintf (worker->token, sizeof worker->token, "w%u.%u", index, ++worker->processes);
     worker->held_count = 0;
     for (unsigned i = 0; i < 16; i++) {
         worker->session[i] = (uint8_t)sim_random (&self->random);
     }
+}
+
+/* Some events kill who works on them, more often than not. */
+static bool
+s_is_poisoned (world_t *self, const sim_worker_t *worker) {
+    bool is_poisoned = false;
+    for (uint32_t i = 0; i < worker->held_count && sim_has (self, SIM_POISON); i++) {
+        is_poisoned = is_poisoned || worker->held[i].event % 64 == 33;
+    }
+    return is_poisoned && !sim_one_in (&self->random, 3);
 }
 
 void
@@ -71,7 +105,7 @@ worker_step (world_t *self, uint32_t index) {
         s_ready (self, worker, index);
         return;
     }
-    if (!self->is_quiet && sim_one_in (&self->random, 120)) {
+    if (!self->is_quiet && (sim_one_in (&self->random, 120) || s_is_poisoned (self, worker))) {
         worker_vanish (self, index);
         return;
     }

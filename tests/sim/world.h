@@ -68,6 +68,8 @@ typedef struct {
 typedef struct {
     uint8_t session[16];
     bool has_session;
+    char token[16]; /* of the process */
+    uint32_t processes;
     uint32_t wire;
     bool is_welcome;
     bool is_silent; /* takes and never answers, doesn't ping */
