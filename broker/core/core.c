@@ -65,6 +65,7 @@ ef_core_destroy (ef_core_t **self_p) {
     ef_cache_free (&self->cache);
     ef_buf_free (&self->header);
     free (self->topics);
+    free (self->order);
     free (self->topic_ids);
     free (self->sizes);
     free (self->peers);

@@ -185,6 +185,7 @@ struct worker_s {
     uint64_t failed;
     sub_t *subs; /* owned */
     uint32_t sub_count;
+    uint64_t share;   /* the greatest of a topic that it was served from */
     lease_t **leases; /* owned, ascending tags; finished ones are NULL */
     uint32_t lease_head;
     uint32_t lease_count;
@@ -315,6 +316,8 @@ struct topic_s {
     uint64_t pending_dead;   /* of them, those that are dead from the start */
     uint64_t returning;      /* dead letters that are on their way back */
     uint64_t pinned_bytes;   /* of events that are kept with their leases */
+    uint64_t share;          /* what workers of several topics got of it, over its weight */
+    bool was_empty;          /* its share may lag behind what others got meanwhile */
     uint64_t stalled_since;  /* 0: not stalled */
     uint64_t overflow_next_ms;
     bool stall_told;
@@ -370,7 +373,9 @@ struct ef_core_s {
     uint64_t tag_limit; /* durable */
     uint64_t tag_asked; /* being made durable */
     uint64_t next_generation;
-    uint32_t dispatch_from; /* topic that is served first in the next turn */
+    uint32_t dispatch_from; /* topic that is served first among equals in the next turn */
+    struct order_s *order;  /* owned: scratch of a turn, one for each topic */
+    uint32_t order_capacity;
     uint64_t sweep_next_ms;
     uint64_t turn_ms; /* when the last turn ended */
 

@@ -6,6 +6,16 @@
 
 #include <stdio.h>
 
+#define TURN_EVENTS 16u    /* of a topic at a time, per weight, to a worker of several topics */
+#define SHARE       65536u /* of an event at weight 1; above the greatest weight */
+
+/* A topic in the order of a turn. */
+struct order_s {
+    topic_t *topic;
+    uint64_t share;
+    uint32_t place; /* among equals */
+};
+
 static void
 s_put_info (const gather_t *self, const stored_t *stored, const item_t *item, ef_buf_t *out) {
     ef_put_map (out, 4);
@@ -191,6 +201,9 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     limit = limit < room ? limit : room;
     limit = limit < space ? limit : space;
     limit = EF_BUGGIFY (10) ? 1 : limit;
+    uint64_t turn = (uint64_t)TURN_EVENTS * topic->config.weight;
+    bool takes_turns = sub->worker->sub_count > 1;
+    limit = takes_turns && limit > turn ? turn : limit;
     limit =
         s_take_rate (core, topic, (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS));
     gather.limit = (uint32_t)(limit < EF_BATCH_EVENTS ? limit : EF_BATCH_EVENTS);
@@ -212,6 +225,11 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     } else {
         s_take (&gather);
         gather_taken (&gather);
+    }
+    if (takes_turns && gather.count > 0) {
+        worker_t *worker = gather.worker;
+        worker->share = topic->share > worker->share ? topic->share : worker->share;
+        topic->share += gather.count * (uint64_t)SHARE / topic->config.weight;
     }
     if (topic->config.rate > 0) {
         ef_bucket_return (&topic->rate, (uint32_t)limit - gather.count);
@@ -236,22 +254,48 @@ s_judge_stall (ef_core_t *core, topic_t *topic) {
     }
 }
 
-/* Up to `weight` deliveries of a topic. True: something went. */
 static bool
-s_dispatch_topic (ef_core_t *core, topic_t *topic) {
-    bool has_gone = false;
-    for (uint32_t i = 0; i < topic->config.weight; i++) {
-        bool may = s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1]) &&
-                   space_for_deliveries (core, topic) > 0;
-        if (!may || !s_dispatch_one (core, topic)) {
-            break;
-        }
-        has_gone = true;
-    }
-    return has_gone;
+s_can_go (ef_core_t *core, topic_t *topic) {
+    return s_may_dispatch (core, topic) && (topic->queues[0] || topic->queues[1]) &&
+           space_for_deliveries (core, topic) > 0;
 }
 
-/* Topics take turns, each as many deliveries as its weight, for workers of several of them. */
+static int
+s_by_share (const void *a, const void *b) {
+    const struct order_s *one = a;
+    const struct order_s *other = b;
+    return one->share != other->share  ? (one->share > other->share ? 1 : -1)
+           : one->place > other->place ? 1
+                                       : -1;
+}
+
+/* The topics that have something for somebody, those first that got the least for their weight. One
+   that had nothing for a while goes on from where the worker is that serves it next. */
+static uint32_t
+s_line_up (ef_core_t *core) {
+    uint32_t count = 0;
+    if (core->order_capacity < core->topic_count) {
+        core->order_capacity = 2 * core->topic_count;
+        core->order = realloc (core->order, core->order_capacity * sizeof *core->order);
+        ef_assert (core->order != NULL);
+    }
+    for (uint32_t i = 0; i < core->topic_count; i++) {
+        topic_t *topic = core->topics[(core->dispatch_from + i) % core->topic_count];
+        if ((topic->claim_count > 0 && !claims_settle (core, topic)) || !s_can_go (core, topic)) {
+            continue;
+        }
+        const worker_t *worker = topic->queues[topic->queues[0] ? 0 : 1]->worker;
+        if (topic->was_empty && topic->share < worker->share) {
+            topic->share = worker->share;
+        }
+        topic->was_empty = false;
+        core->order[count++] = (struct order_s){.topic = topic, .share = topic->share, .place = i};
+    }
+    qsort (core->order, count, sizeof *core->order, s_by_share);
+    return count;
+}
+
+/* Topics take turns for workers of several of them, by what these got of each over its weight. */
 void
 dispatch_all (ef_core_t *core) {
     for (uint32_t i = 0; i < core->topic_count; i++) {
@@ -259,14 +303,14 @@ dispatch_all (ef_core_t *core) {
         if (topic->avoid_count) {
             s_avoids_expire (core, topic);
         }
+        topic->was_empty |= topic->counts[EF_STATE_READY] + topic->turns == topic->blocked;
     }
-    for (bool goes_on = core->topic_count > 0; goes_on;) {
+    for (bool goes_on = true; goes_on;) {
         goes_on = false;
-        for (uint32_t i = 0; i < core->topic_count; i++) {
-            topic_t *topic = core->topics[(core->dispatch_from + i) % core->topic_count];
-            if (topic->claim_count == 0 || claims_settle (core, topic)) {
-                goes_on = s_dispatch_topic (core, topic) || goes_on;
-            }
+        uint32_t count = s_line_up (core);
+        for (uint32_t i = 0; i < count; i++) {
+            topic_t *topic = core->order[i].topic;
+            goes_on = (s_can_go (core, topic) && s_dispatch_one (core, topic)) || goes_on;
         }
     }
     for (uint32_t i = 0; i < core->topic_count; i++) {

@@ -147,8 +147,8 @@ def test_extend_is_bounded_in_total(binaries):
         took = time.monotonic() - start
         assert 0.8 < took < 1.6, f"after {took:.2f} s"
         assert worker.receive("CANCEL")[1]
-        history = item(broker, "one", "EVENT.SHOW")["history"]
-        assert [h[0] for h in history] == ["LEASE"], history
+        history = lambda: item(broker, "one", "EVENT.SHOW")["history"]
+        wait_for("it is durable", lambda: [h[0] for h in history()] == ["LEASE"])
 
 
 def test_a_fifth_before_its_end_a_lease_is_warned_of(binaries):
