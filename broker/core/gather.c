@@ -41,7 +41,7 @@ s_judge_gates (gather_t *self, const ef_event_t *event, uint64_t n, gate_t **gat
     }
     verdict_t verdict = JUDGE_GO;
     self->breaker = config->breaker.ratio > 0 ? breaker_of (topic, n, event->downstream) : NULL;
-    if (!breaker_allows (core, topic, self->breaker)) {
+    if (self->breaker && !breaker_allows (core, topic, self->breaker)) {
         *gate = gate_require (core, topic, GATE_DOWNSTREAM,
                               span_of (self->breaker->name, self->breaker->size));
         verdict = JUDGE_WAIT;

@@ -159,6 +159,9 @@ ids_load (ef_core_t *self, topic_t *topic, const ef_record_t *record, bool is_ch
                             .accepted_ms = ef_le64 (at + 16),
                             .segment =
                                 is_checkpoint ? ef_le32 (at + EF_IDS_ITEM) : record->segment};
+        if (known.print.low == 0 && known.print.high == 0) {
+            return -1;
+        }
         s_restore (self, topic, &known, true);
     }
     return 0;

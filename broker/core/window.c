@@ -274,20 +274,6 @@ s_pop_head (ef_window_t *self, run_t *run) {
     s_settle (self, run);
 }
 
-static void
-s_pop_tail (ef_window_t *self, run_t *run) {
-    ef_assert (!s_is_empty (run) && self->places > 0);
-    run->tail--;
-    self->places--;
-    uint32_t ref = s_ref (run, run->tail);
-    if (!s_is_hole (s_place (self, ref))) {
-        s_drop (self, ref);
-    }
-    if ((run->tail & BLOCK_MASK) == 0) {
-        s_block_free (self, ref >> BLOCK_BITS);
-    }
-}
-
 /* ---- Adding ---- */
 
 void
@@ -309,28 +295,12 @@ ef_window_add (ef_window_t *self, ef_print_t print, uint32_t segment,
         if (!s_is_over (s_ms (self, ref), rule)) {
             return false;
         }
-        s_raise_floor (self, s_ms (self, ref)); /* undo doesn't bring it back */
+        s_raise_floor (self, s_ms (self, ref));
         s_drop (self, ref);
     }
     s_append (self, &self->runs[0], &(ef_known_t){print, rule->now_ms, segment});
     self->added++;
     return true;
-}
-
-uint64_t
-ef_window_mark (const ef_window_t *self) {
-    return self->runs[0].tail;
-}
-
-void
-ef_window_undo (ef_window_t *self, uint64_t mark) {
-    run_t *run = &self->runs[0];
-    ef_assert (run->head <= mark && mark <= run->tail);
-    while (run->tail > mark) {
-        s_pop_tail (self, run);
-        self->added -= self->added > 0;
-    }
-    s_settle (self, run);
 }
 
 /* ---- Forgetting ---- */

@@ -6,14 +6,12 @@
    bytes an id together. Blocks of 1,024 ids are freed as they empty.
    Talks to: nobody; times are parameters, in wall-clock ms since 1970.
    Invariants: an id is here once. Each is judged by its own time. Everything that was accepted
-   after the floor is here. Adding forgets nothing, so that undo can take back all that an atomic
-   message did; what is over or too much goes with ef_window_expire.
-   The order: ids stand in it as they were accepted; a clock that is set back changes nothing in
-   that. Those written again when a segment was cleaned come late in a log that is read without a
-   checkpoint: they stand in up to seven further runs, each in order of time, and the oldest of all
-   heads goes first. Should seven not do, some are forgotten too early or freed late, never taken
-   for another.
-   On failure: without memory the process ends. */
+   after the floor is here. Adding forgets nothing; what is over or too much goes with
+   ef_window_expire, in steps. The order: ids stand in it as they were accepted; a clock that is set
+   back changes nothing in that. Those written again when a segment was cleaned come late in a log
+   that is read without a checkpoint: they stand in up to seven further runs, each in order of time,
+   and the oldest of all heads goes first. Should seven not do, some are forgotten too early or
+   freed late, never taken for another. On failure: without memory the process ends. */
 #ifndef EF_WINDOW_H
 #define EF_WINDOW_H
 
@@ -53,10 +51,6 @@ bool ef_window_has (const ef_window_t *self, ef_print_t print, const ef_window_r
    earlier one than its record will lie in: then it is written again sooner than needed. */
 bool ef_window_add (ef_window_t *self, ef_print_t print, uint32_t segment,
                     const ef_window_rule_t *rule);
-
-/* Takes back everything added since the mark. No ef_window_expire, no ef_window_restore between. */
-uint64_t ef_window_mark (const ef_window_t *self);
-void ef_window_undo (ef_window_t *self, uint64_t mark);
 
 /* Forgets what is over, and the oldest past rule->most: at most `budget` and two for each that was
    added since the last call, so one call after each message is enough. True: there is more. */

@@ -95,19 +95,6 @@ s_add (model_t *self, uint32_t id) {
 }
 
 static void
-s_add_and_undo (model_t *self) {
-    uint32_t size = self->size;
-    uint32_t added = self->added;
-    uint64_t mark = ef_window_mark (self->window);
-    for (uint32_t i = s_below (300); i > 0; i--) {
-        s_add (self, s_below (IDS));
-    }
-    ef_window_undo (self->window, mark);
-    self->size = size;
-    self->added = added;
-}
-
-static void
 s_expire (model_t *self, uint32_t budget) {
     uint64_t left = (uint64_t)budget + 2 * self->added;
     uint32_t count = s_count (self);
@@ -196,8 +183,6 @@ s_operate (model_t *self) {
     } else if (dice < 65) {
         self->rule.now_ms += s_below (300);
         s_expire (self, s_below (3) ? 100 : 0);
-    } else if (dice < 75) {
-        s_add_and_undo (self);
     } else if (dice < 90) {
         s_walk (self);
     } else if (dice < 95 && !self->is_walking) {
@@ -507,29 +492,6 @@ test_a_clock_set_back_keeps_the_order_of_acceptance (void **state) {
 /* ---- Limits ---- */
 
 static void
-test_an_undone_message_has_made_room_for_itself_at_nobodys_cost (void **state) {
-    (void)state;
-    ef_window_t *window = ef_window_new ();
-    ef_window_rule_t rule = {START, 60000, 1000};
-    for (uint32_t id = 0; id < 1000; id++) {
-        assert_true (ef_window_add (window, s_print (id), 1, &rule));
-    }
-    ef_window_expire (window, &rule, 0);
-    uint64_t digest = ef_window_digest (window, 0);
-    uint64_t mark = ef_window_mark (window);
-    for (uint32_t id = 1000; id < 5000; id++) {
-        assert_true (ef_window_add (window, s_print (id), 1, &rule));
-    }
-    ef_window_undo (window, mark);
-    assert_false (ef_window_expire (window, &rule, 0));
-    assert_int_equal (ef_window_count (window), 1000);
-    assert_true (ef_window_digest (window, 0) == digest);
-    assert_true (ef_window_floor (window) == 0);
-    ef_window_destroy (&window);
-}
-
-/* As many generations of ids written again as there are runs, each in order but all mixed. */
-static void
 test_a_lower_limit_forgets_in_order_of_time (void **state) {
     (void)state;
     enum { RUNS = 8, EACH = 1000 };
@@ -590,7 +552,6 @@ main (int argc, char **argv) {
         cmocka_unit_test (test_each_id_is_judged_by_its_own_time_whatever_the_order),
         cmocka_unit_test (test_ids_accepted_over_and_over_in_a_log_take_bounded_memory),
         cmocka_unit_test (test_a_clock_set_back_keeps_the_order_of_acceptance),
-        cmocka_unit_test (test_an_undone_message_has_made_room_for_itself_at_nobodys_cost),
         cmocka_unit_test (test_a_lower_limit_forgets_in_order_of_time),
         cmocka_unit_test (test_a_million_ids_take_40_bytes_each_also_while_it_grows),
     };
