@@ -36,6 +36,7 @@ uint64_t gates_check (topic_t *topic);
 gate_t *gate_find (const ef_core_t *self, const topic_t *topic, gate_kind_t kind, ef_span_t span);
 gate_t *gate_require (ef_core_t *self, topic_t *topic, gate_kind_t kind, ef_span_t span);
 void gate_wait (ef_core_t *self, gate_t *gate, entry_t *entry);
+void gate_settle (topic_t *topic, gate_t *gate);
 void gate_leave (ef_core_t *self, entry_t *entry);
 void gate_open (ef_core_t *self, topic_t *topic, gate_t *gate, uint32_t most);
 void gate_admit (ef_core_t *self, topic_t *topic, gate_t *gate, entry_t *entry);

@@ -339,6 +339,10 @@ end_unbegun (ef_core_t *self, entry_t *entry, const stored_t *stored, ef_reason_
     if (emit_needs_event (entry_topic (self, entry), stored)) {
         (void)stored_write_event (ef_buf_add (&event, stored_event_size (stored)), stored);
     }
+    if (reason == EF_REASON_EXPIRED) {
+        self->effects.notify (self->effects.arg, "expired", entry_topic (self, entry)->config.name,
+                              "an event wasn't begun within its ttl");
+    }
     kill_event (self, entry, reason, span_of (event.data, event.size), NULL);
     ef_buf_free (&event);
 }

@@ -110,8 +110,8 @@ s_own (topic_t *topic, gate_t *gate, uint64_t n) {
 }
 
 /* A gate that nothing needs any more goes. */
-static void
-s_settle (topic_t *topic, gate_t *gate) {
+void
+gate_settle (topic_t *topic, gate_t *gate) {
     if (gate->waiting.count == 0 && gate->asides == 0 && gate->owner == 0) {
         s_free (topic, gate);
     }
@@ -184,7 +184,7 @@ key_free (ef_core_t *self, topic_t *topic, uint64_t n) {
         gate_leave (self, next);
         entry_ready (self, next);
     } else {
-        s_settle (topic, gate);
+        gate_settle (topic, gate);
     }
 }
 
@@ -223,7 +223,7 @@ gate_leave (ef_core_t *self, entry_t *entry) {
     entry->due_ms = 0;
     topic->blocked--;
     topic->is_scan_stopped = false;
-    s_settle (topic, gate);
+    gate_settle (topic, gate);
 }
 
 /* Lets the first `most` go on. */
@@ -236,7 +236,7 @@ gate_open (ef_core_t *self, topic_t *topic, gate_t *gate, uint32_t most) {
         entry_ready (self, entry);
     }
     gate->asides--;
-    s_settle (topic, gate);
+    gate_settle (topic, gate);
 }
 
 /* An event that was set aside while others were gathered gets its place behind the gate; whom the

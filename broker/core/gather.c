@@ -172,8 +172,14 @@ s_gather_suspect (gather_t *self) {
 /* Must be so before a unit is taken, for its event has to wait for the unit's record. */
 static bool
 s_can_set_aside (gather_t *self) {
-    bool is_full = self->topic->blocked + self->aside_count >= EF_BLOCKED_MAX;
-    self->topic->is_scan_stopped = self->topic->is_scan_stopped || is_full;
+    topic_t *topic = self->topic;
+    bool is_full = topic->blocked + self->aside_count >= EF_BLOCKED_MAX;
+    if (is_full && !topic->is_scan_stopped) {
+        topic->is_scan_stopped = true;
+        self->core->effects.notify (self->core->effects.arg, "blocked", topic->config.name,
+                                    "262,144 events wait behind keys, breakers and quotas; no "
+                                    "further one is looked at");
+    }
     return self->topic->config.quota.limit == 0 || (!is_full && self->aside_count < GATHER_ASIDES);
 }
 
@@ -181,14 +187,14 @@ s_can_set_aside (gather_t *self) {
 static bool
 s_set_aside (gather_t *self, const stored_t *stored, const place_t *place, aside_why_t why,
              gate_t *gate) {
-    if (self->aside_count == GATHER_ASIDES) {
+    bool is_full = self->topic->blocked + self->aside_count >= EF_BLOCKED_MAX;
+    if (self->aside_count == GATHER_ASIDES || (is_full && why == ASIDE_GATE)) {
+        if (why == ASIDE_GATE) {
+            gate_settle (self->topic, gate); /* it may have been made for this one */
+        }
         return false;
     }
     if (why == ASIDE_GATE) {
-        if (self->topic->blocked + self->aside_count >= EF_BLOCKED_MAX) {
-            self->topic->is_scan_stopped = true;
-            return false;
-        }
         gate->asides++;
     }
     self->asides[self->aside_count++] = (aside_t){.n = stored->n,

@@ -399,6 +399,8 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
             item->entry = NULL;
             lease->worker->failed++;
             fail_event (self, entry, &failure);
+            self->effects.notify (self->effects.arg, "timeout", lease->topic->config.name,
+                                  lease->worker->name);
             cancel_send (self, lease->worker, lease->first_tag + i, lease->first_tag + i,
                          "the lease ran out");
             continue;

@@ -191,7 +191,12 @@ s_notify (void *arg, const char *kind, const char *topic, const char *detail) {
     ef_router_t *self = arg;
     char subject[96];
     snprintf (subject, sizeof subject, "notice.%s", kind);
-    if (strcmp (kind, "dead") == 0 || strcmp (kind, "overflow") == 0) {
+    static const char *const frequent[] = {"dead", "overflow", "timeout", "expired", "parked"};
+    bool is_frequent = false;
+    for (size_t i = 0; i < sizeof frequent / sizeof frequent[0]; i++) {
+        is_frequent = is_frequent || strcmp (kind, frequent[i]) == 0;
+    }
+    if (is_frequent) {
         ef_log_limited (EF_LOG_INFO, subject, "topic=%s detail=\"%s\"", topic, detail);
     } else {
         ef_log (EF_LOG_INFO, subject, "topic=%s detail=\"%s\"", topic, detail);
