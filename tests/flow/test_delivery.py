@@ -43,7 +43,7 @@ def test_ttl_is_judged_at_dispatch_and_spares_the_leased(binaries):
         [failed] = worker.take(1)
         wait_for("its time is over", lambda: broker.topic("api")["dead"] == 1, 5)
         assert answer(worker, [kept[0]]) == {"done": 1}  # a leased event may finish
-        fail(worker, failed)                             # but not try again
+        fail(worker, failed, retry=HOUR)                 # but not try again
         letters = wait_for("both are dead", lambda: len(dead(broker, "api", 2)) == 2
                            and dead(broker, "api", 2))
         assert {(i["id"], i["reason"]) for i in letters} == {("late", "expired"),
