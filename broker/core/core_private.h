@@ -35,6 +35,7 @@ void gates_free (topic_t *topic);
 uint64_t gates_check (topic_t *topic);
 gate_t *gate_find (const ef_core_t *self, const topic_t *topic, gate_kind_t kind, ef_span_t span);
 gate_t *gate_require (ef_core_t *self, topic_t *topic, gate_kind_t kind, ef_span_t span);
+void gate_label (gate_t *gate, ef_span_t label);
 void gate_wait (ef_core_t *self, gate_t *gate, entry_t *entry);
 void gate_settle (topic_t *topic, gate_t *gate);
 void gate_leave (ef_core_t *self, entry_t *entry);

@@ -69,6 +69,7 @@ typedef struct gate_s {
     uint32_t asides;     /* events that are about to wait */
     struct gate_s *next; /* GATE_TURN: behind it in the line; NULL: it isn't in it */
     uint8_t size;        /* of the name */
+    uint8_t label_size;  /* GATE_QUOTA: bytes behind the name that say whose it is */
     uint8_t name[GATE_NAME_BYTES];
 } gate_t;
 

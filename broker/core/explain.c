@@ -131,8 +131,8 @@ s_explain_gate (explain_t *self) {
     }
     case GATE_QUOTA:
         self->until_ms = gate->until_ms == UINT64_MAX ? 0 : gate->until_ms;
-        return s_say (self, "quota", "%.*s has used up its quota of %u", (int)name.size, name.data,
-                      self->topic->config.quota.limit);
+        return s_say (self, "quota", "%.*s has used up its quota of %u", (int)gate->label_size,
+                      (const char *)gate->name + gate->size, self->topic->config.quota.limit);
     case GATE_UNIT: return s_say (self, "not_durable", "its unit of the quota is being journaled");
     case GATE_TURN:
         return s_say (self, "behind", "%.*s waits for its turn among others", (int)name.size,

@@ -98,6 +98,16 @@ gate_require (ef_core_t *self, topic_t *topic, gate_kind_t kind, ef_span_t span)
     return gate;
 }
 
+/* Says for people what a gate is about whose name doesn't. */
+void
+gate_label (gate_t *gate, ef_span_t label) {
+    uint32_t most = (uint32_t)sizeof gate->name - gate->size;
+    gate->label_size = (uint8_t)(label.size < most ? label.size : most);
+    if (gate->label_size) {
+        memcpy (gate->name + gate->size, label.data, gate->label_size);
+    }
+}
+
 static void
 s_own (topic_t *topic, gate_t *gate, uint64_t n) {
     if (gate->owner) {

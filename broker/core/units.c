@@ -61,7 +61,8 @@ units_judge (ef_core_t *self, topic_t *topic, const ef_event_t *event, uint64_t 
     if (answer == EF_QUOTA_OVER && config->is_dead_when_over) {
         return UNIT_DEAD;
     }
-    *gate = gate_require (self, topic, GATE_QUOTA, subject);
+    *gate = gate_require (self, topic, GATE_QUOTA, span_of (unit.subject, EF_SUBJECT_BYTES));
+    gate_label (*gate, subject);
     if ((*gate)->waiting.count == 0) {
         char text[160];
         snprintf (text, sizeof text, "%.*s has used up its %u units",
@@ -73,45 +74,58 @@ units_judge (ef_core_t *self, topic_t *topic, const ef_event_t *event, uint64_t 
     return UNIT_OVER;
 }
 
-/* A try that failed for certain gives its unit back. True: it had one. */
+/* Lets those of a gate go on, to be judged anew. Those behind them are asked again in a while. */
+static void
+s_open (ef_core_t *self, topic_t *topic, gate_t *gate, uint32_t most) {
+    gate->until_ms = self->wall + 1000;
+    topic->gates_next_ms =
+        gate->until_ms < topic->gates_next_ms ? gate->until_ms : topic->gates_next_ms;
+    gate_open (self, topic, gate, most);
+}
+
+/* A try that failed for certain gives its unit back, and the next one of its subject may have it.
+   True: it had one. */
 bool
 units_give_back (ef_core_t *self, topic_t *topic, uint64_t n) {
     uint8_t subject[EF_SUBJECT_BYTES];
     if (!ef_quota_give_back (&topic->quota, n, subject)) {
         return false;
     }
-    if (!self->is_replaying) {
-        topic->gates_next_ms =
-            0; /* somebody else may go: all that wait for a quota are looked at */
+    gate_t *gate = gate_find (self, topic, GATE_QUOTA, span_of (subject, EF_SUBJECT_BYTES));
+    if (gate) {
+        s_open (self, topic, gate, 1);
     }
     return true;
 }
 
-/* Opens the gates of subjects whose window has turned, or may have room. */
+/* Opens the gates of subjects whose window has turned, or, with other settings, of all. */
 void
 units_tick (ef_core_t *self, topic_t *topic) {
     if (self->wall < topic->gates_next_ms) {
         return;
     }
     bool is_all = topic->gates_next_ms == 0;
+    uint32_t limit = topic->config.quota.limit;
     uint64_t next = UINT64_MAX;
     gate_t *gate;
+    topic->gates_next_ms = UINT64_MAX;
     for (uint32_t at = 0; (gate = ef_hash_next (&topic->gates, &at)) != NULL;) {
         if (gate->name[0] != GATE_QUOTA) {
             continue;
         }
-        if (is_all || gate->until_ms <= self->wall) {
-            uint32_t limit = topic->config.quota.limit;
-            gate->until_ms = self->wall + 1000; /* those behind the first ones are asked again */
-            gate_open (self, topic, gate, limit ? limit : UINT32_MAX);
-            at = 0; /* the table may have changed */
-            is_all = false;
-            next = next < self->wall + 1000 ? next : self->wall + 1000;
-        } else {
+        if (!is_all && gate->until_ms > self->wall) {
             next = gate->until_ms < next ? gate->until_ms : next;
+            continue;
+        }
+        uint32_t count = topic->gates.count;
+        uint32_t capacity = topic->gates.capacity;
+        s_open (self, topic, gate, limit ? limit : UINT32_MAX);
+        if (topic->gates.count < count) {
+            /* Another one may be in its place now; a table that shrank is in a new order. */
+            at = topic->gates.capacity == capacity ? at - 1 : 0;
         }
     }
-    topic->gates_next_ms = next;
+    topic->gates_next_ms = next < topic->gates_next_ms ? next : topic->gates_next_ms;
 }
 
 /* Writes units again whose segment is to go. Returns the bytes written. */

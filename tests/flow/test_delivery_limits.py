@@ -248,3 +248,19 @@ def test_a_failing_topic_refuses_publishers_where_told_to(binaries):
         assert "mail" in outcome["refused"][0][3], outcome
         ask(broker, "BREAKER.SET", "mail", None, "closed")
         assert publish(broker, [["mail", "taken", 1]])["accepted"] == 1
+
+
+def test_a_raised_quota_lets_everybody_go(binaries):
+    with Broker(binaries, QUOTA).start() as broker:
+        who = "abcdefgh"
+        accept(broker, users("mail", *[(u, f"{u}{i}") for i in range(3) for u in who]))
+        worker = Worker(broker, ["mail"], credit=100)
+        ends(worker, 2 * len(who))
+        worker.none()
+        assert reason(broker, "a2") == "quota"
+        with open(broker.config) as file:
+            text = file.read()
+        with open(broker.config, "w") as file:
+            file.write(text.replace("2/day by user", "3/day by user", 1))
+        assert ask(broker, "RELOAD")["changed"] == ["topic/mail/quota"]
+        assert sorted(ends(worker, len(who))) == [u + "2" for u in who]
