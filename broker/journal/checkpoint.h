@@ -7,7 +7,7 @@
 
    File: the segment's 16 hex digits and ".ckpt", beside the segments. Little-endian.
       0  8  magic "EFCKPT\r\n"
-      8  4  version, 1
+      8  4  version, 2
      12  4  CRC-32C of bytes 0 to 11 and 16 to 63
      16  8  segment from whose start the log is to be read
      24 16  journal id
@@ -24,7 +24,7 @@
 #include "record.h"
 #include "storage.h"
 
-#define EF_CHECKPOINT_VERSION 1
+#define EF_CHECKPOINT_VERSION 2
 
 typedef struct {
     ef_storage_t *storage; /* borrowed */
