@@ -385,7 +385,8 @@ main (int argc, char **argv) {
     uint64_t failed = 0;
     uint64_t events = 0;
     uint64_t crashes = 0;
-    (void)signal (SIGABRT, s_on_abort); /* without it the seed isn't printed, that is all */
+    (void)setvbuf (stdout, NULL, _IOLBF, 0); /* what was found is there if a campaign is stopped */
+    (void)signal (SIGABRT, s_on_abort);      /* without it the seed isn't printed, that is all */
     clock_gettime (CLOCK_MONOTONIC, &begin);
     for (uint64_t seed = options.start; seed < options.start + options.seeds && failed < 5;
          seed++) {
