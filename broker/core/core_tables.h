@@ -68,6 +68,7 @@ typedef struct gate_s {
     uint64_t until_ms;   /* wall clock: when it is to be looked at; UINT64_MAX: never by itself */
     uint32_t asides;     /* events that are about to wait */
     struct gate_s *next; /* GATE_TURN: behind it in the line; NULL: it isn't in it */
+    struct gate_s *prev; /* likewise */
     uint8_t size;        /* of the name */
     uint8_t label_size;  /* GATE_QUOTA: bytes behind the name that say whose it is */
     uint8_t name[GATE_NAME_BYTES];

@@ -256,7 +256,9 @@ s_gather_extent (gather_t *self) {
 void
 gather_run (gather_t *self) {
     const ef_extent_t *first = ef_extents_first (&self->topic->extents, &self->at);
-    self->has_run = first != NULL;
+    /* Where turns are taken nothing passes those who wait for theirs. */
+    self->has_run =
+        first != NULL && self->topic->config.fair_by == EF_BY_NONE && self->topic->turns == 0;
     self->run = first ? *first : self->run;
     if (self->worker->reserved_for && self->worker->reserved_for != self->topic) {
         return; /* it is kept idle for another topic's suspect */

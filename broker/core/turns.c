@@ -9,13 +9,8 @@
 
 /* Whose turn an event takes. */
 static ef_span_t
-s_subject (const topic_t *topic, const stored_t *stored) {
-    ef_event_t event;
-    if (!(stored->flags & (EF_INDEX_KEYED | EF_INDEX_EXTRA))) {
-        return span_of ("", 0);
-    }
-    stored_event (stored, &event);
-    ef_span_t span = topic->config.fair_by == EF_BY_KEY ? event.key : event.user;
+s_subject (const topic_t *topic, const ef_event_t *event) {
+    ef_span_t span = topic->config.fair_by == EF_BY_KEY ? event->key : event->user;
     return span.data ? span : span_of ("", 0);
 }
 
@@ -25,13 +20,11 @@ s_queue (topic_t *topic, gate_t *gate) {
     if (gate->next) {
         return;
     }
-    gate_t *last = topic->turn;
-    if (last == NULL) {
-        gate->next = gate;
-    } else {
-        gate->next = last->next;
-        last->next = gate;
-    }
+    gate_t *last = topic->turn ? topic->turn : gate;
+    gate->prev = last;
+    gate->next = topic->turn ? last->next : gate;
+    gate->next->prev = gate;
+    last->next = gate;
     topic->turn = gate; /* the last one; the first is behind it */
 }
 
@@ -40,13 +33,26 @@ turn_leave (topic_t *topic, gate_t *gate) {
     if (gate->next == NULL) {
         return;
     }
-    gate_t *before = gate;
-    while (before->next != gate) {
-        before = before->next;
+    gate->prev->next = gate->next;
+    gate->next->prev = gate->prev;
+    topic->turn = topic->turn != gate ? topic->turn : gate->prev == gate ? NULL : gate->prev;
+    gate->next = gate->prev = NULL;
+}
+
+/* Puts an event behind the gate of its turn. Where turns are not by key it has its key from now on,
+   or waits for it: an earlier one may belong to somebody whose turn comes later. */
+static void
+s_line_up (ef_core_t *core, topic_t *topic, const ef_event_t *event, entry_t *entry) {
+    gate_t *gate;
+    if (topic->config.fair_by != EF_BY_KEY && event->key.data &&
+        !key_claim (core, topic, event->key, entry->n, &gate)) {
+        gate_wait (core, gate, entry);
+        return;
     }
-    before->next = gate->next;
-    topic->turn = topic->turn == gate ? (before == gate ? NULL : before) : topic->turn;
-    gate->next = NULL;
+    gate = gate_require (core, topic, GATE_TURN, s_subject (topic, event));
+    gate_wait (core, gate, entry);
+    topic->turns++;
+    s_queue (topic, gate);
 }
 
 /* Takes the next event out of the backlog. False: there is none, or its bytes aren't here. */
@@ -82,19 +88,22 @@ s_take_out (ef_core_t *core, topic_t *topic) {
     entry->place = place;
     entry->bytes = stored.event.size & 0xffffff;
     entry->flags = (is_copy ? ENTRY_COPY : 0) | stored_entry_flags (&stored);
-    gate_t *gate = gate_require (core, topic, GATE_TURN, s_subject (topic, &stored));
-    gate_wait (core, gate, entry);
-    topic->turns++;
-    s_queue (topic, gate);
+    ef_event_t event = {0};
+    if (stored.flags & (EF_INDEX_KEYED | EF_INDEX_EXTRA)) {
+        stored_event (&stored, &event);
+    }
+    s_line_up (core, topic, &event, entry);
     return true;
 }
 
 /* Lets `count` events go, one of each in turn. */
 void
 turns_serve (ef_core_t *core, topic_t *topic, uint32_t count) {
-    while (topic->turns < TURNS_MAX && topic->blocked < EF_BLOCKED_MAX &&
+    uint32_t most = topic->config.fair_by == EF_BY_NONE ? 0 : TURNS_MAX;
+    while (most-- > 0 && topic->turns < TURNS_MAX && topic->blocked < EF_BLOCKED_MAX &&
            s_take_out (core, topic)) {
     }
+    count += topic->avoid_count + topic->suspects; /* ready ones that may not be for this worker */
     uint32_t ready = topic->ready.count;
     for (; ready < count && topic->turn; ready++) {
         gate_t *gate = topic->turn->next;

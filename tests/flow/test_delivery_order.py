@@ -159,3 +159,30 @@ def test_a_worker_of_several_topics_is_served_by_weight(binaries):
             got = [ends(worker, 1)[0] for _ in range(100)]
             share, wanted = sum(name.startswith("one") for name in got), 100 * weights[0] // sum(weights)
             assert wanted - 10 <= share <= wanted + 10, (weights, share)
+
+
+def test_sharing_keeps_the_order_of_keys(binaries):
+    with Broker(binaries, "api\n    fair_by = user").start() as broker:
+        accept(broker, [["api", f"loud{i}", 1, {"user": "loud"}] for i in range(20)]
+               + [["api", "first", 1, {"user": "loud", "key": "k"}],
+                  ["api", "second", 1, {"user": "b", "key": "k"}],
+                  ["api", "third", 1, {"user": "c", "key": "k"}]])
+        worker = Worker(broker, ["api"], credit=1)
+        got = [ends(worker, 1)[0] for _ in range(23)]
+        assert [n for n in got if "loud" not in n] == ["first", "second", "third"], got
+        broker.check_law()
+
+
+def test_sharing_keeps_to_the_turns_of_a_large_backlog(binaries):
+    with Broker(binaries, "api\n    fair_by = key").start() as broker:
+        # More than are taken out of the backlog at once; "d" stands in it before and behind that.
+        keys = ["a"] * 3000 + ["b"] * 3000 + ["d"] * 3000
+        for at in range(0, len(keys), 3000):
+            accept(broker, [["api", f"{k}{at + i}", 1, {"key": k}]
+                            for i, k in enumerate(keys[at:at + 3000])])
+        busy = Worker(broker, ["api"], credit=2)
+        assert [n[0] for n in names(busy.take(2))] == ["a", "b"]
+        worker = Worker(broker, ["api"], credit=1)
+        assert ends(worker, 1) == ["d6000"]
+        assert ends(worker, 1) == ["d6001"]
+        assert ends(worker, 1) == ["d6002"]
