@@ -100,6 +100,26 @@ ef_hash_init (ef_hash_t *self, const uint64_t key[2],
 }
 
 void
+ef_hash_init_numbers (ef_hash_t *self, const uint64_t key[2],
+                      const void *(*key_of) (const void *item, size_t *size)) {
+    ef_hash_init (self, key, key_of);
+    self->is_numbered = true;
+}
+
+static inline uint64_t
+s_hash (const ef_hash_t *self, const void *key, size_t size) {
+    if (!self->is_numbered) {
+        return ef_siphash (self->key, key, size);
+    }
+    uint64_t number;
+    ef_assert (size == sizeof number);
+    memcpy (&number, key, sizeof number);
+    number = (number ^ self->key[0]) * 0x9e3779b97f4a7c15u;
+    number = (number ^ number >> 32) * (self->key[1] | 1);
+    return number ^ number >> 32;
+}
+
+void
 ef_hash_free (ef_hash_t *self) {
     free (self->slots);
     self->slots = NULL;
@@ -111,7 +131,7 @@ ef_hash_find (const ef_hash_t *self, const void *key, size_t size) {
     if (self->count == 0) {
         return NULL;
     }
-    uint64_t hash = ef_siphash (self->key, key, size);
+    uint64_t hash = s_hash (self, key, size);
     uint32_t mask = self->capacity - 1;
     for (uint32_t i = (uint32_t)hash & mask; self->slots[i].item; i = (i + 1) & mask) {
         if (self->slots[i].hash == hash) {
@@ -158,7 +178,7 @@ ef_hash_insert (ef_hash_t *self, void *item) {
     }
     size_t size;
     const void *key = self->key_of (item, &size);
-    s_place (self, ef_siphash (self->key, key, size), item);
+    s_place (self, s_hash (self, key, size), item);
     self->count++;
 }
 
@@ -167,7 +187,7 @@ ef_hash_remove (ef_hash_t *self, const void *item) {
     size_t size;
     const void *key = self->key_of (item, &size);
     uint32_t mask = self->capacity - 1;
-    uint32_t i = (uint32_t)ef_siphash (self->key, key, size) & mask;
+    uint32_t i = (uint32_t)s_hash (self, key, size) & mask;
     while (self->slots[i].item != item) {
         ef_assert (self->slots[i].item != NULL);
         i = (i + 1) & mask;

@@ -28,12 +28,18 @@ typedef struct {
     uint32_t count;
     uint32_t capacity; /* a power of two, or 0 */
     uint64_t key[2];
+    bool is_numbered;
     /* The key of an item: its bytes and their number. */
     const void *(*key_of) (const void *item, size_t *size);
 } ef_hash_t;
 
 void ef_hash_init (ef_hash_t *self, const uint64_t key[2],
                    const void *(*key_of) (const void *item, size_t *size));
+/* For keys that are 64-bit numbers of our own giving: two multiplications by what a stranger doesn't
+   know in place of SipHash (Dietzfelbinger and others, "A reliable randomized algorithm for the
+   closest-pair problem", 1997: multiply-shift). */
+void ef_hash_init_numbers (ef_hash_t *self, const uint64_t key[2],
+                           const void *(*key_of) (const void *item, size_t *size));
 void ef_hash_free (ef_hash_t *self);
 void *ef_hash_find (const ef_hash_t *self, const void *key, size_t size);
 void ef_hash_insert (ef_hash_t *self, void *item);       /* its key isn't in the table yet */

@@ -24,7 +24,7 @@ s_tie_n (const void *item, size_t *size) {
 void
 breakers_init (ef_core_t *self, topic_t *topic) {
     ef_hash_init (&topic->breakers, self->key, s_breaker_name);
-    ef_hash_init (&topic->ties, self->key, s_tie_n);
+    ef_hash_init_numbers (&topic->ties, self->key, s_tie_n);
 }
 
 void

@@ -22,7 +22,7 @@ s_placed (void *item, uint32_t position) {
 
 void
 entries_init (ef_core_t *self, topic_t *topic) {
-    ef_hash_init (&topic->entries, self->key, s_key);
+    ef_hash_init_numbers (&topic->entries, self->key, s_key);
     ef_heap_init (&topic->ready, s_before, s_placed);
     gates_init (self, topic);
     breakers_init (self, topic);

@@ -50,7 +50,7 @@ s_name (const ef_core_t *self, gate_kind_t kind, ef_span_t span, uint8_t name[GA
 void
 gates_init (ef_core_t *self, topic_t *topic) {
     ef_hash_init (&topic->gates, self->key, s_gate_name);
-    ef_hash_init (&topic->owners, self->key, s_gate_owner);
+    ef_hash_init_numbers (&topic->owners, self->key, s_gate_owner);
     topic->gates_next_ms = topic->expiry.next_ms = topic->expiry.seen_ms = UINT64_MAX;
 }
 
