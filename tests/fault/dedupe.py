@@ -75,5 +75,5 @@ def publish(broker, wall, load, dice, names, kills=2):
 
 def oldest(broker):
     """The number of the first segment that is still there."""
-    return min(int(name.split(".")[0], 16) for name in os.listdir(broker.data + "/journal")
-               if name.endswith(".seg"))
+    names = [name for name in os.listdir(broker.data + "/journal") if name.endswith(".seg")]
+    return min((int(name.split(".")[0], 16) for name in names), default=0)  # a listing isn't exact
