@@ -259,6 +259,9 @@ dispatch_all (ef_core_t *core) {
         if (topic->avoid_count) {
             s_avoids_expire (core, topic);
         }
+        if (topic->reserved) {
+            reserve_judge (core, topic);
+        }
     }
     for (bool goes_on = core->topic_count > 0; goes_on;) {
         goes_on = false;
