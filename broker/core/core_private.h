@@ -206,6 +206,9 @@ void worker_queue (worker_t *worker); /* files it in its topics' queues by its c
    `has_died`: its process did, so what it held is suspect. */
 void worker_lose (ef_core_t *self, worker_t *worker, const char *text, bool has_died);
 void suspect_set (topic_t *topic, entry_t *entry, bool is_suspect);
+void reserve_begin (ef_core_t *self, topic_t *topic, worker_t *worker);
+void reserve_end (topic_t *topic);
+void reserve_judge (const ef_core_t *self, topic_t *topic);
 void worker_add_lease (ef_core_t *self, lease_t *lease);
 item_t *worker_item (worker_t *worker, uint64_t tag, lease_t **lease);
 lease_t *worker_lease_from (worker_t *worker, uint64_t tag, uint32_t *place);

@@ -280,13 +280,14 @@ struct topic_s {
     uint64_t breakers_next_ms; /* monotonic: when one may let something go */
     ef_quota_t quota;
     ef_bucket_t rate;
-    ef_budget_t budget; /* of retries */
-    ef_hash_t owners;   /* gates of keys, by the event that has the key */
-    uint64_t blocked;   /* entries behind gates; they count as ready */
-    gate_t *turn;       /* last in the line of those who take turns; NULL: nobody waits */
-    uint32_t turns;     /* entries that wait for their turn; among the blocked ones */
-    uint32_t suspects;  /* entries */
-    worker_t *reserved; /* is to become idle for a suspect; NULL: none */
+    ef_budget_t budget;         /* of retries */
+    ef_hash_t owners;           /* gates of keys, by the event that has the key */
+    uint64_t blocked;           /* entries behind gates; they count as ready */
+    gate_t *turn;               /* last in the line of those who take turns; NULL: nobody waits */
+    uint32_t turns;             /* entries that wait for their turn; among the blocked ones */
+    uint32_t suspects;          /* entries */
+    worker_t *reserved;         /* is to become idle for a suspect; NULL: none */
+    uint64_t reserved_until_ms; /* monotonic: then it is another one's turn */
     struct {
         uint64_t next_ms; /* wall clock: nothing is over before; UINT64_MAX: nothing has a ttl */
         uint64_t seen_ms; /* the same of what this search has seen */

@@ -304,6 +304,9 @@ dispatch_all (ef_core_t *core) {
             s_avoids_expire (core, topic);
         }
         topic->was_empty |= topic->counts[EF_STATE_READY] + topic->turns == topic->blocked;
+        if (topic->reserved) {
+            reserve_judge (core, topic);
+        }
     }
     for (bool goes_on = true; goes_on;) {
         goes_on = false;

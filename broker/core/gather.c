@@ -119,8 +119,7 @@ s_gather_entry (gather_t *self, entry_t *entry) {
     bool is_alone = self->count == 0 && self->worker->in_flight == 0;
     if ((is_suspect && !is_alone) || s_is_avoided (self, entry)) {
         if (is_suspect && self->topic->reserved == NULL) {
-            self->topic->reserved = self->worker; /* gets nothing more until it is idle */
-            self->worker->reserved_for = self->topic;
+            reserve_begin (self->core, self->topic, self->worker);
         }
         if (self->avoided_count == GATHER_AVOIDED) {
             return false;
@@ -157,8 +156,7 @@ s_gather_suspect (gather_t *self) {
         return;
     }
     if (worker->reserved_for == topic) {
-        worker->reserved_for = NULL;
-        topic->reserved = NULL;
+        reserve_end (topic);
     }
     for (uint32_t i = 0; i < topic->ready.count && self->count == 0; i++) {
         entry_t *entry = topic->ready.items[i];

@@ -58,6 +58,41 @@ worker_queue (worker_t *worker) {
     }
 }
 
+/* From now on a worker gets nothing more until it is idle, for a topic's suspect. Not for ever:
+   what it has may never be answered. */
+void
+reserve_begin (ef_core_t *self, topic_t *topic, worker_t *worker) {
+    ef_assert (topic->reserved == NULL);
+    if (worker->reserved_for == NULL) {
+        topic->reserved = worker;
+        topic->reserved_until_ms = self->now + topic->config.lease_ms;
+        worker->reserved_for = topic;
+    }
+}
+
+void
+reserve_end (topic_t *topic) {
+    worker_t *worker = topic->reserved;
+    ef_assert (worker->reserved_for == topic);
+    topic->reserved = NULL;
+    worker->reserved_for = NULL;
+    worker_queue (worker);
+}
+
+/* Ends it where another worker has had the suspect, or this one doesn't become idle. */
+void
+reserve_judge (const ef_core_t *self, topic_t *topic) {
+    bool is_needed = topic->suspects > 0 && self->now < topic->reserved_until_ms;
+    uint32_t i = 0;
+    while (is_needed && i < topic->ready.count &&
+           !(((const entry_t *)topic->ready.items[i])->flags & ENTRY_SUSPECT)) {
+        i++;
+    }
+    if (!is_needed || i == topic->ready.count) {
+        reserve_end (topic);
+    }
+}
+
 worker_t *
 worker_find_session (ef_core_t *self, const uint8_t session[16]) {
     uint32_t position = 0;
@@ -200,6 +235,9 @@ worker_lease_next (worker_t *worker, uint32_t *place) {
 void
 worker_subscribe (ef_core_t *self, worker_t *worker, topic_t *const *topics, uint32_t count) {
     (void)self;
+    if (worker->reserved_for) {
+        reserve_end (worker->reserved_for); /* it may have left that topic */
+    }
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         s_unlink (&worker->subs[i]);
         worker->subs[i].topic->workers--;
@@ -342,7 +380,7 @@ worker_free (ef_core_t *self, worker_t **worker_p) {
     worker_t *worker = *worker_p;
     worker_lose (self, worker, NULL, false);
     if (worker->reserved_for) {
-        worker->reserved_for->reserved = NULL;
+        reserve_end (worker->reserved_for);
     }
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         s_unlink (&worker->subs[i]);

@@ -4,7 +4,7 @@ import signal
 import sys
 
 from delivery import Notices, accept, item
-from support import Broker, wait_for
+from support import Broker, Worker, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A worker of the scaler's: says what it takes, dies of what is poison.
@@ -84,3 +84,33 @@ def test_an_event_that_kills_its_worker_twice_alone_is_dead(binaries):
         assert notices.wait("poison", lambda _, n: n["topic"] == "risky")["detail"]
         assert item(broker, "bad")["reason"] == "dead"
         broker.check_law()
+
+
+def hold_back(broker):
+    """A worker that was kept idle for suspects which another one has had since."""
+    start(broker)
+    accept(broker, [["other", "mine", 1]])
+    held = Worker(broker, ["risky", "other"], credit=1, name="held")
+    mine = held.take(1)
+    accept(broker, [["risky", "bad", "poison"]])
+    wait_for("it has failed", lambda: broker.topic("risky")["failed"] > 0)
+    held.send(["CREDIT", 4])
+    wait_for("it is dead", lambda: broker.admin(["DLQ.LIST", "risky"])[1]["items"], 30)
+    return held, mine[0][0]
+
+
+def test_who_was_kept_idle_for_a_suspect_works_on(binaries):
+    with Broker(binaries, "other\n    lease = 1m\n") as broker:
+        held, tag = hold_back(broker)
+        accept(broker, [["other", "next", 1]])
+        assert held.take(1, 5)[0][2][1] == "next"  # while it still has the first one
+        held.send(["ACK", [tag]])
+
+
+def test_who_takes_other_topics_is_kept_for_no_suspect(binaries):
+    with Broker(binaries, "other\n    lease = 1m\n") as broker:
+        held, tag = hold_back(broker)
+        held.send(["READY", 1, {"topics": ["other"], "credit": 4}])
+        held.send(["ACK", [tag]])
+        accept(broker, [["other", "next", 1]])
+        assert held.take(1, 5)[0][2][1] == "next"
