@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #define WORK_BYTES     (1u << 20) /* read between two looks at the ring */
-#define WORK_SHARE     15          /* while the journal is busy: so many times the work is rested */
+#define WORK_SHARE     15         /* while the journal is busy: so many times the work is rested */
 #define CANDIDATES_MAX 1000       /* places of one fingerprint that are looked at */
 #define TRIES          3          /* of a question, where parts of the index turn out wrong */
 

@@ -35,9 +35,9 @@ typedef struct {
 
 void ef_hash_init (ef_hash_t *self, const uint64_t key[2],
                    const void *(*key_of) (const void *item, size_t *size));
-/* For keys that are 64-bit numbers of our own giving: two multiplications by what a stranger doesn't
-   know in place of SipHash (Dietzfelbinger and others, "A reliable randomized algorithm for the
-   closest-pair problem", 1997: multiply-shift). */
+/* For keys that are 64-bit numbers of our own giving: two multiplications by what a stranger
+   doesn't know in place of SipHash (Dietzfelbinger and others, "A reliable randomized algorithm for
+   the closest-pair problem", 1997: multiply-shift). */
 void ef_hash_init_numbers (ef_hash_t *self, const uint64_t key[2],
                            const void *(*key_of) (const void *item, size_t *size));
 void ef_hash_free (ef_hash_t *self);
