@@ -105,6 +105,9 @@ s_nack_counted (world_t *self, const held_t *held, ef_buf_t *header) {
     if (event->tag == held->tag) {
         event->said_wait_ms = wait_ms;
         event->told = told;
+        event->was_tied = event->may_be_tied;
+        event->may_be_tied = event->may_be_tied || told > 0;
+        event->tie = told > 0 ? 0 : event->tie;
     }
 }
 

@@ -366,6 +366,9 @@ s_deliver (world_t *self) {
 void
 broker_step (world_t *self) {
     ef_wait_t wait;
+    uint64_t gap = self->now - self->turn_ms;
+    self->away_ms += gap > 45 ? gap : 0;
+    self->turn_ms = self->now;
     ef_core_clock (self->core, self->now, self->wall);
     ef_core_space (self->core, ef_spares_count (&self->spares), self->is_tight);
     s_deliver (self);

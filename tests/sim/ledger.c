@@ -202,28 +202,30 @@ ledger_handed_publish (world_t *self, uint32_t publisher, const ef_buf_t *header
     }
 }
 
+/* Only one connection of a worker is known to the core: a late READY of an older one may win. */
+static bool
+s_is_alone (const world_t *self, const sim_event_t *event) {
+    bool is_alone = true;
+    for (uint32_t i = 0; i < SIM_PEERS && is_alone; i++) {
+        const wire_t *wire = &self->wires[i];
+        is_alone = wire->kind != KIND_WORKER || wire->owner + 1 != event->holder ||
+                   i == event->wire || wire->is_forgotten;
+    }
+    return is_alone;
+}
+
 /* The lease can't have ended by what the broker knows; an answer may. */
 static bool
 s_is_open (const world_t *self, const sim_event_t *event) {
     const wire_t *wire = &self->wires[event->wire];
     return event->holder > 0 && event->life == self->life && self->now < event->until_ms &&
            wire->life == event->wire_life && !wire->is_cut && !wire->is_forgotten &&
-           self->now - wire->heard_ms <= SIM_ALIVE_MS;
+           self->now - wire->heard_ms <= SIM_ALIVE_MS && s_is_alone (self, event);
 }
 
 bool
 ledger_holds (const world_t *self, const sim_event_t *event) {
-    if (event->said || !s_is_open (self, event) || ledger_repeats (self, event) > 0) {
-        return false;
-    }
-    for (uint32_t i = 0; i < SIM_PEERS; i++) { /* a late READY of an older one may win */
-        const wire_t *wire = &self->wires[i];
-        if (wire->kind == KIND_WORKER && wire->owner + 1 == event->holder && i != event->wire &&
-            !wire->is_forgotten) {
-            return false;
-        }
-    }
-    return true;
+    return event->said == 0 && ledger_repeats (self, event) == 0 && s_is_open (self, event);
 }
 
 static uint32_t
@@ -237,10 +239,9 @@ s_find_tag (const world_t *self, uint64_t tag) {
 static void
 s_heard_told (const world_t *self, sim_event_t *event) {
     bool is_shut = self->is_shut[event->topic][event->told];
-    bool is_stranger = event->downstream != event->told && !event->may_be_tied;
+    bool is_stranger = event->downstream != event->told && !event->was_tied;
     event->expect = is_shut && is_stranger ? EXPECT_SAME : EXPECT_ANY;
     event->tie = is_shut && is_stranger ? event->told : 0;
-    event->may_be_tied = true;
 }
 
 /* The first answer under a tag whose lease is open counts, whatever it says. */
@@ -354,6 +355,7 @@ s_dispatched (world_t *self, uint32_t peer, const delivery_t *delivery) {
     event->tag = delivery->tag;
     event->n = delivery->n ? delivery->n : event->n;
     event->begun_ms = self->now;
+    event->begun_away_ms = self->away_ms;
     event->until_ms = self->now + self->topics[event->topic].lease_ms;
     event->not_before_ms = 0;
     event->accepted_by = event->accepted_by < self->wall ? event->accepted_by : self->wall;

@@ -90,8 +90,9 @@ typedef struct {
     uint8_t expect;        /* sim_expect_t */
     uint32_t said_wait_ms; /* a NACK: it isn't tried again sooner */
     uint8_t told;          /* downstream that a NACK under its tag named; 0: none */
-    uint8_t tie; /* downstream that a NACK in this life of the broker named, for certain */
-    bool may_be_tied;
+    uint8_t tie;        /* downstream that a NACK in this life of the broker named, for certain */
+    bool may_be_tied;   /* to one or another */
+    bool was_tied;      /* before the last NACK */
     uint32_t unparks;   /* of its topic, up to then */
     uint64_t unit_wall; /* its unit was taken no earlier */
     uint64_t back_wall; /* the one before was given back */
@@ -103,6 +104,7 @@ typedef struct {
     uint32_t attempt;
     uint64_t tag;
     uint64_t begun_ms;
+    uint64_t begun_away_ms; /* how long the broker had been away until then */
     uint64_t until_ms;      /* its lease lasts at least so long */
     uint64_t not_before_ms; /* in this life of the broker, by a NACK that was heard */
 

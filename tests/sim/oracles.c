@@ -114,8 +114,8 @@ oracle_alone (world_t *self, uint32_t k, uint32_t peer) {
     }
 }
 
-/* However often a lease is extended, it ends: its worker is told so. With some slack, for a broker
-   that was away gives all leases a while more. */
+/* However often a lease is extended, it ends: its worker is told so. But for a broker that was
+   away, which gives all leases a while more. */
 void
 oracle_leases (world_t *self) {
     for (uint64_t back = 0; back < SIM_TAGS && back < self->highest_tag; back++) {
@@ -128,7 +128,9 @@ oracle_leases (world_t *self) {
             self->now - wire->heard_ms > SIM_ALIVE_MS) {
             continue;
         }
-        if (self->now > event->begun_ms + self->topics[event->topic].lease_total_ms + 5000) {
+        uint64_t most = self->topics[event->topic].lease_total_ms + 100;
+        most += self->away_ms - event->begun_away_ms;
+        if (self->now > event->begun_ms + most) {
             sim_fail (self, "e%u is held since %llu ms", self->tags[place].event,
                       (unsigned long long)(self->now - event->begun_ms));
         }

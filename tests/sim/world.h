@@ -98,6 +98,8 @@ struct world_s {
     uint64_t wall;
     bool was_set_back; /* the wall clock */
     uint64_t step_ms;  /* when it was set last; 0: never */
+    uint64_t away_ms;  /* how long the broker was away, in all */
+    uint64_t turn_ms;  /* its last turn */
     bool is_quiet;     /* faults have stopped; everything is to be finished */
     bool has_trace;
     sim_disk_t *disk;
