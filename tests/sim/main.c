@@ -271,6 +271,9 @@ s_finish (world_t *self) {
     self->is_quiet = true;
     sim_disk_fail_after (self->disk, 0);
     sim_disk_limit (self->disk, 0);
+    if (sim_disk_has_failed (self->disk)) {
+        s_crash (self); /* it failed at the end of the last start */
+    }
     operator_quiet (self);
     uint64_t deadline = self->now + s_patience_ms (self);
     for (uint32_t calm = 0; calm < 50;) {
