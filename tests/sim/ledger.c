@@ -477,6 +477,8 @@ ledger_returned (world_t *self, const ef_span_t *bytes) {
     event->accepted_by = self->wall;
     event->not_before_ms = 0;
     event->is_suspect = event->is_tried_alone = false;
+    event->tie = 0; /* under its new number it is tied to nothing */
+    event->may_be_tied = false;
 }
 
 bool
