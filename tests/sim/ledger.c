@@ -446,7 +446,8 @@ void
 ledger_crashed (world_t *self) {
     for (uint32_t i = 0; i < self->event_count; i++) {
         sim_event_t *event = &self->events[i];
-        if (event->life != self->life || event->expect == EXPECT_SAME) {
+        bool is_cancelled = event->expect == EXPECT_NONE; /* not for certain, in whatever life */
+        if ((event->life != self->life && !is_cancelled) || event->expect == EXPECT_SAME) {
             continue;
         }
         event->is_suspect = event->is_tried_alone && ledger_holds (self, event);
