@@ -60,14 +60,20 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
     return counts;
 }
 
+typedef struct {
+    uint64_t ended_bytes;  /* of the events that would end */
+    uint64_t copied_bytes; /* of those that would be copied to other topics for it */
+} probe_t;
+
 /* Looks only: would an ACK of this tag count? A tag that is named twice counts once. */
 static bool
 s_probe_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *arg) {
     (void)request;
-    uint64_t *ended_bytes = arg;
+    probe_t *probe = arg;
     bool is_repeated = item->flags & ENTRY_NAMED;
     item->flags |= ENTRY_NAMED;
-    *ended_bytes += is_repeated ? 0 : item->bytes;
+    probe->ended_bytes += is_repeated ? 0 : item->bytes;
+    probe->copied_bytes += is_repeated || !lease->topic->config.on_done[0] ? 0 : item->event_bytes;
     return !is_repeated && (item->state == ITEM_OPEN || s_late (lease, item, tag) != NULL);
 }
 
@@ -193,6 +199,16 @@ s_strip_refused (const accept_result_t *result, ef_buf_t *out) {
     return result->refused_count;
 }
 
+/* An item of `refused` for all that an ACK brings. */
+static uint32_t
+s_refuse_whole (ef_status_t status, const char *text, ef_buf_t *refused) {
+    ef_put_array (refused, 3);
+    ef_put_nil (refused);
+    ef_put_str (refused, ef_status_name (status));
+    ef_put_str (refused, text);
+    return 1;
+}
+
 /* An ACK that brings events: they and the acknowledgement go in one batch, or nothing happens. */
 static void
 s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq, ack_t *ack) {
@@ -202,8 +218,8 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq, ack_t *ack) 
     ef_buf_t refused = {0};
     uint32_t refused_count = 0;
     stale_t ignored = {.count = 0};
-    uint64_t ended_bytes = 0;
-    int rc = back_each (request, tags, s_probe_item, &ended_bytes, &stale);
+    probe_t probe = {0};
+    int rc = back_each (request, tags, s_probe_item, &probe, &stale);
     (void)back_each (request, tags, s_unmark_item, NULL,
                      &ignored); /* as far as the first one went */
     if (rc) {
@@ -211,20 +227,21 @@ s_ack_with_events (back_t *request, ef_cursor_t tags, uint64_t seq, ack_t *ack) 
                     "tags must be an array of tags and pairs", NULL);
         return;
     }
-    if (stale.total == 0) {
+    if (stale.total == 0 && probe.copied_bytes > core->config.max_message) {
+        refused_count = s_refuse_whole (EF_TOO_LARGE,
+                                        "the copies of what ends with it wouldn't fit one batch; "
+                                        "acknowledge fewer at a time",
+                                        &refused);
+    } else if (stale.total == 0) {
         accept_request_t accept = {.frames = request->body,
                                    .count = request->frames,
                                    .is_atomic = true,
                                    .is_emit = true,
-                                   .ended_bytes = ended_bytes};
+                                   .ended_bytes = probe.ended_bytes};
         accept_result_t result;
         accept_events (core, &accept, &result);
         if (result.status != EF_OK) {
-            ef_put_array (&refused, 3);
-            ef_put_nil (&refused);
-            ef_put_str (&refused, ef_status_name (result.status));
-            ef_put_str (&refused, result.text);
-            refused_count = 1;
+            refused_count = s_refuse_whole (result.status, result.text, &refused);
             if (result.status == EF_NO_SPACE) {
                 (void)back_each (request, tags, s_hold_item, NULL, &ignored);
             }

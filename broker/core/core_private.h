@@ -19,6 +19,8 @@ void topic_free (topic_t **self_p);
 /* entries.c: the events in hand */
 void entries_init (ef_core_t *self, topic_t *topic);
 void entries_free (ef_core_t *self);
+bool entry_before (const void *a, const void *b); /* by n; for heaps of entries */
+void entry_placed (void *item, uint32_t position);
 entry_t *entry_find (topic_t *topic, uint64_t n);
 entry_t *entry_new (ef_core_t *self, topic_t *topic, uint64_t n);
 void entry_ready (ef_core_t *self, entry_t *entry);   /* puts it into the ready heap */

@@ -10,20 +10,20 @@ s_key (const void *item, size_t *size) {
     return &((const entry_t *)item)->n;
 }
 
-static bool
-s_before (const void *a, const void *b) {
+bool
+entry_before (const void *a, const void *b) {
     return ((const entry_t *)a)->n < ((const entry_t *)b)->n;
 }
 
-static void
-s_placed (void *item, uint32_t position) {
+void
+entry_placed (void *item, uint32_t position) {
     ((entry_t *)item)->heap_at = position;
 }
 
 void
 entries_init (ef_core_t *self, topic_t *topic) {
     ef_hash_init_numbers (&topic->entries, self->key, s_key);
-    ef_heap_init (&topic->ready, s_before, s_placed);
+    ef_heap_init (&topic->ready, entry_before, entry_placed);
     gates_init (self, topic);
     breakers_init (self, topic);
     ef_quota_init (&topic->quota);

@@ -21,16 +21,6 @@ s_gate_owner (const void *item, size_t *size) {
     return &((const gate_t *)item)->owner;
 }
 
-static bool
-s_before (const void *a, const void *b) {
-    return ((const entry_t *)a)->n < ((const entry_t *)b)->n;
-}
-
-static void
-s_placed (void *item, uint32_t position) {
-    ((entry_t *)item)->heap_at = position;
-}
-
 /* What a stranger names may be long; then its hash stands for its end. */
 static uint32_t
 s_name (const ef_core_t *self, gate_kind_t kind, ef_span_t span, uint8_t name[GATE_NAME_BYTES]) {
@@ -88,7 +78,7 @@ gate_require (ef_core_t *self, topic_t *topic, gate_kind_t kind, ef_span_t span)
     if (gate == NULL) {
         gate = calloc (1, sizeof *gate);
         ef_assert (gate != NULL);
-        ef_heap_init (&gate->waiting, s_before, s_placed);
+        ef_heap_init (&gate->waiting, entry_before, entry_placed);
         memcpy (gate->name, name, size);
         gate->size = (uint8_t)size;
         gate->since_ms = self->wall;

@@ -62,7 +62,8 @@ ef_core_cancel (ef_core_t *self, uint32_t index, uint64_t n) {
     return status;
 }
 
-/* Changes how an event waits, and says so in the journal. */
+/* Changes how an event waits, and says so in the journal. It isn't ready before that is durable:
+   nor is the failure then that it may have had just now. */
 static void
 s_wait (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) {
     topic_t *topic = entry_topic (self, entry);
@@ -78,13 +79,25 @@ s_wait (ef_core_t *self, entry_t *entry, ef_state_t state, uint64_t due_ms) {
     entry->generation = (uint32_t)++self->next_generation;
     entry->due_ms = due_ms;
     wait_write (self, entry);
-    if (state == EF_STATE_READY) {
-        entry_ready (self, entry);
-    } else {
-        uint64_t wait = due_ms > self->wall ? due_ms - self->wall : 0;
-        self->effects.retry_at (self->effects.arg, topic->index, entry->n, entry->generation,
-                                self->now + wait);
-    }
+    uint64_t wait = due_ms > self->wall ? due_ms - self->wall : 0;
+    batch_after (self, (after_t){.kind = AFTER_RETRY,
+                                 .peer = topic->index,
+                                 .n = entry->n,
+                                 .rel = entry->generation,
+                                 .at_ms = self->now + wait});
+}
+
+/* Has it failed, and is it tried again? */
+static bool
+s_is_retry (const entry_t *entry) {
+    return entry->tries > 0 && !(entry->flags & ENTRY_INSERTING) &&
+           entry->state == EF_STATE_RETRYING;
+}
+
+static void
+s_run (ef_core_t *self, entry_t *entry) {
+    entry->flags &= ~(uint32_t)ENTRY_AT & ENTRY_FLAGS;
+    s_wait (self, entry, s_is_retry (entry) ? EF_STATE_RETRYING : EF_STATE_SCHEDULED, self->wall);
 }
 
 ef_status_t
@@ -97,8 +110,7 @@ ef_core_delay (ef_core_t *self, uint32_t index, uint64_t n, uint64_t due_ms, boo
     bool has_failed = entry->tries > 0 && !(entry->flags & ENTRY_INSERTING);
     entry->flags &= ~(uint32_t)ENTRY_AT & ENTRY_FLAGS;
     entry->flags |= is_date ? ENTRY_AT : 0;
-    bool is_retry = has_failed && entry->state == EF_STATE_RETRYING;
-    s_wait (self, entry, is_retry ? EF_STATE_RETRYING : EF_STATE_SCHEDULED, due_ms);
+    s_wait (self, entry, s_is_retry (entry) ? EF_STATE_RETRYING : EF_STATE_SCHEDULED, due_ms);
     if (!has_failed) {
         key_free (self, self->topics[index], n); /* it was next with its key; others go first now */
     }
@@ -113,7 +125,7 @@ ef_core_run_now (ef_core_t *self, uint32_t index, uint64_t n) {
         return EF_BAD_COMMAND;
     }
     if (status == EF_OK) {
-        s_wait (self, entry, EF_STATE_READY, 0);
+        s_run (self, entry);
     }
     return status;
 }
@@ -177,14 +189,14 @@ ef_core_unpark (ef_core_t *self, uint32_t index, const ef_span_t *key, uint64_t 
         if (entry == NULL || entry->state != EF_STATE_PARKED) {
             return EF_NOT_FOUND;
         }
-        s_wait (self, entry, EF_STATE_READY, 0);
+        s_run (self, entry);
         *count = 1;
         return EF_OK;
     }
     entry_t *entry;
     for (uint32_t at = 0; (entry = ef_hash_next (&topic->entries, &at)) != NULL;) {
         if (entry->state == EF_STATE_PARKED) {
-            s_wait (self, entry, EF_STATE_READY, 0);
+            s_run (self, entry);
             ++*count;
         }
     }

@@ -168,6 +168,28 @@ def test_list_goes_through_the_pages(binaries):
         assert broker.asked[-1][1]["after"] == 4
 
 
+def test_tables_fit_their_content_and_hide_control_characters(binaries):
+    event = ["email", "a\x1b[31mb", 1]
+    rows = [item(n=1), {**item(n=123456, event=event), "id": event[1]}]
+    with Answers(binaries, {"EVENTS": items(*rows)}) as broker:
+        out, _ = broker.run_tool("event", "ls")
+        assert "\x1b" not in out and "a?[31mb" in out, out
+        head, first, second = out.splitlines()
+        assert first.index("retrying") == head.index("STATE") == second.index("retrying")
+        assert max(map(len, (head, first, second))) <= 80, out
+        broker.table["EVENTS"] = ["ERROR", "NOT_FOUND", "no such topic"]
+        out, _ = broker.run_tool("event", "ls", code=3)
+        assert out == ""
+
+
+def test_one_breaker_is_shown_by_its_name(binaries):
+    with Answers(binaries, {"TOPIC.INFO": info()}) as broker:
+        out, _ = broker.run_tool("topic", "breaker", "email", "smtp.example.org")
+        assert len(out.splitlines()) == 2 and "smtp.example.org" in out, out
+        _, errors = broker.run_tool("topic", "breaker", "email", "nowhere", code=3)
+        assert "no breaker of nowhere" in errors
+
+
 def test_what_operators_do_with_events(binaries):
     done = lambda name, _: (["OK", {"topic": "email", "n": 17}] if name != "gone" else
                             ["ERROR", "NOT_FOUND", "no event has this id"])

@@ -248,7 +248,9 @@ s_write (ef_storage_t *self, int number, const struct iovec *parts, int count, u
             return -EIO; /* what came before stays written, unsynced */
         }
         s_reserve (file, offset + bytes);
-        memcpy (file->now + offset, parts[i].iov_base, bytes);
+        if (bytes > 0) {
+            memcpy (file->now + offset, parts[i].iov_base, bytes);
+        }
         s_soil_bytes (file, offset, bytes);
         offset += bytes;
     }

@@ -20,13 +20,13 @@ s_precedes (const world_t *self, uint32_t j, uint32_t k) {
     return a->handed_last < b->handed_first;
 }
 
-/* May k go out while j, which came earlier, hasn't ended? */
+/* May an event go out while another, which came earlier, hasn't ended? */
 static bool
-s_may_pass (const world_t *self, const sim_event_t *other) {
+s_may_pass (const world_t *self, const sim_event_t *event, const sim_event_t *other) {
     const ef_topic_config_t *topic = &self->topics[other->topic];
     bool is_timed = other->delay_ms > 0 || other->at_ms > 0;
-    if (is_timed && (other->deliveries == 0 || self->was_set_back)) {
-        return true; /* it joins when it is due, by a clock that may have been set back */
+    if (is_timed && (other->deliveries == 0 || event->deliveries > 0 || self->was_set_back)) {
+        return true; /* it joins when it is due, and what has the key then keeps it */
     }
     return topic->on_blocked == EF_BLOCKED_SKIP &&
            (other->deliveries > 0 || topic->quota.limit > 0 || topic->breaker.ratio > 0);
@@ -49,8 +49,8 @@ oracle_order (world_t *self, uint32_t k) {
     for (uint32_t i = 0; i < lane->count; i++) {
         uint32_t j = lane->events[i];
         const sim_event_t *other = &self->events[j];
-        if (j != k && other->answers == 0 && s_precedes (self, j, k) && !s_may_pass (self, other) &&
-            ledger_is_live (self, other)) {
+        if (j != k && other->answers == 0 && s_precedes (self, j, k) &&
+            !s_may_pass (self, event, other) && ledger_is_live (self, other)) {
             sim_fail (self, "e%u of lane %u goes out before e%u, which came earlier", k,
                       event->lane, j);
         }

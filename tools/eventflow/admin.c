@@ -26,30 +26,39 @@ cli_status (cli_t *cli) {
     return rc;
 }
 
+/* Appends a name to a list of words; what doesn't fit is cut. */
+static void
+s_topic_name (void *arg, ef_cursor_t item) {
+    char *list = arg;
+    char name[64];
+    cli_value_text (item, name, sizeof name);
+    size_t size = strlen (list);
+    snprintf (list + size, 200 - size, "%s%s", size ? "," : "", name);
+}
+
 static void
 s_worker_row (void *arg, ef_cursor_t item) {
+    cli_table_t *table = arg;
     char name[80];
     char host[40];
-    ef_cursor_t topics;
-    ef_buf_t list = {0};
-    (void)arg;
+    char topics[200] = "";
     cli_text (item, "worker", name, sizeof name);
     cli_text (item, "host", host, sizeof host);
-    if (!cli_find (item, "topics", &topics) || ef_json_print (&list, &topics)) {
-        ef_buf_clear (&list);
+    static const char *const numbers[] = {"pid", "credit", "in_flight", "done", "failed"};
+    cli_cell (table, name);
+    cli_cell (table, host);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        cli_cell_number (table, cli_number (item, numbers[i]));
     }
-    printf ("%-24s %-16s %8llu %6llu %9llu %9llu %8llu %.*s\n", name, host,
-            (unsigned long long)cli_number (item, "pid"),
-            (unsigned long long)cli_number (item, "credit"),
-            (unsigned long long)cli_number (item, "in_flight"),
-            (unsigned long long)cli_number (item, "done"),
-            (unsigned long long)cli_number (item, "failed"), (int)list.size,
-            (const char *)list.data);
-    ef_buf_free (&list);
+    (void)cli_each (item, "topics", s_topic_name, topics); /* at least one */
+    cli_cell (table, topics);
 }
 
 int
 cli_worker (cli_t *cli) {
+    static const char *const titles[] = {"WORKER",   "HOST",  ">PID",    ">CREDIT",
+                                         ">IN HAND", ">DONE", ">FAILED", "TOPICS"};
+    cli_table_t table = CLI_TABLE (titles, "");
     int rc = cli_flags (cli, NULL, 0);
     ef_buf_t request = {0};
     ef_buf_t value = {0};
@@ -59,13 +68,10 @@ cli_worker (cli_t *cli) {
     cli_request (&request, "WORKERS", NULL, 0);
     rc = rc ? rc : cli_call (cli, &request, &value);
     if (rc == CLI_OK) {
-        if (!cli->json) {
-            printf ("%-24s %-16s %8s %6s %9s %9s %8s %s\n", "WORKER", "HOST", "PID", "CREDIT",
-                    "IN FLIGHT", "DONE", "FAILED", "TOPICS");
-        }
         (void)cli_each (cli_root (&value), "items", cli->json ? cli_json_item : s_worker_row,
-                        NULL); /* none is fine */
+                        &table); /* none is fine */
     }
+    cli_table_end (&table, rc == CLI_OK && !cli->json);
     ef_buf_free (&request);
     ef_buf_free (&value);
     return rc;

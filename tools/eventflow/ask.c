@@ -8,6 +8,11 @@ cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value) {
     return cli_call_about (self, NULL, request, value);
 }
 
+bool
+cli_is_limit (const char *code) {
+    return cli_is_among (code, "FULL NO_SPACE RATE TOO_LARGE WINDOW");
+}
+
 int
 cli_call_about (cli_t *self, const char *what, const ef_buf_t *request, ef_buf_t *value) {
     char code[32];
@@ -26,7 +31,8 @@ cli_call_about (cli_t *self, const char *what, const ef_buf_t *request, ef_buf_t
     }
     if (rc == EVENTFLOW_REFUSED) {
         bool is_missing = strcmp (code, "NOT_FOUND") == 0 || strcmp (code, "UNKNOWN_TOPIC") == 0;
-        return cli_fail (is_missing ? CLI_NOT_FOUND : CLI_REFUSED, "%s%s%s: %s", what ? what : "",
+        int refused = cli_is_limit (code) ? CLI_LIMIT : CLI_REFUSED;
+        return cli_fail (is_missing ? CLI_NOT_FOUND : refused, "%s%s%s: %s", what ? what : "",
                          what ? ": " : "", code, text);
     }
     return CLI_OK;

@@ -48,6 +48,7 @@ int cli_fail (int code, const char *format, ...) EF_PRINTF (2, 3);
 
 /* Names stand in one string, a space between two. Refusing a word proposes the nearest. */
 bool cli_is_among (const char *word, const char *names);
+bool cli_is_near (const char *word, const char *names);
 int cli_unknown (const char *what, const char *word, const char *names);
 
 /* Durations and rates in the forms of the configuration; -1: wrong. */
@@ -60,10 +61,36 @@ int cli_moment (const char *what, const char *text, int sign, int64_t *unix_ms);
 /* For people: "3 m"; "14:05:10 (in 3 m)" in local time, with the day where it isn't today. */
 void cli_span (uint64_t ms, char text[24]);
 void cli_date (uint64_t unix_ms, char text[64]);
+/* The ending of a word that is counted. */
+const char *cli_s (uint64_t count);
+/* What somebody else wrote does nothing to a terminal: control characters become question marks. */
+void cli_clean (char *text);
+
+/* A table: cells from left to right, row after row; a title that begins with ">" has its column
+ * stand at the right. */
+#define CLI_COLUMNS_MAX 10
+typedef struct {
+    const char *const *titles;
+    unsigned columns;
+    const char *indent;
+    ef_buf_t cells; /* not yet printed, each with its nul */
+    unsigned count; /* of them */
+    bool has_head;  /* printed */
+} cli_table_t;
+#define CLI_TABLE(titles, indent)                                                                  \
+    { titles, sizeof (titles) / sizeof (titles)[0], indent, {0}, 0, false }
+void cli_cell (cli_table_t *self, const char *text); /* empty: "-" */
+void cli_cell_number (cli_table_t *self, uint64_t number);
+void cli_cell_date (cli_table_t *self, uint64_t unix_ms); /* 0: "-" */
+void cli_cell_age (cli_table_t *self, uint64_t unix_ms);
+/* Prints it. Without a row there is only its head, and not even that where something failed. */
+void cli_table_end (cli_table_t *self, bool is_good);
 
 /* One request to the broker's admin. CLI_OK: `*value` is to be freed. `what`: named in messages. */
 int cli_call (cli_t *self, const ef_buf_t *request, ef_buf_t *value);
 int cli_call_about (cli_t *self, const char *what, const ef_buf_t *request, ef_buf_t *value);
+/* Is it an error that says: too much, too fast, too large? */
+bool cli_is_limit (const char *code);
 /* Begins a request: the command, a topic where it isn't NULL, and room for `more` arguments. */
 void cli_request (ef_buf_t *request, const char *command, const char *topic, uint32_t more);
 /* Sends a command without further arguments and prints the value as JSON, or `done` for people. */

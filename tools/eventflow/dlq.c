@@ -51,17 +51,18 @@ s_put_filter (const dlq_t *self, int words, ef_buf_t *out) {
 }
 
 static void
-s_row (ef_cursor_t item) {
-    char id[66];
+s_row (cli_table_t *table, ef_cursor_t item) {
+    char id[96] = "";
     char reason[16];
-    char date[25];
     char words[80] = "";
     ef_cursor_t error;
+    ef_cursor_t value;
     uint32_t fields;
     ef_span_t text;
-    cli_text (item, "id", id, sizeof id);
+    if (cli_find (item, "id", &value)) {
+        cli_value_text (value, id, sizeof id);
+    }
     cli_text (item, "reason", reason, sizeof reason);
-    ef_rfc3339 (cli_number (item, "dead"), date);
     if (cli_find (item, "error", &error) && ef_get_array (&error, &fields) == 0) {
         ef_buf_t code = {0};
         if (ef_json_print (&code, &error) == 0 && ef_get_str (&error, &text) == 0) {
@@ -70,32 +71,35 @@ s_row (ef_cursor_t item) {
         }
         ef_buf_free (&code);
     }
-    printf ("%8llu %-38s %-10s %8llu %s %s\n", (unsigned long long)cli_number (item, "n"), id,
-            reason, (unsigned long long)cli_number (item, "attempts"), date, words);
+    cli_cell_number (table, cli_number (item, "n"));
+    cli_cell (table, id);
+    cli_cell (table, reason);
+    cli_cell_number (table, cli_number (item, "attempts"));
+    cli_cell_age (table, cli_number (item, "dead"));
+    cli_cell (table, words);
 }
 
 static void
 s_print_list (const dlq_t *self, const ef_buf_t *value) {
+    static const char *const titles[] = {">N", "ID", "REASON", ">ATTEMPTS", "DIED", "LAST ERROR"};
+    cli_table_t table = CLI_TABLE (titles, "");
     ef_cursor_t root = ef_cursor (value->data, value->size);
     ef_cursor_t items;
     uint32_t count;
     if (!cli_find (root, "items", &items) || ef_get_array (&items, &count)) {
         return;
     }
-    if (!self->cli->json) {
-        printf ("%8s %-38s %-10s %8s %-24s %s\n", "N", "ID", "REASON", "ATTEMPTS", "DEAD SINCE",
-                "LAST ERROR");
-    }
     for (uint32_t i = 0; i < count; i++) {
         if (self->cli->json) {
             cli_print_span ((ef_span_t){(const char *)items.at, (uint32_t)ef_cursor_left (&items)});
         } else {
-            s_row (items);
+            s_row (&table, items);
         }
         if (ef_skip (&items)) {
             break;
         }
     }
+    cli_table_end (&table, !self->cli->json);
     fprintf (stderr, "%u of %llu dead letters of %s\n", count,
              (unsigned long long)cli_number (root, "total"), self->topic);
 }
@@ -173,10 +177,9 @@ s_move (dlq_t *self, bool purge, ef_buf_t *value) {
     if (rc == CLI_OK && self->cli->json) {
         cli_print_json (value);
     } else if (rc == CLI_OK) {
-        fprintf (stderr, "%llu dead letters of %s %s\n",
-                 (unsigned long long)cli_number (ef_cursor (value->data, value->size),
-                                                 purge ? "purged" : "replayed"),
-                 self->topic, purge ? "purged" : "are on their way back");
+        uint64_t count = cli_number (cli_root (value), purge ? "purged" : "replayed");
+        fprintf (stderr, "%llu dead letter%s of %s %s\n", (unsigned long long)count, cli_s (count),
+                 self->topic, purge ? "purged" : "on the way back");
     }
     return rc;
 }
@@ -195,6 +198,9 @@ cli_dlq (cli_t *cli) {
     }
     self.verb = cli->argc > 0 ? cli->argv[0] : "";
     self.topic = cli->argc > 1 ? cli->argv[1] : NULL;
+    if (self.verb[0] && !cli_is_among (self.verb, "ls list show replay purge")) {
+        return cli_unknown ("verb of dlq", self.verb, "ls show replay purge");
+    }
     if (self.topic == NULL) {
         return cli_fail (CLI_USAGE, "dlq: expected ls, show, replay or purge, and a topic");
     }
@@ -221,10 +227,10 @@ cli_dlq (cli_t *cli) {
     } else if (strcmp (self.verb, "show") == 0 && cli->argc > 2) {
         rc = s_call (&self, "DLQ.SHOW", 3, &value);
         rc = rc ? rc : s_print_letter (&value);
-    } else if (strcmp (self.verb, "replay") == 0 || strcmp (self.verb, "purge") == 0) {
-        rc = s_move (&self, self.verb[0] == 'p', &value);
+    } else if (strcmp (self.verb, "show") == 0) {
+        rc = cli_fail (CLI_USAGE, "dlq show: expected a topic and a letter's number");
     } else {
-        rc = cli_fail (CLI_USAGE, "dlq %s: see eventflow dlq --help", self.verb);
+        rc = s_move (&self, self.verb[0] == 'p', &value);
     }
     ef_buf_free (&value);
     return rc;

@@ -123,6 +123,7 @@ s_explain_item (void *arg, ef_cursor_t item) {
     event_name (item, name);
     cli_text (item, "state", state, sizeof state);
     cli_text (item, "text", text, sizeof text);
+    cli_clean (text);
     if (cli_number (item, "until")) {
         cli_date (cli_number (item, "until"), until);
     }
@@ -147,10 +148,12 @@ static int
 s_list (event_t *self) {
     static const char *const names[] = {"since", "until"};
     const char *dates[] = {self->since, self->until};
+    cli_table_t table = CLI_TABLE (event_columns, "");
     cli_pages_t pages = {.command = "EVENTS",
                          .limit = 100,
                          .after = self->after,
-                         .each = self->cli->json ? event_print_json : event_print_row};
+                         .each = self->cli->json ? event_print_json : event_print_row,
+                         .arg = &table};
     int rc = self->limit ? cli_count ("--limit", self->limit, &pages.limit) : CLI_OK;
     const char *states = "ready leased scheduled retrying parked done dead archived purged";
     if (rc == CLI_OK && self->state) {
@@ -168,10 +171,8 @@ s_list (event_t *self) {
             pages.pairs++;
         }
     }
-    if (rc == CLI_OK && !self->cli->json) {
-        event_print_head ();
-    }
     rc = rc ? rc : cli_pages (self->cli, &pages);
+    cli_table_end (&table, rc == CLI_OK && !self->cli->json);
     ef_buf_free (&pages.options);
     return rc;
 }
@@ -179,6 +180,7 @@ s_list (event_t *self) {
 typedef struct {
     const event_t *event;
     const action_t *action;
+    cli_table_t table;
     uint64_t count;
 } would_t;
 
@@ -194,7 +196,7 @@ s_would_item (void *arg, ef_cursor_t item) {
         return;
     }
     self->count++;
-    (self->event->cli->json ? event_print_json : event_print_row) (NULL, item);
+    (self->event->cli->json ? event_print_json : event_print_row) (&self->table, item);
 }
 
 static int
@@ -247,12 +249,11 @@ s_act (event_t *self, const action_t *action) {
         return cli_fail (CLI_USAGE, "--to goes with release");
     }
     if (self->cli->dry_run) {
-        would_t would = {.event = self, .action = action};
-        if (!self->cli->json) {
-            event_print_head ();
-        }
+        would_t would = {.event = self, .action = action, .table = CLI_TABLE (event_columns, "")};
         rc = s_each_id (self, "EVENT.SHOW", s_would_item, &would);
-        fprintf (stderr, "would %s %llu events\n", action->name, (unsigned long long)would.count);
+        cli_table_end (&would.table, false);
+        fprintf (stderr, "would %s %llu event%s\n", action->name, (unsigned long long)would.count,
+                 cli_s (would.count));
         return rc;
     }
     for (int i = 0; i < self->ids; i++) {

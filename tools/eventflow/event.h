@@ -7,8 +7,9 @@
 /* An item of EVENT.SHOW or EVENTS as a line of JSON, its event in the events' own JSON form. */
 void event_print_json (void *arg, ef_cursor_t item);
 
-/* The same for people: a row of a table, or all that is known with the attempts. */
-void event_print_head (void);
+/* The same for people: a row of the table at `arg`, which has these columns, or all that is known
+ * with the attempts. */
+extern const char *const event_columns[7];
 void event_print_row (void *arg, ef_cursor_t item);
 void event_print_whole (void *arg, ef_cursor_t item);
 

@@ -69,11 +69,8 @@ event_print_json (void *arg, ef_cursor_t item) {
     ef_buf_free (&line);
 }
 
-void
-event_print_head (void) {
-    printf ("%-26s %-36s %-9s %-20s %8s %-34s %s\n", "EVENT", "ID", "STATE", "TYPE", "ATTEMPTS",
-            "ACCEPTED", "DUE");
-}
+const char *const event_columns[7] = {"EVENT", "STATE", ">ATTEMPTS", "ACCEPTED",
+                                      "DUE",   "TYPE",  "ID"};
 
 void
 event_print_row (void *arg, ef_cursor_t item) {
@@ -81,11 +78,9 @@ event_print_row (void *arg, ef_cursor_t item) {
     char id[96] = "";
     char state[24];
     char type[64] = "";
-    char accepted[64] = "-";
-    char due[64] = "-";
+    cli_table_t *table = arg;
     ef_cursor_t value;
     ef_event_t event;
-    (void)arg;
     event_name (item, name);
     if (cli_find (item, "id", &value)) {
         cli_value_text (value, id, sizeof id);
@@ -94,14 +89,13 @@ event_print_row (void *arg, ef_cursor_t item) {
     if (s_event (item, &event)) {
         ef_span_copy (event.type, type, sizeof type);
     }
-    if (cli_number (item, "accepted")) {
-        cli_date (cli_number (item, "accepted"), accepted);
-    }
-    if (cli_number (item, "due")) {
-        cli_date (cli_number (item, "due"), due);
-    }
-    printf ("%-26s %-36s %-9s %-20s %8llu %-34s %s\n", name, id, state, type[0] ? type : "-",
-            (unsigned long long)cli_number (item, "attempts"), accepted, due);
+    cli_cell (table, name);
+    cli_cell (table, state);
+    cli_cell_number (table, cli_number (item, "attempts"));
+    cli_cell_age (table, cli_number (item, "accepted"));
+    cli_cell_age (table, cli_number (item, "due"));
+    cli_cell (table, type);
+    cli_cell (table, id);
 }
 
 /* The sixth field of an attempt, or an empty map. */
@@ -144,7 +138,7 @@ s_outcome (const char *code, char *word, size_t size) {
     return word;
 }
 
-/* How long the next attempt had to wait; 0: not at all, or there was none. */
+/* How long the next attempt had to wait, and by which rule; 0: there was none. */
 static void
 s_print_next (ef_cursor_t more) {
     char rule[80];
@@ -156,8 +150,9 @@ s_print_next (ef_cursor_t more) {
         return;
     }
     cli_span (delay_ms, span);
-    printf ("       %s%s%s%s\n", delay_ms ? "again after " : "no wait after it",
-            delay_ms ? span : "", rule[0] ? ", by " : "", rule);
+    if (delay_ms) {
+        printf ("       again after %s%s%s\n", span, rule[0] ? ", by " : "", rule);
+    }
 }
 
 /* One attempt: [code, text, trace, ms, worker, {more}]. */
@@ -197,6 +192,7 @@ s_print_attempt (void *arg, ef_cursor_t attempt) {
     }
     printf (": %s\n", s_outcome (code, word, sizeof word));
     if (text[0]) {
+        cli_clean (text);
         printf ("       %s\n", text);
     }
     s_print_next (more);
@@ -245,6 +241,7 @@ event_print_whole (void *arg, ef_cursor_t item) {
     printf ("%-11s %s, %s\n", "event", name, word);
     if (cli_find (item, "id", &value)) {
         cli_value_text (value, word, sizeof word);
+        cli_clean (word);
         printf ("%-11s %s\n", "id", word);
     }
     s_print_date (item, "accepted", "accepted");
@@ -255,6 +252,7 @@ event_print_whole (void *arg, ef_cursor_t item) {
                 (unsigned long long)cli_number (item, "tag"));
     }
     s_print_date (item, "deadline", "lease until");
+    s_print_date (item, "ended", "ended");
     cli_text (item, "reason", word, sizeof word);
     if (word[0]) {
         printf ("%-11s %s\n", "reason", word);

@@ -64,7 +64,7 @@ static const struct {
      "dlq ls TOPIC [--reason WHY] [--limit N] [--after M] | show TOPIC N\n"
      "    | replay TOPIC (N... | --reason WHY | --all) [--rate N/s] [--dry-run]\n"
      "    | purge TOPIC (N... | --reason WHY | --all) --yes [--dry-run]\n"
-     "  Reasons: attempts permanent overflow expired invalid.\n"
+     "  Reasons: attempts permanent overflow expired invalid quota poison.\n"
      "    eventflow dlq ls email\n"
      "    eventflow dlq replay email --all --rate 50/s\n"},
     {"server", cli_server,

@@ -176,13 +176,19 @@ s_finish (publish_t *self, int rc) {
     if (self->is_push) {
         zmq_close (self->push);
         zmq_ctx_term (self->context);
-        fprintf (stderr, "%llu events sent, unconfirmed\n", (unsigned long long)self->sent);
+        if (rc != CLI_USAGE || self->sent > 0) {
+            fprintf (stderr, "%llu event%s sent, unconfirmed\n", (unsigned long long)self->sent,
+                     cli_s (self->sent));
+        }
         return rc;
     }
     int outcome = eventflow_publisher_wait (self->publisher, self->cli->timeout_ms, code, text);
     eventflow_publisher_stats_t stats;
     eventflow_publisher_stats (self->publisher, &stats);
     eventflow_publisher_destroy (&self->publisher);
+    if (stats.taken == 0 && rc != CLI_OK) {
+        return rc; /* nothing was sent, and that is told */
+    }
     if (self->cli->json) {
         uint64_t unknown = stats.taken - stats.accepted - stats.duplicates - stats.refused;
         printf ("{\"accepted\":%llu,\"duplicates\":%llu,\"refused\":%llu,\"unknown\":%llu%s%s%s}\n",
@@ -192,12 +198,17 @@ s_finish (publish_t *self, int rc) {
                 self->assigned[0] ? "\"" : "");
     } else {
         printf ("%s%s", self->assigned, self->assigned[0] ? "\n" : "");
-        fprintf (stderr, "%llu events confirmed durable\n", (unsigned long long)stats.accepted);
+        fprintf (stderr, "%llu event%s confirmed durable", (unsigned long long)stats.accepted,
+                 cli_s (stats.accepted));
+        if (stats.duplicates > 0) {
+            fprintf (stderr, ", %llu known already", (unsigned long long)stats.duplicates);
+        }
+        fprintf (stderr, "\n");
     }
     if (outcome == EVENTFLOW_REFUSED) {
-        bool is_limit = strcmp (code, "FULL") == 0 || strcmp (code, "NO_SPACE") == 0;
-        return cli_fail (is_limit ? CLI_LIMIT : CLI_REFUSED, "%llu events refused: %s: %s",
-                         (unsigned long long)stats.refused, code, text);
+        return cli_fail (cli_is_limit (code) ? CLI_LIMIT : CLI_REFUSED,
+                         "%llu event%s refused: %s: %s", (unsigned long long)stats.refused,
+                         cli_s (stats.refused), code, text);
     }
     if (outcome == EVENTFLOW_TIMEOUT) {
         return cli_fail (
@@ -221,6 +232,9 @@ s_judge (publish_t *self, bool is_payload, uint64_t *count) {
     }
     if (self->count && cli_count ("--count", self->count, count)) {
         return CLI_USAGE;
+    }
+    if (self->meta.at && self->meta.delay) {
+        return cli_fail (CLI_USAGE, "--at and --delay both say when: one of them");
     }
     bool has_meta = publish_has_meta (&self->meta);
     if (!is_payload && (self->id || self->count || has_meta)) {

@@ -3,34 +3,34 @@
 
 static void
 s_list_row (void *arg, ef_cursor_t item) {
-    char name[64];
-    (void)arg;
-    cli_text (item, "topic", name, sizeof name);
-    printf ("%-20s %10llu %8llu %9llu %9llu %10llu %8llu %7llu%s%s\n", name,
-            (unsigned long long)cli_number (item, "ready"),
-            (unsigned long long)cli_number (item, "leased"),
-            (unsigned long long)cli_number (item, "retrying"),
-            (unsigned long long)cli_number (item, "scheduled"),
-            (unsigned long long)cli_number (item, "done"),
-            (unsigned long long)cli_number (item, "dead"),
-            (unsigned long long)cli_number (item, "workers"),
-            cli_is (item, "paused") ? " paused" : "", cli_is (item, "draining") ? " draining" : "");
+    static const char *const numbers[] = {"ready",  "leased", "scheduled", "retrying",
+                                          "parked", "done",   "dead",      "workers"};
+    cli_table_t *table = arg;
+    char name[72];
+    cli_text (item, "topic", name, 64);
+    cli_cell (table, name);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        cli_cell_number (table, cli_number (item, numbers[i]));
+    }
+    cli_cell (table, cli_is (item, "draining") ? "draining"
+                     : cli_is (item, "paused") ? "paused"
+                                               : "open");
 }
 
 static int
 s_list (topic_t *self) {
+    static const char *const titles[] = {"TOPIC",   ">READY", ">LEASED", ">SCHED",   ">RETRY",
+                                         ">PARKED", ">DONE",  ">DEAD",   ">WORKERS", "GATE"};
     ef_buf_t request = {0};
     ef_buf_t value = {0};
+    cli_table_t table = CLI_TABLE (titles, "");
     cli_request (&request, "TOPICS", NULL, 0);
     int rc = cli_call (self->cli, &request, &value);
     if (rc == CLI_OK) {
-        if (!self->cli->json) {
-            printf ("%-20s %10s %8s %9s %9s %10s %8s %7s\n", "TOPIC", "READY", "LEASED", "RETRYING",
-                    "SCHEDULED", "DONE", "DEAD", "WORKERS");
-        }
         (void)cli_each (cli_root (&value), "items", self->cli->json ? cli_json_item : s_list_row,
-                        NULL); /* none is fine */
+                        &table); /* none is fine */
     }
+    cli_table_end (&table, rc == CLI_OK && !self->cli->json);
     ef_buf_free (&request);
     ef_buf_free (&value);
     return rc;
@@ -61,8 +61,9 @@ s_counted (topic_t *self, const ef_buf_t *request, const char *key) {
     if (rc == CLI_OK && self->cli->json) {
         cli_print_json (&value);
     } else if (rc == CLI_OK) {
-        fprintf (stderr, "%s %llu events of %s\n", key,
-                 (unsigned long long)cli_number (cli_root (&value), key), self->name);
+        uint64_t count = cli_number (cli_root (&value), key);
+        fprintf (stderr, "%s %llu event%s of %s\n", key, (unsigned long long)count, cli_s (count),
+                 self->name);
     }
     ef_buf_free (&value);
     return rc;

@@ -11,30 +11,40 @@ s_ask (cli_t *cli, const char *name, ef_buf_t *value) {
     return rc;
 }
 
-static void
-s_breaker_row (void *arg, ef_cursor_t item) {
-    const char *indent = arg;
-    char downstream[256];
-    char state[24];
-    char until[64] = "-";
-    cli_text (item, "downstream", downstream, sizeof downstream);
-    cli_text (item, "state", state, sizeof state);
-    if (cli_number (item, "until")) {
-        cli_date (cli_number (item, "until"), until);
-    }
-    printf ("%s%-30s %-9s %-6s %8llu %8llu %6llu %8llu %s\n", indent,
-            downstream[0] ? downstream : "(the topic)", state,
-            cli_is (item, "forced") ? "hand" : "auto",
-            (unsigned long long)cli_number (item, "calls"),
-            (unsigned long long)cli_number (item, "failures"),
-            (unsigned long long)cli_number (item, "opened"),
-            (unsigned long long)cli_number (item, "waiting"), until);
-}
+static const char *const s_breaker_columns[] = {"DOWNSTREAM", "STATE",   "BY",       ">CALLS",
+                                                ">FAILED",    ">OPENED", ">WAITING", "UNTIL"};
+
+typedef struct {
+    cli_table_t table;
+    bool json;
+    const char *downstream; /* that one only; NULL: all */
+    unsigned count;
+} breakers_t;
 
 static void
-s_breaker_head (const char *indent) {
-    printf ("%s%-30s %-9s %-6s %8s %8s %6s %8s %s\n", indent, "DOWNSTREAM", "STATE", "BY", "CALLS",
-            "FAILURES", "OPENED", "WAITING", "UNTIL");
+s_breaker_row (void *arg, ef_cursor_t item) {
+    breakers_t *self = arg;
+    cli_table_t *table = &self->table;
+    char downstream[256];
+    char state[24];
+    cli_text (item, "downstream", downstream, sizeof downstream);
+    cli_text (item, "state", state, sizeof state);
+    if (self->downstream && strcmp (self->downstream, downstream) != 0) {
+        return;
+    }
+    self->count++;
+    if (self->json) {
+        cli_json_item (NULL, item);
+        return;
+    }
+    cli_cell (table, downstream[0] ? downstream : "(the topic)");
+    cli_cell (table, state);
+    cli_cell (table, cli_is (item, "forced") ? "hand" : "auto");
+    cli_cell_number (table, cli_number (item, "calls"));
+    cli_cell_number (table, cli_number (item, "failures"));
+    cli_cell_number (table, cli_number (item, "opened"));
+    cli_cell_number (table, cli_number (item, "waiting"));
+    cli_cell_date (table, cli_number (item, "until"));
 }
 
 int
@@ -56,9 +66,10 @@ topic_info (topic_t *self) {
         uint32_t count = 0;
         if (cli_find (cli_root (&value), "breakers", &breakers) &&
             ef_get_array (&breakers, &count) == 0 && count > 0) {
+            breakers_t rows = {.table = CLI_TABLE (s_breaker_columns, "    ")};
             printf ("breakers\n");
-            s_breaker_head ("    ");
-            (void)cli_each (cli_root (&value), "breakers", s_breaker_row, "    "); /* counted */
+            (void)cli_each (cli_root (&value), "breakers", s_breaker_row, &rows); /* counted */
+            cli_table_end (&rows.table, true);
         }
     }
     ef_buf_free (&value);
@@ -115,85 +126,105 @@ topic_print_settings (cli_t *cli, const char *name, const char *head) {
     return rc;
 }
 
+typedef struct {
+    const topic_t *topic;
+    cli_table_t table;
+} keys_t;
+
 static void
 s_key_row (void *arg, ef_cursor_t item) {
-    const topic_t *self = arg;
+    keys_t *self = arg;
     char key[256] = "";
     char state[24];
-    char since[64] = "-";
     char reason[200];
     ef_cursor_t value;
     cli_text (item, "state", state, sizeof state);
-    if (self->state && strcmp (self->state, state) != 0) {
+    if (self->topic->state && strcmp (self->topic->state, state) != 0) {
         return;
     }
-    if (self->cli->json) {
+    if (self->topic->cli->json) {
         cli_json_item (NULL, item);
         return;
     }
     if (cli_find (item, "key", &value)) {
         cli_value_text (value, key, sizeof key);
     }
-    if (cli_number (item, "since")) {
-        cli_date (cli_number (item, "since"), since);
-    }
     cli_text (item, "reason", reason, sizeof reason);
-    printf ("%-30s %12llu %-10s %8llu %-34s %s\n", key, (unsigned long long)cli_number (item, "n"),
-            state, (unsigned long long)cli_number (item, "waiting"), since, reason);
+    cli_cell (&self->table, key[0] ? key : "(the topic)");
+    cli_cell_number (&self->table, cli_number (item, "n"));
+    cli_cell (&self->table, state);
+    cli_cell (&self->table, reason);
+    cli_cell_number (&self->table, cli_number (item, "waiting"));
+    cli_cell_date (&self->table, cli_number (item, "since"));
 }
 
 int
 topic_keys (topic_t *self) {
+    static const char *const titles[] = {"KEY", ">HEAD", "STATE", "REASON", ">WAITING", "SINCE"};
+    keys_t keys = {.topic = self, .table = CLI_TABLE (titles, "")};
     cli_pages_t pages = {.command = "TOPIC.KEYS",
                          .topic = self->name,
                          .limit = 100,
                          .after = self->after,
                          .each = s_key_row,
-                         .arg = self};
+                         .arg = &keys};
     if (self->limit && cli_count ("--limit", self->limit, &pages.limit)) {
         return CLI_USAGE;
     }
-    if (!self->cli->json) {
-        printf ("%-30s %12s %-10s %8s %-34s %s\n", "KEY", "HEAD", "STATE", "WAITING", "SINCE",
-                "REASON");
-    }
-    return cli_pages (self->cli, &pages);
+    int rc = cli_pages (self->cli, &pages);
+    cli_table_end (&keys.table, rc == CLI_OK && !self->cli->json);
+    return rc;
 }
 
-int
-topic_breaker (topic_t *self) {
-    int words = self->cli->argc - 2;
-    const char *state = words > 0 ? self->cli->argv[self->cli->argc - 1] : NULL;
-    bool is_set = state && (strcmp (state, "open") == 0 || strcmp (state, "closed") == 0 ||
-                            strcmp (state, "auto") == 0);
+/* Those that the topic has: all, or the one of a downstream. */
+static int
+s_show_breakers (topic_t *self, const char *downstream) {
+    ef_buf_t value = {0};
+    breakers_t rows = {.table = CLI_TABLE (s_breaker_columns, ""),
+                       .json = self->cli->json,
+                       .downstream = downstream};
+    int rc = s_ask (self->cli, self->name, &value);
+    if (rc == CLI_OK) {
+        (void)cli_each (cli_root (&value), "breakers", s_breaker_row, &rows); /* none is fine */
+    }
+    if (rc == CLI_OK && downstream && rows.count == 0) {
+        rc = cli_fail (CLI_NOT_FOUND, "%s has no breaker of %s (yet)", self->name, downstream);
+    }
+    cli_table_end (&rows.table, rc == CLI_OK && !self->cli->json);
+    ef_buf_free (&value);
+    return rc;
+}
+
+static int
+s_set_breaker (topic_t *self, const char *downstream, const char *state) {
     ef_buf_t request = {0};
     ef_buf_t value = {0};
-    int rc;
-    if (state && !is_set) {
-        return cli_unknown ("state of a breaker", state, "open closed auto");
-    }
-    if (!state) {
-        rc = s_ask (self->cli, self->name, &value);
-        if (rc == CLI_OK && !self->cli->json) {
-            s_breaker_head ("");
-        }
-        if (rc == CLI_OK) {
-            (void)cli_each (cli_root (&value), "breakers",
-                            self->cli->json ? cli_json_item : s_breaker_row, ""); /* none is fine */
-        }
-    } else {
-        cli_request (&request, "BREAKER.SET", self->name, 2);
-        ef_put_str (&request, words > 1 ? self->cli->argv[2] : NULL);
-        ef_put_str (&request, state);
-        rc = cli_call (self->cli, &request, &value);
-        if (rc == CLI_OK && self->cli->json) {
-            cli_print_json (&value);
-        } else if (rc == CLI_OK) {
-            s_breaker_head ("");
-            s_breaker_row ("", cli_root (&value));
-        }
+    cli_request (&request, "BREAKER.SET", self->name, 2);
+    ef_put_str (&request, downstream);
+    ef_put_str (&request, state);
+    int rc = cli_call (self->cli, &request, &value);
+    if (rc == CLI_OK) {
+        breakers_t rows = {.table = CLI_TABLE (s_breaker_columns, ""), .json = self->cli->json};
+        s_breaker_row (&rows, cli_root (&value));
+        cli_table_end (&rows.table, false);
     }
     ef_buf_free (&request);
     ef_buf_free (&value);
     return rc;
+}
+
+int
+topic_breaker (topic_t *self) {
+    static const char states[] = "open closed auto";
+    int words = self->cli->argc - 2;
+    const char *first = words > 0 ? self->cli->argv[2] : NULL;
+    const char *state = words > 0 ? self->cli->argv[self->cli->argc - 1] : NULL;
+    if (state && cli_is_among (state, states)) {
+        return s_set_breaker (self, words > 1 ? first : NULL, state);
+    }
+    /* One word may be a downstream; one that nearly is a state is a slip. */
+    if (words > 1 || (first && cli_is_near (first, states))) {
+        return cli_unknown ("state of a breaker", state, states);
+    }
+    return s_show_breakers (self, first);
 }

@@ -94,6 +94,11 @@ cli_date (uint64_t unix_ms, char text[64]) {
     snprintf (text, 64, unix_ms > now_ms ? "%s (in %s)" : "%s (%s ago)", clock, span);
 }
 
+const char *
+cli_s (uint64_t count) {
+    return count == 1 ? "" : "s";
+}
+
 /* Edit distance (Levenshtein); words of up to WORD_MAX. */
 static unsigned
 s_distance (const char *a, const char *b) {
@@ -128,9 +133,10 @@ cli_is_among (const char *word, const char *names) {
     return false;
 }
 
-int
-cli_unknown (const char *what, const char *word, const char *names) {
-    char nearest[WORD_MAX + 1] = "";
+/* The name that is nearest to a word; empty: none is near. */
+static void
+s_nearest (const char *word, const char *names, char nearest[WORD_MAX + 1]) {
+    nearest[0] = 0;
     unsigned least = strlen (word) < 4 ? 2 : 3; /* more changes make another word */
     for (const char *at = names; strlen (word) <= WORD_MAX && *at;) {
         char name[WORD_MAX + 1];
@@ -139,10 +145,23 @@ cli_unknown (const char *what, const char *word, const char *names) {
         unsigned distance = s_distance (word, name);
         if (distance < least) {
             least = distance;
-            memcpy (nearest, name, sizeof nearest);
+            memcpy (nearest, name, sizeof name);
         }
         at += size + strspn (at + size, " ");
     }
+}
+
+bool
+cli_is_near (const char *word, const char *names) {
+    char nearest[WORD_MAX + 1];
+    s_nearest (word, names, nearest);
+    return nearest[0] != 0;
+}
+
+int
+cli_unknown (const char *what, const char *word, const char *names) {
+    char nearest[WORD_MAX + 1];
+    s_nearest (word, names, nearest);
     if (nearest[0]) {
         return cli_fail (CLI_USAGE, "unknown %s %s; did you mean %s?", what, word, nearest);
     }
