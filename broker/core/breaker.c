@@ -49,9 +49,12 @@ ef_breaker_next_ms (const ef_breaker_t *self, const ef_breaker_config_t *config,
     case EF_BREAKER_CLOSED:
     case EF_BREAKER_COUNT: return mono_ms;
     }
-    /* Probes of an earlier round may still be out: it waits for them. */
+    /* Probes of an earlier round may still be out: it waits for them. As many good ones as would
+       close it, by settings that are new: the next one does. */
+    uint32_t probes = s_probes (config);
     uint32_t good = self->state == EF_BREAKER_HALF_OPEN ? self->good : 0;
-    return self->out + good < s_probes (config) ? next : UINT64_MAX;
+    good = good < probes ? good : probes - 1;
+    return self->out + good < probes ? next : UINT64_MAX;
 }
 
 bool

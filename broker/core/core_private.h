@@ -162,7 +162,9 @@ void expiry_note (topic_t *topic, uint64_t when_ms);
 void expiry_step (ef_core_t *self, topic_t *topic);
 
 /* turns.c */
-void turns_serve (ef_core_t *core, topic_t *topic, uint32_t count);
+void turns_fill (ef_core_t *core, topic_t *topic);
+bool turns_serve (ef_core_t *core, topic_t *topic);
+gate_t *turn_before (const ef_core_t *core, const topic_t *topic, ef_span_t key, uint64_t n);
 void turn_leave (topic_t *topic, gate_t *gate);
 
 /* units.c */

@@ -212,7 +212,7 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
                             : 0;
     topic->queues[queue] = sub->next; /* the next delivery goes to the next in line */
     if (topic->config.fair_by != EF_BY_NONE || topic->turns) {
-        turns_serve (core, topic, gather.limit);
+        turns_fill (core, topic);
     }
     gather_run (&gather);
     if (gather.count == 0) {

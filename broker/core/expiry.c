@@ -67,8 +67,8 @@ s_step_extent (ef_core_t *self, topic_t *topic, const ef_extent_t *extent, uint6
         }
         int rc = stored_read (head, place.rel, place.index, is_copy, &stored);
         ef_assert (rc == 0 && stored.n == n);
-        *budget -= stored.event.size < *budget ? stored.event.size : *budget;
-        if (n >= topic->expiry.n) {
+        if (n >= topic->expiry.n) { /* those before it were read in an earlier step */
+            *budget -= stored.event.size < *budget ? stored.event.size : *budget;
             topic->expiry.n = n + 1;
             if (s_judge_stored (self, topic, &stored, &place, is_copy)) {
                 return false;

@@ -202,6 +202,7 @@ gate_wait (ef_core_t *self, gate_t *gate, entry_t *entry) {
     entry->gate = gate;
     ef_heap_push (&gate->waiting, entry);
     topic->blocked++;
+    topic->turns += gate->name[0] == GATE_TURN;
     if (gate->until_ms < topic->gates_next_ms) {
         topic->gates_next_ms = gate->until_ms;
     }

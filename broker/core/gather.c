@@ -36,6 +36,10 @@ s_judge_gates (gather_t *self, const ef_event_t *event, uint64_t n, gate_t **gat
     const ef_topic_config_t *config = &topic->config;
     bool is_ordered = config->order == EF_ORDER_TOPIC;
     ef_span_t key = is_ordered ? span_of (NULL, 0) : event->key;
+    if (event->key.data && key_of (topic, n) == NULL &&
+        (*gate = turn_before (core, topic, key, n)) != NULL) {
+        return JUDGE_WAIT; /* an earlier one of its key waits for its turn */
+    }
     if ((is_ordered || event->key.data) && !key_claim (core, topic, key, n, gate)) {
         return JUDGE_WAIT;
     }
@@ -254,9 +258,8 @@ s_gather_extent (gather_t *self) {
 void
 gather_run (gather_t *self) {
     const ef_extent_t *first = ef_extents_first (&self->topic->extents, &self->at);
-    /* Where turns are taken nothing passes those who wait for theirs. */
-    self->has_run =
-        first != NULL && self->topic->config.fair_by == EF_BY_NONE && self->topic->turns == 0;
+    bool has_turns = self->topic->config.fair_by != EF_BY_NONE || self->topic->turns > 0;
+    self->has_run = first != NULL;
     self->run = first ? *first : self->run;
     if (self->worker->reserved_for && self->worker->reserved_for != self->topic) {
         return; /* it is kept idle for another topic's suspect */
@@ -268,6 +271,8 @@ gather_run (gather_t *self) {
         entry_t *entry = ef_heap_top (&self->topic->ready);
         if (entry && (!self->has_run || entry->n < self->run.n)) {
             goes_on = s_gather_entry (self, entry);
+        } else if (has_turns) { /* nothing passes those who wait for theirs */
+            goes_on = turns_serve (self->core, self->topic);
         } else if (self->has_run) {
             goes_on = s_gather_extent (self);
         } else {

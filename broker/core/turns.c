@@ -51,7 +51,6 @@ s_line_up (ef_core_t *core, topic_t *topic, const ef_event_t *event, entry_t *en
     }
     gate = gate_require (core, topic, GATE_TURN, s_subject (topic, event));
     gate_wait (core, gate, entry);
-    topic->turns++;
     s_queue (topic, gate);
 }
 
@@ -96,18 +95,33 @@ s_take_out (ef_core_t *core, topic_t *topic) {
     return true;
 }
 
-/* Lets `count` events go, one of each in turn. */
+/* Takes those out of the backlog that stand first in it. */
 void
-turns_serve (ef_core_t *core, topic_t *topic, uint32_t count) {
-    uint32_t most = topic->config.fair_by == EF_BY_NONE ? 0 : TURNS_MAX;
-    while (most-- > 0 && topic->turns < TURNS_MAX && topic->blocked < EF_BLOCKED_MAX &&
+turns_fill (ef_core_t *core, topic_t *topic) {
+    uint32_t all = EF_BUGGIFY (4) ? 3 : TURNS_MAX;
+    uint32_t most = topic->config.fair_by == EF_BY_NONE ? 0 : all;
+    while (most-- > 0 && topic->turns < all && topic->blocked < EF_BLOCKED_MAX &&
            s_take_out (core, topic)) {
     }
-    count += topic->avoid_count + topic->suspects; /* ready ones that may not be for this worker */
-    uint32_t ready = topic->ready.count;
-    for (; ready < count && topic->turn; ready++) {
-        gate_t *gate = topic->turn->next;
-        topic->turn = gate; /* to the end of the line */
-        gate_open (core, topic, gate, 1);
+}
+
+/* Lets the next one go. False: nobody waits for a turn. */
+bool
+turns_serve (ef_core_t *core, topic_t *topic) {
+    if (topic->turn == NULL) {
+        return false;
     }
+    gate_t *gate = topic->turn->next;
+    topic->turn = gate; /* to the end of the line */
+    gate_open (core, topic, gate, 1);
+    return true;
+}
+
+/* The gate where an earlier event of the same key waits for its turn; NULL: none does. */
+gate_t *
+turn_before (const ef_core_t *core, const topic_t *topic, ef_span_t key, uint64_t n) {
+    bool is_by_key = topic->turns > 0 && topic->config.fair_by == EF_BY_KEY;
+    gate_t *gate = is_by_key ? gate_find (core, topic, GATE_TURN, key) : NULL;
+    const entry_t *first = gate ? ef_heap_top (&gate->waiting) : NULL;
+    return first && first->n < n ? gate : NULL;
 }

@@ -181,3 +181,12 @@ def test_late_acks_count_until_the_event_is_leased_anew(binaries):
         stats = broker.topic("quick")
         assert stats["leased"] == 1 and stats["done"] == 0
         broker.check_law()
+
+
+def test_what_is_over_is_found_behind_much_that_is_not(binaries):
+    with Broker(binaries, "big", server='max_message = "16MiB"').start() as broker:
+        # One record of more than is looked through at a time.
+        accept(broker, [["big", f"b{i}", b"x" * 100_000, {"ttl": 3_600_000}] for i in range(90)]
+               + [["big", "over", 1, {"ttl": 100}]])
+        wait_for("it has expired", lambda: broker.topic("big")["dead"] == 1, 15)
+        broker.check_law()

@@ -35,7 +35,9 @@ s_decorate (world_t *self, uint32_t k) {
     if (self->keys[event->topic] > 0 && !sim_one_in (&self->random, 4)) {
         event->key = (uint8_t)(1 + sim_below (&self->random, self->keys[event->topic]));
     }
-    event->user = (uint8_t)(sim_has (self, SIM_QUOTA) ? sim_below (&self->random, SIM_USERS) : 0);
+    event->user = (uint8_t)(sim_has (self, SIM_QUOTA) || sim_has (self, SIM_FAIR)
+                                ? sim_below (&self->random, SIM_USERS)
+                                : 0);
     event->schema = (uint8_t)(sim_has (self, SIM_SCHEMA) ? sim_below (&self->random, 4) : 0);
     if (sim_has (self, SIM_BREAKER) && !sim_one_in (&self->random, 3)) {
         event->downstream = (uint8_t)sim_below (&self->random, SIM_DOWNSTREAMS);

@@ -448,7 +448,8 @@ void
 ledger_crashed (world_t *self) {
     for (uint32_t i = 0; i < self->event_count; i++) {
         sim_event_t *event = &self->events[i];
-        if (event->life != self->life || event->expect == EXPECT_SAME) {
+        bool is_cancelled = event->expect == EXPECT_NONE; /* not for certain, in whatever life */
+        if ((event->life != self->life && !is_cancelled) || event->expect == EXPECT_SAME) {
             continue;
         }
         event->is_suspect = event->is_tried_alone && ledger_holds (self, event);
@@ -479,6 +480,8 @@ ledger_returned (world_t *self, const ef_span_t *bytes) {
     event->accepted_by = self->wall;
     event->not_before_ms = 0;
     event->is_suspect = event->is_tried_alone = false;
+    event->tie = 0; /* under its new number it is tied to nothing */
+    event->may_be_tied = false;
 }
 
 bool

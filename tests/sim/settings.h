@@ -29,7 +29,8 @@ void sim_put_code (ef_buf_t *out, sim_code_t code);
     X (SCHEMA, "schema")                                                                           \
     X (LIMIT, "limit")                                                                             \
     X (POISON, "poison")                                                                           \
-    X (BUDGET, "budget")
+    X (BUDGET, "budget")                                                                           \
+    X (FAIR, "fair")
 typedef enum {
 #define X(name, text) SIM_##name,
     SIM_FEATURE_TABLE (X)

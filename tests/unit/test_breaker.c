@@ -401,6 +401,24 @@ test_breaker_agrees_with_a_plain_count (void **state) {
     }
 }
 
+static void
+test_breaker_with_fewer_probes_than_were_good_closes_with_the_next (void **state) {
+    (void)state;
+    ef_breaker_config_t config = s_config;
+    ef_breaker_t breaker = s_opened (0);
+    config.probes = 3;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true (ef_breaker_sent (&breaker, &config, 100));
+        assert_false (ef_breaker_outcome (&breaker, &config, true, false, s_at (100)));
+    }
+    config.probes = 1; /* by a reload */
+    assert_true (ef_breaker_allows (&breaker, &config, 100));
+    assert_true (ef_breaker_sent (&breaker, &config, 100));
+    assert_false (ef_breaker_allows (&breaker, &config, 100));
+    assert_true (ef_breaker_outcome (&breaker, &config, true, false, s_at (100)));
+    assert_int_equal (breaker.state, EF_BREAKER_CLOSED);
+}
+
 int
 main (void) {
     const struct CMUnitTest tests[] = {
@@ -415,6 +433,7 @@ main (void) {
         cmocka_unit_test (test_breaker_without_ratio_is_none_but_by_hand),
         cmocka_unit_test (test_breaker_restart_keeps_what_is_left),
         cmocka_unit_test (test_breaker_record_that_makes_no_sense_is_refused),
+        cmocka_unit_test (test_breaker_with_fewer_probes_than_were_good_closes_with_the_next),
         cmocka_unit_test (test_breaker_agrees_with_a_plain_count),
     };
     return cmocka_run_group_tests (tests, dice_seed, NULL);
