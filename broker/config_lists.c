@@ -110,7 +110,6 @@ s_set_quota (const setting_t *setting, void *field, const char *value, char why[
     char text[64];
     char *end;
     (void)setting;
-    (void)why;
     if (!config_trim (value, strlen (value), text, sizeof text)) {
         return -1;
     }
@@ -123,6 +122,10 @@ s_set_quota (const setting_t *setting, void *field, const char *value, char why[
     unsigned long long limit = strtoull (text, &end, 10);
     char *window = end + 1;
     if (text[0] < '0' || text[0] > '9' || *end != '/' || limit > UINT32_MAX) {
+        return -1;
+    }
+    if (limit == 0) {
+        snprintf (why, 200, "none at all would ever be handed out");
         return -1;
     }
     char *space = strchr (window, ' ');

@@ -178,7 +178,8 @@ main (int argc, char **argv) {
     if (argc >= 4 && strcmp (argv[1], "--launch") == 0) {
         exec_launch (argv[2], argv + 3);
     }
-    if (argc < 2 || strcmp (argv[1], "--help") == 0 || strcmp (argv[1], "-h") == 0) {
+    const char *last = argc < 2 ? "" : argc == 2 ? argv[1] : argc == 3 ? argv[2] : "";
+    if (argc < 2 || strcmp (last, "--help") == 0 || strcmp (last, "-h") == 0) {
         fputs (s_help, argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
     }

@@ -154,7 +154,12 @@ s_tell (ef_core_t *self, const topic_t *topic, const breaker_t *breaker) {
     uint32_t failures;
     const char *name = breaker->size ? breaker->name : "the topic's own";
     ef_breaker_counts (&breaker->state, &topic->config.breaker, self->now, &calls, &failures);
-    if (breaker->state.state == EF_BREAKER_OPEN) {
+    if (breaker->state.hand != EF_HAND_AUTO) {
+        snprintf (text, sizeof text, "%s held %s by hand", name,
+                  ef_hand_name (breaker->state.hand));
+    } else if (breaker->state.state == EF_BREAKER_OPEN && breaker->state.cooldown_ms == 0) {
+        snprintf (text, sizeof text, "%s no longer held open by hand", name);
+    } else if (breaker->state.state == EF_BREAKER_OPEN) {
         snprintf (text, sizeof text, "%s open for %u ms: %u of %u failed", name,
                   breaker->state.cooldown_ms, failures, calls);
     } else {

@@ -62,7 +62,7 @@ s_explain_wait (explain_t *self) {
     bool is_waiting = self->state == EF_STATE_SCHEDULED || self->state == EF_STATE_RETRYING;
     self->until_ms = is_waiting ? entry->due_ms : 0;
     if (self->state == EF_STATE_SCHEDULED) {
-        return s_say (self, "scheduled", "it is scheduled for later");
+        return s_say (self, "scheduled", "its time hasn't come");
     }
     if (self->state == EF_STATE_RETRYING && (entry->flags & ENTRY_INSERTING)) {
         return s_say (self, "insertion", "its topic was full; try %u of %u to insert it comes next",
@@ -100,6 +100,10 @@ s_explain_key (explain_t *self, const gate_t *gate) {
     self->blocker = gate->owner;
     self->since_ms = gate->since_ms;
     self->until_ms = is_waiting ? owner->due_ms : 0;
+    if (self->topic->config.order == EF_ORDER_TOPIC) {
+        return s_say (self, "key", "event %llu is before it (%s), and all go one by one",
+                      (unsigned long long)gate->owner, state);
+    }
     return s_say (self, "key", "event %llu with the same key %.*s is before it (%s)",
                   (unsigned long long)gate->owner, (int)gate->size - 1,
                   (const char *)gate->name + 1, state);
@@ -113,6 +117,18 @@ s_explain_breaker (explain_t *self, const breaker_t *breaker) {
     return s_say (self, "breaker", "the breaker of %s is %s",
                   breaker->size ? breaker->name : "its topic",
                   ef_breaker_state_name (ef_breaker_state (&breaker->state, config)));
+}
+
+/* Whose quota it is: a user's or a key's, that of all events without one, the topic's. */
+static bool
+s_explain_quota (explain_t *self, const gate_t *gate) {
+    const ef_quota_config_t *config = &self->topic->config.quota;
+    const char *all = config->by == EF_BY_USER  ? "what names no user"
+                      : config->by == EF_BY_KEY ? "what has no key"
+                                                : "the topic";
+    self->until_ms = gate->until_ms == UINT64_MAX ? 0 : gate->until_ms;
+    return s_say (self, "quota", "%s%.*s has used up its quota of %u", gate->label_size ? "" : all,
+                  (int)gate->label_size, (const char *)gate->name + gate->size, config->limit);
 }
 
 static bool
@@ -129,14 +145,11 @@ s_explain_gate (explain_t *self) {
         ef_assert (breaker != NULL);
         return s_explain_breaker (self, breaker);
     }
-    case GATE_QUOTA:
-        self->until_ms = gate->until_ms == UINT64_MAX ? 0 : gate->until_ms;
-        return s_say (self, "quota", "%.*s has used up its quota of %u", (int)gate->label_size,
-                      (const char *)gate->name + gate->size, self->topic->config.quota.limit);
+    case GATE_QUOTA: return s_explain_quota (self, gate);
     case GATE_UNIT: return s_say (self, "not_durable", "its unit of the quota is being journaled");
     case GATE_TURN:
-        return s_say (self, "behind", "%.*s waits for its turn among others", (int)name.size,
-                      name.data);
+        return s_say (self, "behind", "%s%.*s waits for its turn among others",
+                      name.size ? "" : "what names none", (int)name.size, name.data);
     default: return false;
     }
 }
@@ -160,6 +173,10 @@ s_explain_workers (explain_t *self) {
                          (worker->is_unhealthy || worker->is_draining || worker->is_stuck);
         }
     }
+    if (unhealthy == 0) {
+        return s_say (self, "no_credit", "%s has all that it wants in hand",
+                      topic->workers == 1 ? "its one worker" : "each of its workers");
+    }
     return s_say (self, "no_credit",
                   "none of %u workers has room for more (%u are leaving, unhealthy or can't be "
                   "reached)",
@@ -173,6 +190,9 @@ s_explain_topic (explain_t *self) {
     const ef_topic_config_t *config = &topic->config;
     uint64_t in_hand =
         topic->counts[EF_STATE_LEASED] + topic->counts[EF_STATE_RETRYING] - topic->inserting;
+    if (core->is_draining) {
+        return s_say (self, "draining", "the broker is ending and hands out nothing more");
+    }
     if (topic->is_paused) {
         return s_say (self, "paused", "topic %s is paused", config->name);
     }
@@ -188,7 +208,9 @@ s_explain_topic (explain_t *self) {
     }
     if (config->rate > 0 && ef_bucket_next_ms (&topic->rate, core->now) > core->now) {
         self->until_ms = s_wall_of (core, ef_bucket_next_ms (&topic->rate, core->now));
-        return s_say (self, "rate", "topic %s hands out %g a second", config->name, config->rate);
+        bool is_slow = config->rate < 1;
+        return s_say (self, "rate", "topic %s hands out %g a %s", config->name,
+                      is_slow ? config->rate * 60 : config->rate, is_slow ? "minute" : "second");
     }
     if (topic->is_scan_stopped) {
         return s_say (self, "behind", "%llu events wait behind keys; no more are looked at",

@@ -178,8 +178,8 @@ s_distance (const char *a, size_t a_size, const char *b, size_t b_size) {
 const char *
 topic_nearest (const ef_core_t *self, const char *name, size_t size) {
     const char *nearest = NULL;
-    unsigned least = UINT32_MAX;
     size = size > EF_TOPIC_MAX ? EF_TOPIC_MAX : size;
+    unsigned least = ((unsigned)size + 1) / 2 + 1; /* more changes make another word */
     for (uint32_t i = 0; i < self->topic_count && i < 256; i++) {
         const char *other = self->topics[i]->config.name;
         unsigned distance = s_distance (name, size, other, strlen (other));

@@ -65,7 +65,10 @@ units_judge (ef_core_t *self, topic_t *topic, const ef_event_t *event, uint64_t 
     gate_label (*gate, subject);
     if ((*gate)->waiting.count == 0) {
         char text[160];
-        snprintf (text, sizeof text, "%.*s has used up its %u units",
+        const char *all = config->by == EF_BY_USER  ? "what names no user"
+                          : config->by == EF_BY_KEY ? "what has no key"
+                                                    : "the topic";
+        snprintf (text, sizeof text, "%s%.*s has used up its %u units", subject.size ? "" : all,
                   subject.size < 64 ? (int)subject.size : 64, subject.size ? subject.data : "",
                   config->limit);
         self->effects.notify (self->effects.arg, "quota", topic->config.name, text);

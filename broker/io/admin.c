@@ -368,10 +368,11 @@ s_dead (admin_t *self) {
 
 static void
 s_event (admin_t *self) {
-    const char *why = router_event_ask (self->router, self->peer, self->request);
+    ef_status_t status = EF_OK;
+    const char *why = router_event_ask (self->router, self->peer, self->request, &status);
     self->is_later = why == NULL;
     if (why) {
-        s_error (self, EF_BAD_COMMAND, why);
+        s_error (self, status, why);
     }
 }
 

@@ -6,6 +6,7 @@
    again once all that was written is durable. */
 #include "router_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define TRIES_MAX 3 /* each behind a sync */
@@ -195,27 +196,32 @@ struct command_s {
     bool needs_due;
     ef_status_t (*change) (ef_core_t *core, uint32_t topic, uint64_t n, const token_t *token);
     const char *usage;
+    const char *unfit; /* why the event's state doesn't allow it */
 };
 
 static const command_t s_commands[] = {
     {"EVENT.SHOW", EF_FIND_ID, false, false, NULL,
-     "expected [\"EVENT.SHOW\", id or {topic, n}, {topic}?]"},
+     "expected [\"EVENT.SHOW\", id or {topic, n}, {topic}?]", NULL},
     {"EVENT.EXPLAIN", EF_FIND_ID, true, false, NULL,
-     "expected [\"EVENT.EXPLAIN\", id or {topic, n}, {topic}?]"},
+     "expected [\"EVENT.EXPLAIN\", id or {topic, n}, {topic}?]", NULL},
     {"EVENT.CANCEL", EF_FIND_ID, false, false, s_cancel,
-     "expected [\"EVENT.CANCEL\", id or {topic, n}, {topic}?]"},
+     "expected [\"EVENT.CANCEL\", id or {topic, n}, {topic}?]",
+     "a worker has it: EVENT.RELEASE takes it back"},
     {"EVENT.DELAY", EF_FIND_ID, false, true, s_delay,
-     "expected [\"EVENT.DELAY\", id or {topic, n}, {at ms or delay ms, topic?}]"},
+     "expected [\"EVENT.DELAY\", id or {topic, n}, {at ms or delay ms, topic?}]",
+     "a worker has it: EVENT.RELEASE takes it back"},
     {"EVENT.RUN", EF_FIND_ID, false, false, s_run,
-     "expected [\"EVENT.RUN\", id or {topic, n}, {topic}?]"},
+     "expected [\"EVENT.RUN\", id or {topic, n}, {topic}?]",
+     "it isn't held back by a time or a failure; EVENT.EXPLAIN says what it waits for"},
     {"EVENT.RELEASE", EF_FIND_ID, false, false, s_release,
-     "expected [\"EVENT.RELEASE\", id or {topic, n}, {to worker, topic}?]"},
+     "expected [\"EVENT.RELEASE\", id or {topic, n}, {to worker, topic}?]", "no worker has it"},
     {"EVENTS", EF_FIND_LIST, false, false, NULL,
-     "expected [\"EVENTS\", {topic, state, type, since ms, until ms, limit, after}?]"},
+     "expected [\"EVENTS\", {topic, state, type, since ms, until ms, limit, after}?]", NULL},
 };
 
 const char *
-router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request) {
+router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request,
+                  ef_status_t *status) {
     ef_span_t name = {NULL, 0};
     uint32_t items;
     int rc = ef_get_array (&request, &items) || ef_get_str (&request, &name) ? -1 : 0;
@@ -233,7 +239,14 @@ router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request)
     rc = rc ? rc : s_read_options (&request, question);
     if (rc || (command->needs_due && token->due_ms == 0)) {
         ef_question_forget (question);
+        *status = EF_BAD_COMMAND;
         return command->usage;
+    }
+    if (question->topic[0] &&
+        ef_core_find_topic (self->core, question->topic, strlen (question->topic)) < 0) {
+        ef_question_forget (question);
+        *status = EF_NOT_FOUND;
+        return "no such topic";
     }
     memcpy (token->cursor, question->cursor, sizeof token->cursor);
     outbox_add (&self->to_finder, question);
@@ -334,9 +347,14 @@ s_put_item (ef_buf_t *out, const ef_found_t *found, const ef_buf_t *live, bool h
 /* Why an event that isn't live doesn't run. */
 static void
 s_put_reason (ef_buf_t *out, const ef_found_t *found) {
-    const char *text = found->state == EF_STATE_DONE   ? "it is done"
-                       : found->state == EF_STATE_DEAD ? "it is among the dead letters"
-                                                       : "it was purged or cancelled";
+    char text[80];
+    const char *words =
+        found->state == EF_STATE_DONE ? "nothing is left to do" : "it was cancelled or purged";
+    snprintf (text, sizeof text, "%s", words);
+    if (found->state == EF_STATE_DEAD) {
+        snprintf (text, sizeof text, "it is among the dead letters (%s)",
+                  found->reason < EF_REASON_COUNT ? ef_reason_name (found->reason) : "none");
+    }
     ef_put_map (out, found->when_ms ? 6 : 5);
     ef_put_key_str (out, "topic", found->topic);
     ef_put_key_uint (out, "n", found->n);
@@ -459,7 +477,7 @@ s_change (ef_router_t *self, const token_t *token, const ef_found_t *found, ef_b
     if (status == EF_UNKNOWN_PEER) {
         s_error (answer, status, "no such worker");
     } else if (status != EF_OK) {
-        s_error (answer, status, "the event's state doesn't allow it; EVENT.SHOW tells it");
+        s_error (answer, status, token->command->unfit);
     } else {
         ef_put_array (answer, 2);
         ef_put_str (answer, "OK");

@@ -87,7 +87,8 @@ void router_stats (ef_router_t *self);
 
 /* events.c */
 /* Takes a request about events; its answer comes later. Else what was expected. */
-const char *router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request);
+const char *router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request,
+                              ef_status_t *status);
 void router_event_found (ef_router_t *self, ef_question_t *question);
 void router_event_letters (ef_router_t *self, ef_question_t *question);
 void router_event_durable (ef_router_t *self);

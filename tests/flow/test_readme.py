@@ -17,6 +17,7 @@ def blocks():
     with open(os.path.join(ROOT, "README.md")) as file:
         text = file.read()
     found = {m[1]: m[2] for m in re.finditer(r"```python\n# readme: (\w+)\n(.*?)```", text, re.S)}
+    found.update({m[1]: m[2] for m in re.finditer(r"```(?:sh)?\n# readme: (\w+)\n(.*?)```", text, re.S)})
     found["c"] = re.search(r"```c\n(.*?)```", text, re.S)[1]
     return found
 
@@ -45,6 +46,28 @@ def test_python_programs_work_as_shown(binaries):
             worker.kill()
             worker.wait()
         assert len([line for line in code["worker"].splitlines() if line.strip()]) <= 11
+
+
+def test_commands_of_delivery_semantics_work_as_shown(binaries):
+    shown = blocks()
+    with Broker(binaries) as broker:
+        sample = os.path.join(broker.directory, "shop.cfg")
+        with open(sample, "w") as file:
+            file.write(shown["config"])
+        with open(broker.config) as file:
+            server = file.read().split("topic\n")[0]
+        with open(broker.config, "w") as file:
+            file.write(server + shown["config"])
+        broker.start()
+        names = {"EVENTFLOW_" + name.upper(): broker.endpoints[name] for name in ("front", "admin")}
+        path = os.path.abspath(binaries) + os.pathsep + os.environ["PATH"]
+        done = subprocess.run(["sh", "-e", "-c", shown["commands"]], cwd=broker.directory, timeout=60,
+                              env=dict(os.environ, PATH=path, **names), capture_output=True, text=True)
+        assert done.returncode == 0, done
+        assert "orders#1 is ready: no worker takes from topic orders" in done.stdout, done.stdout
+        assert "1 known already" in done.stderr and "later is" not in done.stderr, done.stderr
+        assert broker.topic("orders")["accepted"] == 5 and broker.topic("audit")["accepted"] == 1
+        assert broker.topic("email")["accepted"] == 2
 
 
 def test_c_program_works_as_shown(binaries):

@@ -303,6 +303,8 @@ static const struct {
     const char *reason;
 } s_wrong[] = {
     {"server\n    nmae = x\n", 2, "unknown setting nmae"},
+    {"server\n    retentoin = 1h\n", 2, "unknown setting retentoin: expected perhaps retention"},
+    {"topic\n    a\n        quota = \"0/day\"\n", 3, "none at all would ever be handed out"},
     {"sever\n    name = x\n", 1, "unknown section"},
     {"# a comment\n\nserver\n\n    max_event = much\n", 5, "a size such as"},
     {"topic\n    b_deadletter\n", 2, "topic name"},
