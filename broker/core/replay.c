@@ -460,12 +460,12 @@ s_settle_topic (ef_core_t *self, topic_t *topic) {
         if (self->is_partial) {
             (void)ef_extents_cut (&topic->extents, entry->n, entry->n, &bytes);
         }
+        topic->suspects += (entry->flags & ENTRY_SUSPECT) != 0; /* dead ones too, until they go */
         if (entry->state == EF_STATE_DEAD) {
             continue;
         }
         topic->bytes += entry->bytes;
         topic->counts[entry->state]++;
-        topic->suspects += (entry->flags & ENTRY_SUSPECT) != 0;
         if (entry->tries > 0 && s_may_have_key (topic, entry)) {
             claims_add (topic, entry->n);
         }
