@@ -39,13 +39,16 @@ turn_leave (topic_t *topic, gate_t *gate) {
     gate->next = gate->prev = NULL;
 }
 
-/* Puts an event behind the gate of its turn. Where turns are not by key it has its key from now on,
-   or waits for it: an earlier one may belong to somebody whose turn comes later. */
+/* Puts an event behind the gate of its turn. Where turns are not by what is kept in order it has
+   its key from now on, or waits for it: an earlier one may belong to somebody whose turn comes
+   later. */
 static void
 s_line_up (ef_core_t *core, topic_t *topic, const ef_event_t *event, entry_t *entry) {
     gate_t *gate;
-    if (topic->config.fair_by != EF_BY_KEY && event->key.data &&
-        !key_claim (core, topic, event->key, entry->n, &gate)) {
+    bool is_ordered = topic->config.order == EF_ORDER_TOPIC;
+    ef_span_t key = is_ordered ? span_of (NULL, 0) : event->key;
+    bool has_key = is_ordered || (topic->config.fair_by != EF_BY_KEY && event->key.data);
+    if (has_key && !key_claim (core, topic, key, entry->n, &gate)) {
         gate_wait (core, gate, entry);
         return;
     }
