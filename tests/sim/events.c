@@ -25,8 +25,10 @@ s_compensate (world_t *self, uint32_t k) {
 static void
 s_decorate (world_t *self, uint32_t k) {
     sim_event_t *event = &self->events[k];
-    event->delay_ms = k % 37 == 0 ? 50 + k % 500 : 0;
-    if (sim_has (self, SIM_AT) && sim_one_in (&self->random, 30)) {
+    bool has_users = sim_has (self, SIM_QUOTA) || sim_has (self, SIM_FAIR);
+    bool may_wait = self->topics[event->topic].fair_by == EF_BY_NONE; /* else it takes its turn */
+    event->delay_ms = may_wait && k % 37 == 0 ? 50 + k % 500 : 0;
+    if (may_wait && sim_has (self, SIM_AT) && sim_one_in (&self->random, 30)) {
         event->at_ms = self->wall + sim_below (&self->random, 800);
     }
     if (sim_has (self, SIM_TTL) && sim_one_in (&self->random, 12)) {
@@ -35,9 +37,7 @@ s_decorate (world_t *self, uint32_t k) {
     if (self->keys[event->topic] > 0 && !sim_one_in (&self->random, 4)) {
         event->key = (uint8_t)(1 + sim_below (&self->random, self->keys[event->topic]));
     }
-    event->user = (uint8_t)(sim_has (self, SIM_QUOTA) || sim_has (self, SIM_FAIR)
-                                ? sim_below (&self->random, SIM_USERS)
-                                : 0);
+    event->user = (uint8_t)(has_users ? sim_below (&self->random, SIM_USERS) : 0);
     event->schema = (uint8_t)(sim_has (self, SIM_SCHEMA) ? sim_below (&self->random, 4) : 0);
     if (sim_has (self, SIM_BREAKER) && !sim_one_in (&self->random, 3)) {
         event->downstream = (uint8_t)sim_below (&self->random, SIM_DOWNSTREAMS);

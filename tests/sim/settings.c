@@ -128,6 +128,11 @@ s_choose_gates (world_t *self, ef_topic_config_t *topic) {
     if (sim_has (self, SIM_BUDGET) && sim_one_in (&self->random, 2)) {
         topic->retry_budget = (1 + sim_below (&self->random, 8)) / 4.0;
     }
+    if (sim_has (self, SIM_FAIR)) {
+        static const ef_by_t by[] = {EF_BY_NONE, EF_BY_KEY, EF_BY_USER};
+        topic->fair_by = by[sim_below (&self->random, 3)];
+        topic->weight = 1 + sim_below (&self->random, 4);
+    }
     if (sim_has (self, SIM_RATE) && sim_one_in (&self->random, 2)) {
         topic->rate = 20 + sim_below (&self->random, 300);
         topic->burst = 1 + sim_below (&self->random, 20);
