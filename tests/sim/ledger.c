@@ -448,14 +448,15 @@ void
 ledger_crashed (world_t *self) {
     for (uint32_t i = 0; i < self->event_count; i++) {
         sim_event_t *event = &self->events[i];
-        bool is_cancelled = event->expect == EXPECT_NONE; /* not for certain, in whatever life */
-        if ((event->life != self->life && !is_cancelled) || event->expect == EXPECT_SAME) {
-            continue;
-        }
-        event->is_suspect = event->is_tried_alone && ledger_holds (self, event);
+        bool is_held =
+            event->life == self->life && event->expect == EXPECT_ANY && ledger_holds (self, event);
+        event->is_suspect = event->is_suspect && event->is_tried_alone && is_held;
         event->is_tried_alone = false;
-        event->expect =
-            event->expect == EXPECT_ANY && ledger_holds (self, event) ? EXPECT_SAME : EXPECT_ANY;
+        if (is_held) {
+            event->expect = EXPECT_SAME;
+        } else if (event->expect != EXPECT_SAME) {
+            event->expect = EXPECT_ANY;
+        }
     }
 }
 

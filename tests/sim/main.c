@@ -219,8 +219,9 @@ s_operate (world_t *self, bool may_crash) {
     }
 }
 
-/* How long all may take to come to an end: a bound, what must go one by one a while each, and what
-   a quota lets through a window and the look behind it for as many as it has units. */
+/* How long all may take to come to an end: a bound, what must go one by one a while each, what a
+   quota lets through a window and the look behind it for as many as it has units, and retries
+   without a budget one a second. */
 static uint64_t
 s_patience_ms (const world_t *self) {
     uint64_t longest = 0;
@@ -228,6 +229,11 @@ s_patience_ms (const world_t *self) {
         const ef_quota_config_t *quota = &self->topics[i].quota;
         for (uint32_t lane = 1; lane < SIM_LANES; lane++) {
             uint64_t patience = 200ull * self->lanes[i][lane].count;
+            longest = patience > longest ? patience : longest;
+        }
+        if (self->topics[i].retry_budget > 0) {
+            uint64_t patience = 1100 * (30 + ef_core_count (self->core, i, EF_STATE_LEASED) +
+                                        ef_core_count (self->core, i, EF_STATE_RETRYING));
             longest = patience > longest ? patience : longest;
         }
         for (uint32_t subject = 0; subject < SIM_SUBJECTS && quota->limit > 0; subject++) {

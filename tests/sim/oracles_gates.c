@@ -34,7 +34,9 @@ s_is_in_window (const world_t *self, const sim_event_t *event) {
     if (quota->is_sliding) {
         return !self->was_set_back && event->unit_wall + quota->window_ms > self->wall;
     }
-    return event->unit_wall / quota->window_ms == self->wall / quota->window_ms;
+    /* A restart forgets that it has forgotten: where the clock went back behind that, who knows. */
+    bool is_known = event->begun_ms > self->step_ms || event->life == self->life;
+    return is_known && event->unit_wall / quota->window_ms == self->wall / quota->window_ms;
 }
 
 /* What goes out has a unit of the window that it goes out in. Where windows slide it may have had
@@ -60,6 +62,7 @@ oracle_quota (world_t *self, uint32_t k) {
     uint32_t first = units->count > SIM_UNITS ? units->count - SIM_UNITS : 0;
     uint32_t used = 1;
     now.unit_wall = oracle_unit_wall (self, event);
+    now.begun_ms = self->now;
     if (quota->limit == 0 || !s_is_in_window (self, &now)) {
         return;
     }

@@ -180,9 +180,6 @@ settings_choose (world_t *self) {
             self->keys[i] = self->keys[i] ? self->keys[i] : 3 + sim_below (&self->random, 6);
             topic->on_blocked = EF_BLOCKED_PARK;
         }
-        if (sim_has (self, SIM_FAIR) && topic->order != EF_ORDER_TOPIC) {
-            topic->fair_by = (ef_by_t)(EF_BY_NONE + sim_below (&self->random, 3));
-        }
         if (sim_has (self, SIM_SCHEMA) && i < 2) { /* not where copies go: they'd be invalid */
             topic->schemas[0] = 1;
             topic->schemas[1] = 3;
