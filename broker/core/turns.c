@@ -7,6 +7,8 @@
 
 #define TURNS_MAX 8192u /* events taken out: a user may have so many in front of all others' */
 
+#define READY_MAX 1024u /* ready entries that are looked through for those that come first */
+
 /* Whose turn an event takes. */
 static ef_span_t
 s_subject (const topic_t *topic, const ef_event_t *event) {
@@ -57,13 +59,45 @@ s_line_up (ef_core_t *core, topic_t *topic, const ef_event_t *event, entry_t *en
     s_queue (topic, gate);
 }
 
-/* Takes the next event out of the backlog. False: there is none, or its bytes aren't here. */
+/* A ready event whose key, where it has one, nobody has asked for since the start. */
 static bool
-s_take_out (ef_core_t *core, topic_t *topic) {
+s_is_unasked (const topic_t *topic, const entry_t *entry) {
+    bool is_avoided = false; /* a worker has had it: it kept its key */
+    for (uint32_t i = 0; i < topic->avoid_count; i++) {
+        is_avoided = is_avoided || topic->avoids[i].n == entry->n;
+    }
+    return entry->tag == 0 && !is_avoided && key_of (topic, entry->n) == NULL;
+}
+
+/* The first event that may be put in line: of those in hand none that is earlier must come to its
+   key later. UINT64_MAX: all may. */
+static uint64_t
+s_bound (const topic_t *topic) {
+    uint64_t bound = UINT64_MAX;
+    const entry_t *top = ef_heap_top (&topic->ready);
+    if (topic->config.fair_by == EF_BY_KEY || top == NULL) {
+        return bound;
+    }
+    if (topic->ready.count > READY_MAX) {
+        return top->n; /* there is enough to do */
+    }
+    for (uint32_t i = 0; i < topic->ready.count; i++) {
+        const entry_t *entry = topic->ready.items[i];
+        if (entry->n < bound && s_is_unasked (topic, entry)) {
+            bound = entry->n;
+        }
+    }
+    return bound;
+}
+
+/* Takes the next event out of the backlog. False: there is none before the bound, or its bytes
+   aren't here. */
+static bool
+s_take_out (ef_core_t *core, topic_t *topic, uint64_t bound) {
     ef_extent_at_t at;
     ef_extent_t *run = ef_extents_first (&topic->extents, &at);
     stored_t stored;
-    if (run == NULL) {
+    if (run == NULL || run->n > bound) {
         return false;
     }
     place_t place = {run->segment, run->offset, run->rel, run->index};
@@ -103,8 +137,9 @@ void
 turns_fill (ef_core_t *core, topic_t *topic) {
     uint32_t all = EF_BUGGIFY (4) ? 3 : TURNS_MAX;
     uint32_t most = topic->config.fair_by == EF_BY_NONE ? 0 : all;
+    uint64_t bound = most > 0 ? s_bound (topic) : 0;
     while (most-- > 0 && topic->turns < all && topic->blocked < EF_BLOCKED_MAX &&
-           s_take_out (core, topic)) {
+           s_take_out (core, topic, bound)) {
     }
 }
 
