@@ -50,9 +50,12 @@ s_explain_lease (explain_t *self) {
     self->since_ms = lease->started_ms;
     self->until_ms = s_wall_of (self->core, item->deadline_ms);
     snprintf (self->worker, sizeof self->worker, "%s", lease->worker->name);
-    return s_say (self, "leased", "it is with worker %s on %s (pid %llu)", lease->worker->name,
-                  lease->worker->host[0] ? lease->worker->host : "an unnamed host",
-                  (unsigned long long)lease->worker->pid);
+    char pid[32] = "";
+    if (lease->worker->pid) {
+        snprintf (pid, sizeof pid, " (pid %llu)", (unsigned long long)lease->worker->pid);
+    }
+    return s_say (self, "leased", "it is with worker %s%s%s%s", lease->worker->name,
+                  lease->worker->host[0] ? " on " : "", lease->worker->host, pid);
 }
 
 static bool

@@ -251,9 +251,8 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     const ef_rule_t *rule =
         ef_rules_find (topic->config.rules, topic->config.rule_count, failure->code);
     const ef_policy_t *policy = rule ? &rule->policy : &topic->config.retry;
-    const char *name = failure->retry_ms >= 0 ? "worker"
-                       : rule                 ? rule->pattern
-                                              : ef_policy_name (policy->kind);
+    bool is_workers = failure->retry_ms >= 0 || failure->is_dead;
+    const char *name = is_workers ? "worker" : rule ? rule->pattern : ef_policy_name (policy->kind);
     bool is_permanent = failure->is_dead || (rule && rule->is_permanent);
     entry->tries += entry->tries < TRIES_MAX;
     entry->generation = (uint32_t)++self->next_generation;

@@ -184,7 +184,7 @@ cli_print_pairs (ef_cursor_t map, const char *indent) {
         if (ef_get_str (&map, &key) || ef_json_print (&text, &map)) {
             return;
         }
-        printf ("%s%-19.*s %.*s\n", indent, (int)key.size, key.data, (int)text.size,
+        printf ("%s%-20.*s %.*s\n", indent, (int)key.size, key.data, (int)text.size,
                 (const char *)text.data);
         ef_buf_free (&text);
     }

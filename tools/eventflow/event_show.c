@@ -151,7 +151,7 @@ s_print_next (ef_cursor_t more) {
     }
     cli_span (delay_ms, span);
     if (delay_ms == 0 && rule[0] && !cli_is_among (rule, "fixed linear exponential random")) {
-        printf ("       by %s\n", rule);
+        printf ("       never again, by %s\n", rule);
     }
     if (delay_ms) {
         printf ("       again after %s%s%s\n", span, rule[0] ? ", by " : "", rule);
