@@ -230,7 +230,7 @@ s_is_due (const ef_core_t *self) {
     uint64_t kept = live_bytes (self);
     uint64_t share = self->config.segment_bytes; /* of a segment, behind what it begins with */
     share -= self->snapshot_bytes < share / 4 * 3 ? self->snapshot_bytes : share / 4 * 3;
-    kept += kept / share * (self->config.segment_bytes - share);
+    kept += kept / share * (EF_SEGMENT_START + self->config.segment_bytes - share);
     if (self->space != EF_SPACE_NORMAL) {
         kept += kept / 16 + self->config.segment_bytes; /* every byte counts */
     } else {
