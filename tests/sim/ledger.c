@@ -214,13 +214,19 @@ s_is_alone (const world_t *self, const sim_event_t *event) {
     return is_alone;
 }
 
+/* The connection that it went out on is the one by which the core knows its worker. */
+bool
+ledger_is_reachable (const world_t *self, const sim_event_t *event) {
+    const wire_t *wire = &self->wires[event->wire];
+    return event->holder > 0 && event->life == self->life && wire->life == event->wire_life &&
+           !wire->is_cut && !wire->is_forgotten && self->now - wire->heard_ms <= SIM_ALIVE_MS &&
+           s_is_alone (self, event);
+}
+
 /* The lease can't have ended by what the broker knows; an answer may. */
 static bool
 s_is_open (const world_t *self, const sim_event_t *event) {
-    const wire_t *wire = &self->wires[event->wire];
-    return event->holder > 0 && event->life == self->life && self->now < event->until_ms &&
-           wire->life == event->wire_life && !wire->is_cut && !wire->is_forgotten &&
-           self->now - wire->heard_ms <= SIM_ALIVE_MS && s_is_alone (self, event);
+    return self->now < event->until_ms && ledger_is_reachable (self, event);
 }
 
 bool

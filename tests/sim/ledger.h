@@ -170,6 +170,7 @@ void ledger_cancelled (world_t *self, const ef_buf_t *header);
 /* The process of a worker has died, and the core was told so: what it held for certain. */
 void ledger_died (world_t *self, const uint32_t *events, uint32_t count);
 void ledger_returned (world_t *self, const ef_span_t *event); /* a dead letter begins anew */
+bool ledger_is_reachable (const world_t *self, const sim_event_t *event);
 /* The worker that was given it last holds it for certain, by what the broker can know. */
 bool ledger_holds (const world_t *self, const sim_event_t *event);
 bool ledger_is_live (const world_t *self, const sim_event_t *event); /* accepted and not ended */

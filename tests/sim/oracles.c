@@ -121,16 +121,11 @@ oracle_leases (world_t *self) {
     for (uint64_t back = 0; back < SIM_TAGS && back < self->highest_tag; back++) {
         uint32_t place = (uint32_t)((self->highest_tag - back) % SIM_TAGS);
         const sim_event_t *event = &self->events[self->tags[place].event];
-        const wire_t *wire = &self->wires[event->wire];
-        if (self->tags[place].tag != event->tag || event->tag == 0 || event->life != self->life ||
-            event->holder == 0 || event->said || event->is_cancelled || wire->is_cut ||
-            wire->life != event->wire_life || wire->is_forgotten ||
-            self->now - wire->heard_ms > SIM_ALIVE_MS) {
-            continue;
-        }
         uint64_t most = self->topics[event->topic].lease_total_ms + 100;
         most += self->away_ms - event->begun_away_ms;
-        if (self->now > event->begun_ms + most) {
+        if (self->tags[place].tag == event->tag && event->tag > 0 && event->said == 0 &&
+            !event->is_cancelled && self->now > event->begun_ms + most &&
+            ledger_is_reachable (self, event)) {
             sim_fail (self, "e%u is held since %llu ms", self->tags[place].event,
                       (unsigned long long)(self->now - event->begun_ms));
         }
