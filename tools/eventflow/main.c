@@ -54,7 +54,7 @@ static const struct {
      "  info     settings, counts, breakers, quota, keys and remembered ids\n"
      "  keys     ordering keys whose first event waits, why, since when, and how many behind it\n"
      "  unpark   lets parked events go on: of one key, or of all\n"
-     "  breaker  shows the breakers, or one; holds one open or closed until it is set to auto again;\n"
+     "  breaker  shows all or one; holds one open or closed until it is set to auto again;\n"
      "           without DOWNSTREAM the topic's own\n"
      "    eventflow topic ls\n"
      "    eventflow topic breaker email smtp.example.org open\n"
