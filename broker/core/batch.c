@@ -194,6 +194,10 @@ s_run (ef_core_t *self, after_t *after) {
         }
         break;
     }
+    case AFTER_KEY:
+        ef_assert (topic != NULL);
+        key_free (self, topic, after->n);
+        break;
     case AFTER_RETURNED:
         ef_assert (topic != NULL);
         self->effects.returned (self->effects.arg, topic->config.name, after->n);

@@ -59,7 +59,7 @@ purge_one (ef_core_t *self, entry_t *entry) {
     topic_shrink (topic, entry->bytes);
     uint64_t n = entry->n;
     entry_free (self, &entry);
-    key_free (self, topic, n);
+    key_pass_on (self, topic, n);
 }
 
 /* Lists the events that are out with workers, and marks them: they go when they come back. */
@@ -93,6 +93,7 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n) {
     uint64_t purged = ef_extents_cut (&topic->extents, 0, n, &bytes);
     if (purged) {
         topic_move (topic, EF_STATE_READY, EF_STATE_PURGED, purged);
+        keys_leave (self, topic);
     }
     entry_t *entry;
     for (uint32_t at = 0; (entry = ef_hash_next (&topic->entries, &at)) != NULL;) {
@@ -105,7 +106,7 @@ purge_up_to (ef_core_t *self, topic_t *topic, uint64_t n) {
         uint32_t capacity = topic->entries.capacity;
         uint64_t freed = entry->n;
         entry_free (self, &entry);
-        key_free (self, topic, freed);
+        key_pass_on (self, topic, freed);
         /* Others may have moved into its place; a table that shrank is in a new order. */
         at = topic->entries.capacity == capacity ? at - 1 : 0;
     }

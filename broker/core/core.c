@@ -80,6 +80,9 @@ ef_core_destroy (ef_core_t **self_p) {
    waiting. */
 static void
 s_follow_wall (ef_core_t *self) {
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        self->topics[i]->gates_next_ms = 0; /* windows of quotas turn by it */
+    }
     for (uint32_t i = 0; i < self->block_count * ENTRY_BLOCK; i++) {
         entry_t *entry = &self->blocks[i / ENTRY_BLOCK][i % ENTRY_BLOCK];
         if (entry->n && entry->state == EF_STATE_SCHEDULED && (entry->flags & ENTRY_AT)) {

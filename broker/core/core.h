@@ -232,7 +232,8 @@ ef_status_t ef_core_drain (ef_core_t *self, const char *topic);
 ef_status_t ef_core_purge (ef_core_t *self, const char *topic, uint64_t *purged);
 /* Single events that aren't leased, by topic and n: gone for good (counted as purged); not before a
    time (wall clock; a date follows the wall clock when it is set, a while doesn't); at once.
-   EF_NOT_FOUND: it isn't live; EF_BAD_COMMAND: it is leased, or ready already. */
+   EF_NOT_FOUND: it isn't live; EF_BAD_COMMAND: it is leased, or ready already; EF_FULL: the topic
+   holds all the scheduled events that it may. */
 ef_status_t ef_core_cancel (ef_core_t *self, uint32_t topic, uint64_t n);
 ef_status_t ef_core_delay (ef_core_t *self, uint32_t topic, uint64_t n, uint64_t due_ms,
                            bool is_date);

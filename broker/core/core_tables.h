@@ -338,7 +338,8 @@ typedef enum {
     AFTER_ACKED,
     AFTER_TAGS,
     AFTER_RETURNED,
-    AFTER_UNIT
+    AFTER_UNIT,
+    AFTER_KEY
 } after_kind_t;
 typedef struct {
     uint64_t lsn;

@@ -98,7 +98,7 @@ s_explain_wait (explain_t *self) {
 static bool
 s_explain_key (explain_t *self, const gate_t *gate) {
     const entry_t *owner = entry_find (self->topic, gate->owner);
-    const char *state = owner ? ef_state_name ((ef_state_t)owner->state) : "leased";
+    const char *state = owner ? ef_state_name ((ef_state_t)owner->state) : "leased or just ended";
     bool is_waiting = owner && owner->state == EF_STATE_RETRYING;
     self->blocker = gate->owner;
     self->since_ms = gate->since_ms;

@@ -326,7 +326,7 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event
                      .history = entry->history,
                      .worker = worker};
     emit_ended (self, topic, event, &ended);
-    key_free (self, topic, entry->n);
+    key_pass_on (self, topic, entry->n);
     self->effects.notify (self->effects.arg, "dead", topic->config.name, ef_reason_name (reason));
 }
 
@@ -370,7 +370,7 @@ finish_event (ef_core_t *self, topic_t *topic, uint64_t n, entry_t *entry, uint6
     if (entry) {
         entry_free (self, &entry);
     }
-    key_free (self, topic, n);
+    key_pass_on (self, topic, n);
 }
 
 /* Another try to insert an event that found its topic full; the first one at acceptance too. */

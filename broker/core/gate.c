@@ -188,6 +188,31 @@ key_free (ef_core_t *self, topic_t *topic, uint64_t n) {
     }
 }
 
+/* The event has ended: its key goes on once that is durable, else a crash would bring it back
+   behind the next one. */
+void
+key_pass_on (ef_core_t *self, topic_t *topic, uint64_t n) {
+    if (key_of (topic, n)) {
+        batch_after (self, (after_t){.kind = AFTER_KEY, .peer = topic->index, .n = n});
+    }
+}
+
+/* Extents were purged: keys of events that were next in them, but couldn't be set aside, go on. */
+void
+keys_leave (ef_core_t *self, topic_t *topic) {
+    uint32_t at = 0;
+    const gate_t *gate;
+    while ((gate = ef_hash_next (&topic->owners, &at)) != NULL) {
+        ef_extent_at_t place;
+        lease_t *lease;
+        if (entry_find (topic, gate->owner) == NULL &&
+            ef_extents_find (&topic->extents, gate->owner, &place) == NULL &&
+            lease_find_event (self, topic, gate->owner, &lease) == NULL) {
+            key_pass_on (self, topic, gate->owner); /* once more does no harm */
+        }
+    }
+}
+
 const gate_t *
 key_of (const topic_t *topic, uint64_t n) {
     return topic->owners.count ? ef_hash_find (&topic->owners, &n, sizeof n) : NULL;

@@ -17,6 +17,9 @@ s_put_breaker (const ef_core_t *self, const topic_t *topic, const breaker_t *bre
     uint32_t failures;
     ef_breaker_counts (&breaker->state, config, self->now, &calls, &failures);
     ef_breaker_state_t state = ef_breaker_state (&breaker->state, config);
+    if (state == EF_BREAKER_OPEN && ef_breaker_allows (&breaker->state, config, self->now)) {
+        state = EF_BREAKER_HALF_OPEN; /* its time is over; nothing has come to be its probe */
+    }
     ef_put_map (out, 8);
     ef_put_key_str (out, "downstream", breaker->name);
     ef_put_key_str (out, "state", ef_breaker_state_name (state));

@@ -38,14 +38,14 @@ s_waiting (ef_core_t *self, uint32_t index, uint64_t n, entry_t **entry_p) {
     }
     uint32_t skip = (uint32_t)(n - extent->n);
     place_t place = {extent->segment, extent->offset, skip ? 0 : extent->rel, extent->index + skip};
-    bool is_copy = extent->is_copy;
+    uint32_t flags = (extent->is_copy ? ENTRY_COPY : 0) | (extent->has_meta ? ENTRY_META : 0);
     uint64_t bytes;
     uint64_t taken = ef_extents_cut (&topic->extents, n, n, &bytes);
     ef_assert (taken == 1);
     entry_t *entry = entry_new (self, topic, n);
     entry->place = place;
     entry->bytes = bytes & 0xffffff;
-    entry->flags = is_copy ? ENTRY_COPY : 0;
+    entry->flags = flags & ENTRY_FLAGS;
     entry_ready (self, entry);
     *entry_p = entry;
     return EF_OK;
@@ -106,6 +106,11 @@ ef_core_delay (ef_core_t *self, uint32_t index, uint64_t n, uint64_t due_ms, boo
     ef_status_t status = s_waiting (self, index, n, &entry);
     if (status != EF_OK) {
         return status;
+    }
+    const topic_t *topic = self->topics[index];
+    if (entry->state != EF_STATE_SCHEDULED && !s_is_retry (entry) &&
+        topic->counts[EF_STATE_SCHEDULED] >= topic->config.scheduled_capacity) {
+        return EF_FULL;
     }
     bool has_failed = entry->tries > 0 && !(entry->flags & ENTRY_INSERTING);
     entry->flags &= ~(uint32_t)ENTRY_AT & ENTRY_FLAGS;
@@ -197,6 +202,7 @@ ef_core_unpark (ef_core_t *self, uint32_t index, const ef_span_t *key, uint64_t 
     for (uint32_t at = 0; (entry = ef_hash_next (&topic->entries, &at)) != NULL;) {
         if (entry->state == EF_STATE_PARKED) {
             s_run (self, entry);
+            batch_split (self);
             ++*count;
         }
     }

@@ -2,9 +2,8 @@
 
 Eight processes of keyed.py work; each writes a line before it begins an event, one before it
 answers and one when the answer is durable, all to one file, which so tells in what order things
-happened. In one life of the broker no event begins before the one ahead of it in its key has
-ended; a life that ends takes with it answers that weren't durable, and the next one goes on with
-each key right behind those that were."""
+happened. No event begins before the one ahead of it in its key has ended for good: what a broker
+that dies takes with it is begun again, never what lies before something that has begun."""
 import os
 import subprocess
 import sys
@@ -103,8 +102,6 @@ def work(broker, load, dice, path, hands, size):
             broker.kill()
             for hand in hands:
                 hand.leave()
-            with open(path, "a") as file:
-                file.write("life\n")
             broker.start()
             load.reconnect()
             for hand in hands:
@@ -121,19 +118,13 @@ def judge(path, number, keys, events):
     """A worker that was taken for lost may begin late what it was given; its name is then in the
     event's history."""
     begun, ended, kept = [-1] * keys, [-1] * keys, [-1] * keys
-    lost, late, count, fresh = {}, [], 0, [True] * keys
+    lost, late, count = {}, [], 0
     with open(path) as file:
         for line in file:
-            if line == "life\n":
-                fresh = [True] * keys
-                continue
             kind, worker, key, i, *blamed = line.split()
             key, i = int(key), int(i)
             if kind == "begin":
                 count += 1
-                if fresh[key] and kept[key] < i <= ended[key] + 1:
-                    begun[key], ended[key] = i, i - 1  # what is before it was durable, if unheard
-                fresh[key] = False
                 lost.setdefault((key, i), set()).update(blamed)
                 if i <= kept[key] or i < begun[key] or i > ended[key] + 1:
                     late.append((worker, key, i, begun[key], ended[key], kept[key]))
