@@ -69,6 +69,9 @@ s_judge (gather_t *self, const stored_t *stored, gate_t **gate) {
     if (!is_asked && !(stored->flags & (EF_INDEX_META | EF_INDEX_KEYED))) {
         return JUDGE_GO;
     }
+    if (!is_asked && !(stored->flags & EF_INDEX_META) && key_of (self->topic, stored->n)) {
+        return JUDGE_GO; /* its key was passed on to it */
+    }
     ef_event_t event;
     stored_event (stored, &event);
     if (stored_is_expired (stored, &event, self->core->wall)) {
