@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 from support import Broker, wait_for
 
@@ -29,6 +30,17 @@ def moved(text, broker):
     return text
 
 
+def read_lines(process, count):
+    """So many lines of a program's output, within a deadline."""
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(
+        process.stdout.readline() for _ in range(count)), daemon=True)
+    reader.start()
+    reader.join(30)
+    assert len(lines) == count, f"{lines} within 30 s, {count} lines were expected"
+    return lines
+
+
 def test_python_programs_work_as_shown(binaries):
     code = blocks()
     with Broker(binaries).start() as broker:
@@ -39,7 +51,7 @@ def test_python_programs_work_as_shown(binaries):
             done = subprocess.run([sys.executable, "-c", moved(code["req"], broker)], check=True,
                                   timeout=20, capture_output=True, text=True)
             assert "CONFIRM" in done.stdout and "'accepted': 1" in done.stdout, done.stdout
-            lines = sorted([worker.stdout.readline(), worker.stdout.readline()])
+            lines = sorted(read_lines(worker, 2))
             assert lines == ["mail to a@example.org\n", "mail to b@example.org\n"], lines
             wait_for("both are done", lambda: broker.topic("email")["done"] == 2)
         finally:
