@@ -14,8 +14,8 @@ static const struct {
     const char *name;
     const char *dedupe;
     uint32_t keys;
-    double least; /* of the first kind's rate; 0: not judged: with few keys the disk decides, since an
-                     event goes out only once the end of the one before it is durable */
+    double least; /* of the first kind's rate; 0: not judged: with few keys the disk decides, since
+                     an event goes out only once the end of the one before it is durable */
 } s_kinds[KINDS] = {
     {"dedupe_off", "0", 0, 0},
     {"default", NULL, 0, 0.7},
