@@ -458,6 +458,9 @@ ledger_crashed (world_t *self) {
             event->life == self->life && event->expect == EXPECT_ANY && ledger_holds (self, event);
         event->is_suspect = event->is_suspect && event->is_tried_alone && is_held;
         event->is_tried_alone = false;
+        if (event->expect == EXPECT_MORE) { /* that it failed may be forgotten */
+            event->back_wall = event->back_ms = 0;
+        }
         if (is_held) {
             event->expect = EXPECT_SAME;
         } else if (event->expect != EXPECT_SAME) {

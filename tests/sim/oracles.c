@@ -122,7 +122,7 @@ oracle_leases (world_t *self) {
         uint32_t place = (uint32_t)((self->highest_tag - back) % SIM_TAGS);
         const sim_event_t *event = &self->events[self->tags[place].event];
         uint64_t most = self->topics[event->topic].lease_total_ms + 100;
-        most += self->away_ms - event->begun_away_ms;
+        most += 2 * (self->away_ms - event->begun_away_ms); /* it may be looked at late besides */
         if (self->tags[place].tag == event->tag && event->tag > 0 && event->said == 0 &&
             !event->is_cancelled && self->now > event->begun_ms + most &&
             ledger_is_reachable (self, event)) {
