@@ -219,27 +219,36 @@ s_operate (world_t *self, bool may_crash) {
     }
 }
 
+static uint64_t
+s_larger (uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
 /* How long all may take to come to an end: a bound, what must go one by one a while each, what a
-   quota lets through a window and the look behind it for as many as it has units, and retries
-   without a budget one a second. */
+   quota lets through a window and the look behind it for as many as it has units, retries without a
+   budget one a second, and what a rate lets through. */
 static uint64_t
 s_patience_ms (const world_t *self) {
     uint64_t longest = 0;
     for (uint32_t i = 0; i < SIM_TOPICS; i++) {
-        const ef_quota_config_t *quota = &self->topics[i].quota;
+        const ef_topic_config_t *topic = &self->topics[i];
+        uint64_t events = 0;
         for (uint32_t lane = 1; lane < SIM_LANES; lane++) {
-            uint64_t patience = 200ull * self->lanes[i][lane].count;
-            longest = patience > longest ? patience : longest;
+            longest = s_larger (longest, 200ull * self->lanes[i][lane].count);
         }
-        if (self->topics[i].retry_budget > 0) {
-            uint64_t patience = 1100 * (30 + ef_core_count (self->core, i, EF_STATE_LEASED) +
-                                        ef_core_count (self->core, i, EF_STATE_RETRYING));
-            longest = patience > longest ? patience : longest;
+        for (uint32_t subject = 0; subject < SIM_SUBJECTS; subject++) {
+            uint32_t count = self->subjects[i][subject];
+            uint64_t windows = topic->quota.limit > 0 ? 1 + count / topic->quota.limit : 0;
+            longest = s_larger (longest, windows * (topic->quota.window_ms + 1100));
+            events += count;
         }
-        for (uint32_t subject = 0; subject < SIM_SUBJECTS && quota->limit > 0; subject++) {
-            uint64_t windows = 1 + self->subjects[i][subject] / quota->limit;
-            uint64_t patience = windows * (quota->window_ms + 1100);
-            longest = patience > longest ? patience : longest;
+        if (topic->retry_budget > 0) {
+            longest =
+                s_larger (longest, 1100 * (30 + ef_core_count (self->core, i, EF_STATE_LEASED) +
+                                           ef_core_count (self->core, i, EF_STATE_RETRYING)));
+        }
+        if (topic->rate > 0) {
+            longest = s_larger (longest, (uint64_t)((double)events * 1000 / topic->rate));
         }
     }
     return 60000 + longest;
