@@ -1,6 +1,7 @@
 /* Every setting, a row each, and the defaults. SPDX-License-Identifier: MIT */
 #include "config_private.h"
 #include "../proto/limits.h"
+#include "../proto/distance.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,6 @@
 #define COUNT(table)      (sizeof (table) / sizeof ((table)[0]))
 #define TABLE(name, rows) const settings_t name = {rows, COUNT (rows)}
 
-#define NAME_MAX_SIZE     40 /* longer words are no misspelt names */
 #define X(name, text)     "|" text
 #define POLICIES          (&("" EF_POLICY_TABLE (X))[1])
 
@@ -152,34 +152,14 @@ config_set (const setting_t *setting, void *base, const char *value, char error[
     return -1;
 }
 
-/* Changes of one letter that make one word of the other. */
-static unsigned
-s_distance (const char *a, const char *b) {
-    unsigned row[NAME_MAX_SIZE + 1];
-    size_t size = strlen (b);
-    for (size_t i = 0; i <= size; i++) {
-        row[i] = (unsigned)i;
-    }
-    for (size_t i = 0; a[i]; i++) {
-        unsigned corner = row[0];
-        row[0] = (unsigned)i + 1;
-        for (size_t k = 0; k < size; k++) {
-            unsigned change = corner + (a[i] != b[k]);
-            unsigned least = row[k] < row[k + 1] ? row[k] + 1 : row[k + 1] + 1;
-            corner = row[k + 1];
-            row[k + 1] = change < least ? change : least;
-        }
-    }
-    return row[size];
-}
-
 /* The setting whose name is nearly this one; NULL: none is near. */
 static const char *
 s_nearest (const settings_t *settings, const char *name) {
     const char *nearest = NULL;
     unsigned least = strlen (name) < 6 ? 2 : 3; /* more changes make another word */
-    for (size_t i = 0; strlen (name) <= NAME_MAX_SIZE && i < settings->count; i++) {
-        unsigned distance = s_distance (name, settings->rows[i].name);
+    for (size_t i = 0; i < settings->count; i++) {
+        unsigned distance = ef_distance (name, strlen (name), settings->rows[i].name,
+                                         strlen (settings->rows[i].name));
         if (distance < least) {
             least = distance;
             nearest = settings->rows[i].name;

@@ -44,7 +44,6 @@ void gate_leave (ef_core_t *self, entry_t *entry);
 void gate_open (ef_core_t *self, topic_t *topic, gate_t *gate, uint32_t most);
 void gate_admit (ef_core_t *self, topic_t *topic, gate_t *gate, entry_t *entry);
 bool key_claim (ef_core_t *self, topic_t *topic, ef_span_t key, uint64_t n, gate_t **gate);
-void key_claim_first (ef_core_t *self, topic_t *topic, ef_span_t key, uint64_t n);
 void key_free (ef_core_t *self, topic_t *topic, uint64_t n);
 void key_pass_on (ef_core_t *self, topic_t *topic, uint64_t n);
 void keys_leave (ef_core_t *self, topic_t *topic);

@@ -1,5 +1,6 @@
 /* Topics and the events in hand: tables, counts, the law. SPDX-License-Identifier: MIT */
 #include "core_private.h"
+#include "../../proto/distance.h"
 
 #include <stdio.h>
 
@@ -155,26 +156,6 @@ topic_free (topic_t **self_p) {
     *self_p = NULL;
 }
 
-/* Edit distance (Levenshtein), for "did you mean". */
-static unsigned
-s_distance (const char *a, size_t a_size, const char *b, size_t b_size) {
-    unsigned row[EF_TOPIC_NAME_BYTES + 1];
-    for (size_t j = 0; j <= b_size; j++) {
-        row[j] = (unsigned)j;
-    }
-    for (size_t i = 1; i <= a_size; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= b_size; j++) {
-            unsigned substitute = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            unsigned shorter = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            row[j] = substitute < shorter ? substitute : shorter;
-        }
-    }
-    return row[b_size];
-}
-
 const char *
 topic_nearest (const ef_core_t *self, const char *name, size_t size) {
     const char *nearest = NULL;
@@ -182,7 +163,7 @@ topic_nearest (const ef_core_t *self, const char *name, size_t size) {
     unsigned least = ((unsigned)size + 1) / 2 + 1; /* more changes make another word */
     for (uint32_t i = 0; i < self->topic_count && i < 256; i++) {
         const char *other = self->topics[i]->config.name;
-        unsigned distance = s_distance (name, size, other, strlen (other));
+        unsigned distance = ef_distance (name, size, other, strlen (other));
         if (other[0] != '$' && distance < least) {
             least = distance;
             nearest = other;

@@ -1,5 +1,6 @@
 /* Durations, dates and counts as people write and read them. SPDX-License-Identifier: MIT */
 #include "cli.h"
+#include "../../proto/distance.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -99,27 +100,6 @@ cli_s (uint64_t count) {
     return count == 1 ? "" : "s";
 }
 
-/* Edit distance (Levenshtein); words of up to WORD_MAX. */
-static unsigned
-s_distance (const char *a, const char *b) {
-    unsigned row[WORD_MAX + 1];
-    size_t size = strlen (b);
-    for (size_t i = 0; i <= size; i++) {
-        row[i] = (unsigned)i;
-    }
-    for (size_t i = 0; a[i]; i++) {
-        unsigned corner = row[0];
-        row[0] = (unsigned)i + 1;
-        for (size_t k = 0; k < size; k++) {
-            unsigned change = corner + (a[i] != b[k]);
-            unsigned least = row[k] < row[k + 1] ? row[k] + 1 : row[k + 1] + 1;
-            corner = row[k + 1];
-            row[k + 1] = change < least ? change : least;
-        }
-    }
-    return row[size];
-}
-
 bool
 cli_is_among (const char *word, const char *names) {
     size_t size = strlen (word);
@@ -142,7 +122,7 @@ s_nearest (const char *word, const char *names, char nearest[WORD_MAX + 1]) {
         char name[WORD_MAX + 1];
         size_t size = strcspn (at, " ");
         snprintf (name, sizeof name, "%.*s", (int)size, at);
-        unsigned distance = s_distance (word, name);
+        unsigned distance = ef_distance (word, strlen (word), name, strlen (name));
         if (distance < least) {
             least = distance;
             memcpy (nearest, name, sizeof name);
