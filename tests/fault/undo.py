@@ -67,7 +67,8 @@ def undo_file(path, entries, kind, dice):
 
 
 def undo_name(folder, shadow, words):
-    """Takes back one change of names; what isn't there any more has nothing to take back."""
+    """Takes back one change of names; what isn't there any more has nothing to take back: the kill
+    came between a newer change and its note, and that one lives."""
     first = os.path.join(folder, words[1])
     if words[0] == "create" and os.path.exists(first):
         os.unlink(first)
@@ -77,9 +78,12 @@ def undo_name(folder, shadow, words):
         os.link(os.path.join(shadow, words[2]), first)
     elif words[0] == "rename":
         second = os.path.join(folder, words[2])
+        if not os.path.exists(second):
+            return False
         os.rename(second, first)
         if words[3] != "-":
             os.link(os.path.join(shadow, words[3]), second)
+    return True
 
 
 def groups_of(changes):
@@ -104,7 +108,8 @@ def undo_names(folder, shadow, lines, dice):
     for group in groups:
         alive = dice.choice([0, len(group), dice.randrange(len(group) + 1)])
         for words in reversed(group[alive:]):
-            undo_name(folder, shadow, words)
+            if not undo_name(folder, shadow, words):
+                break  # what stands before a change that lives, lives too
             undone += 1
     return undone
 
