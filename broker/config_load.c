@@ -2,89 +2,41 @@
 #include "config_private.h"
 #include "../proto/event.h"
 
-#include <czmq.h>
-#include <errno.h>
 #include <stdio.h>
 
-#define LINE_MAX_BYTES 1000 /* zconfig cuts off what lies beyond its 1024 */
-
-/* The file's lines that hold a node, in order: zconfig makes one node of each, in the same order.
- */
-typedef struct {
-    int *numbers; /* owned */
-    size_t count;
-    size_t next; /* of the node under way */
-} lines_t;
-
-/* 0, a negative errno, or the number of a line that is too long. */
-static int
-s_read_lines (const char *path, lines_t *lines) {
-    FILE *file = fopen (path, "r");
-    char *text = NULL;
-    size_t capacity = 0;
-    int rc = 0;
-    if (file == NULL) {
-        return -errno;
-    }
-    for (int number = 1; rc == 0 && getline (&text, &capacity, file) >= 0; number++) {
-        const char *first = text + strspn (text, " \t\r\n");
-        if (*first && *first != '#') {
-            lines->numbers = realloc (lines->numbers, (lines->count + 1) * sizeof (int));
-            ef_assert (lines->numbers != NULL);
-            lines->numbers[lines->count++] = number;
-            rc = strlen (text) > LINE_MAX_BYTES ? number : 0;
-        }
-    }
-    rc = rc == 0 && ferror (file) ? -EIO : rc;
-    free (text);
-    fclose (file);
-    return rc;
-}
-
+typedef struct _zconfig_t node_t;
 typedef struct {
     ef_config_t *config;
-    lines_t lines;
-    int line;
+    settings_file_t file;
     bool has_topics; /* besides those of the defaults */
     char *error;
 } load_t;
 
-static zconfig_t *
-s_step (load_t *self, zconfig_t *node) {
-    if (node) {
-        self->line =
-            self->lines.next < self->lines.count ? self->lines.numbers[self->lines.next] : 0;
-        self->lines.next++;
-    }
-    return node;
+static node_t *
+s_first (load_t *self, node_t *parent) {
+    return settings_file_first (&self->file, parent);
 }
 
-static zconfig_t *
-s_first (load_t *self, zconfig_t *parent) {
-    return s_step (self, zconfig_child (parent));
-}
-
-static zconfig_t *
-s_further (load_t *self, zconfig_t *node) {
-    return s_step (self, zconfig_next (node));
+static node_t *
+s_further (load_t *self, node_t *node) {
+    return settings_file_further (&self->file, node);
 }
 
 static int
-s_load_setting (load_t *self, const settings_t *settings, void *base, zconfig_t *node) {
-    const char *value = zconfig_value (node);
-    return config_set_named (settings, base, zconfig_name (node), value ? value : "", self->error);
+s_load_setting (load_t *self, const settings_t *settings, void *base, node_t *node) {
+    return settings_file_set (settings, base, node, self->error);
 }
 
 static int
-s_load_topic (load_t *self, ef_config_topic_t *topic, zconfig_t *parent) {
-    for (zconfig_t *node = s_first (self, parent); node; node = s_further (self, node)) {
-        if (strcmp (zconfig_name (node), "pool") != 0) {
+s_load_topic (load_t *self, ef_config_topic_t *topic, node_t *parent) {
+    for (node_t *node = s_first (self, parent); node; node = s_further (self, node)) {
+        if (strcmp (settings_file_name (node), "pool") != 0) {
             if (s_load_setting (self, &config_topic_rows, topic, node)) {
                 return -1;
             }
             continue;
         }
-        for (zconfig_t *inner = s_first (self, node); inner; inner = s_further (self, inner)) {
+        for (node_t *inner = s_first (self, node); inner; inner = s_further (self, inner)) {
             if (s_load_setting (self, &config_pool_rows, topic, inner)) {
                 return -1;
             }
@@ -105,9 +57,9 @@ s_spread_defaults (ef_config_t *self) {
 }
 
 static int
-s_load_topics (load_t *self, zconfig_t *parent) {
-    for (zconfig_t *node = s_first (self, parent); node; node = s_further (self, node)) {
-        const char *name = zconfig_name (node);
+s_load_topics (load_t *self, node_t *parent) {
+    for (node_t *node = s_first (self, parent); node; node = s_further (self, node)) {
+        const char *name = settings_file_name (node);
         bool is_defaults = strcmp (name, "defaults") == 0;
         if (!is_defaults && !ef_topic_is_valid (name, strlen (name))) {
             snprintf (self->error, 512, "topic name %.60s: expected 1 to 53 of a-z A-Z 0-9 . _ -",
@@ -132,8 +84,8 @@ s_load_topics (load_t *self, zconfig_t *parent) {
 }
 
 static int
-s_load_route (load_t *self, zconfig_t *parent) {
-    const char *name = zconfig_name (parent);
+s_load_route (load_t *self, node_t *parent) {
+    const char *name = settings_file_name (parent);
     ef_config_t *config = self->config;
     if (strlen (name) >= sizeof config->routes->name) {
         snprintf (self->error, 512, "route name %.60s: expected up to %zu bytes", name,
@@ -152,7 +104,7 @@ s_load_route (load_t *self, zconfig_t *parent) {
         return -1;
     }
     ef_route_t *route = config_route_add (config, name);
-    for (zconfig_t *node = s_first (self, parent); node; node = s_further (self, node)) {
+    for (node_t *node = s_first (self, parent); node; node = s_further (self, node)) {
         if (s_load_setting (self, &config_route_rows, route, node)) {
             return -1;
         }
@@ -166,9 +118,9 @@ s_load_route (load_t *self, zconfig_t *parent) {
 
 /* A file's routes take the place of the defaults', so that their order is what the file shows. */
 static int
-s_load_routes (load_t *self, zconfig_t *parent) {
+s_load_routes (load_t *self, node_t *parent) {
     self->config->route_count = 0;
-    for (zconfig_t *node = s_first (self, parent); node; node = s_further (self, node)) {
+    for (node_t *node = s_first (self, parent); node; node = s_further (self, node)) {
         if (s_load_route (self, node)) {
             return -1;
         }
@@ -177,8 +129,8 @@ s_load_routes (load_t *self, zconfig_t *parent) {
 }
 
 static int
-s_load_server (load_t *self, zconfig_t *parent) {
-    for (zconfig_t *node = s_first (self, parent); node; node = s_further (self, node)) {
+s_load_server (load_t *self, node_t *parent) {
+    for (node_t *node = s_first (self, parent); node; node = s_further (self, node)) {
         if (s_load_setting (self, &config_server, self->config, node)) {
             return -1;
         }
@@ -186,21 +138,32 @@ s_load_server (load_t *self, zconfig_t *parent) {
     return 0;
 }
 
+/* What workers read of the same file. */
 static int
-s_load_root (load_t *self, zconfig_t *root) {
+s_load_worker (load_t *self, node_t *parent) {
+    settings_file_skip (&self->file, parent);
+    return 0;
+}
+
+static int
+s_load_root (load_t *self, node_t *root) {
     static const struct {
         const char *name;
-        int (*load) (load_t *self, zconfig_t *parent);
-    } sections[] = {{"server", s_load_server}, {"topic", s_load_topics}, {"routes", s_load_routes}};
+        int (*load) (load_t *self, node_t *parent);
+    } sections[] = {{"server", s_load_server},
+                    {"topic", s_load_topics},
+                    {"routes", s_load_routes},
+                    {"worker", s_load_worker}};
     const size_t count = sizeof sections / sizeof sections[0];
-    for (zconfig_t *node = s_first (self, root); node; node = s_further (self, node)) {
+    for (node_t *node = s_first (self, root); node; node = s_further (self, node)) {
         size_t i = 0;
-        while (i < count && strcmp (zconfig_name (node), sections[i].name) != 0) {
+        while (i < count && strcmp (settings_file_name (node), sections[i].name) != 0) {
             i++;
         }
         if (i == count) {
-            snprintf (self->error, 512, "unknown section %.60s: expected server, topic or routes",
-                      zconfig_name (node));
+            snprintf (self->error, 512,
+                      "unknown section %.60s: expected server, topic, routes or worker",
+                      settings_file_name (node));
             return -1;
         }
         if (sections[i].load (self, node)) {
@@ -214,71 +177,33 @@ int
 ef_config_load (ef_config_t *self, const char *path, char error[512]) {
     char text[512] = "";
     load_t load = {.config = self, .error = text};
-    int rc = s_read_lines (path, &load.lines);
-    if (rc < 0) {
-        snprintf (error, 512, "%.200s: can't be read: %s", path, strerror (-rc));
-    } else if (rc > 0) {
-        snprintf (error, 512, "%.200s:%d: the line is too long: expected up to %d bytes", path, rc,
-                  LINE_MAX_BYTES);
+    if (settings_file_open (&load.file, path, error)) {
+        return -1;
     }
-    zconfig_t *root = rc ? NULL : zconfig_load (path);
-    if (rc == 0 && root == NULL) {
-        snprintf (error, 512,
-                  "%.200s: isn't ZPL: expected \"name = value\" lines, nested by 4 spaces", path);
+    int rc = s_load_root (&load, load.file.root);
+    if (rc) {
+        settings_file_blame (&load.file, path, text, error);
     }
-    if (root) {
-        rc = s_load_root (&load, root);
-    }
-    if (root && rc) {
-        snprintf (error, 512, "%.150s:%d: %.340s", path, load.line, text);
-    }
-    bool is_read = root && rc == 0;
-    zconfig_destroy (&root);
-    free (load.lines.numbers);
-    return is_read ? 0 : -1;
-}
-
-/* EVENTFLOW_SECTION_NAME_KEY in capitals; NULL: it isn't set. */
-static const char *
-s_variable (const char *section, const char *of, const char *key, char name[160]) {
-    snprintf (name, 160, "EVENTFLOW_%s%s%s_%s", section, of[0] ? "_" : "", of, key);
-    for (char *at = name; *at; at++) {
-        *at = *at >= 'a' && *at <= 'z' ? (char)(*at - 32) : *at == '-' || *at == '.' ? '_' : *at;
-    }
-    return getenv (name);
-}
-
-static int
-s_environment_of (const char *section, const char *of, const settings_t *settings, void *base,
-                  char error[512]) {
-    for (size_t i = 0; i < settings->count; i++) {
-        char name[160];
-        char text[512];
-        const char *value = s_variable (section, of, settings->rows[i].name, name);
-        if (value && config_set (&settings->rows[i], base, value, text)) {
-            snprintf (error, 512, "environment %.100s: %.350s", name, text);
-            return -1;
-        }
-    }
-    return 0;
+    settings_file_close (&load.file);
+    return rc;
 }
 
 int
 ef_config_environment (ef_config_t *self, char error[512]) {
     char name[160];
-    int rc = s_environment_of ("SERVER", "", &config_server, self, error);
+    int rc = settings_environment ("SERVER", "", &config_server, self, error);
     for (uint32_t i = 0; rc == 0 && i < self->topic_count; i++) {
         ef_config_topic_t *topic = &self->topics[i];
-        rc = s_environment_of ("TOPIC", topic->topic.name, &config_topic_rows, topic, error);
-        rc =
-            rc ? rc : s_environment_of ("POOL", topic->topic.name, &config_pool_rows, topic, error);
+        rc = settings_environment ("TOPIC", topic->topic.name, &config_topic_rows, topic, error);
+        rc = rc ? rc
+                : settings_environment ("POOL", topic->topic.name, &config_pool_rows, topic, error);
     }
     for (uint32_t i = 0; rc == 0 && i < self->route_count; i++) {
         ef_route_t *route = &self->routes[i];
-        if (s_variable ("ROUTE", route->name, "header", name)) {
+        if (settings_variable ("ROUTE", route->name, "header", name)) {
             route->header_count = 0; /* one condition in the place of the file's */
         }
-        rc = s_environment_of ("ROUTE", route->name, &config_route_rows, route, error);
+        rc = settings_environment ("ROUTE", route->name, &config_route_rows, route, error);
     }
     return rc;
 }

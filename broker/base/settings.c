@@ -1,5 +1,6 @@
-/* Values of one field: texts, numbers with units, choices. SPDX-License-Identifier: MIT */
-#include "config_private.h"
+/* Settings and their values: texts, numbers with units, choices. SPDX-License-Identifier: MIT */
+#include "settings.h"
+#include "../../proto/distance.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -236,3 +237,93 @@ s_print_choice (const setting_t *setting, const void *field, ef_buf_t *out) {
 }
 
 const config_kind_t config_choice = {"one of", s_set_choice, s_print_choice, NULL, false};
+
+static void
+s_bounds (const setting_t *setting, ef_buf_t *out) {
+    double ends[2] = {setting->least, setting->most};
+    for (unsigned i = 0; setting->most > 0 && i < 2; i++) {
+        uint64_t whole = (uint64_t)ends[i];
+        uint32_t half = (uint32_t)ends[i];
+        const void *field = setting->bytes == 4      ? (const void *)&half
+                            : setting->kind->is_real ? (const void *)&ends[i]
+                                                     : (const void *)&whole;
+        ef_buf_put (out, i ? " to " : " from ", i ? 4 : 6);
+        setting->kind->print (setting, field, out);
+    }
+}
+
+int
+config_set (const setting_t *setting, void *base, const char *value, char error[512]) {
+    char why[200] = "";
+    if (strlen (value) < CONFIG_VALUE_MAX &&
+        setting->kind->set (setting, (char *)base + setting->offset, value, why) == 0) {
+        return 0;
+    }
+    ef_buf_t bounds = {0};
+    s_bounds (setting, &bounds);
+    snprintf (error, 512, "%s = %.100s: expected %s%.*s%s%s%s%.180s", setting->name, value,
+              setting->kind->expected, (int)bounds.size, bounds.data ? (char *)bounds.data : "",
+              setting->choices ? " " : "", setting->choices ? setting->choices : "",
+              why[0] ? "; " : "", why);
+    ef_buf_free (&bounds);
+    return -1;
+}
+
+/* The setting whose name is nearly this one; NULL: none is near. */
+static const char *
+s_nearest (const settings_t *settings, const char *name) {
+    const char *nearest = NULL;
+    unsigned least = strlen (name) < 6 ? 2 : 3; /* more changes make another word */
+    for (size_t i = 0; i < settings->count; i++) {
+        unsigned distance = ef_distance (name, strlen (name), settings->rows[i].name,
+                                         strlen (settings->rows[i].name));
+        if (distance < least) {
+            least = distance;
+            nearest = settings->rows[i].name;
+        }
+    }
+    return nearest;
+}
+
+int
+config_set_named (const settings_t *settings, void *base, const char *name, const char *value,
+                  char error[512]) {
+    for (size_t i = 0; i < settings->count; i++) {
+        if (strcmp (settings->rows[i].name, name) == 0) {
+            return config_set (&settings->rows[i], base, value, error);
+        }
+    }
+    const char *nearest = s_nearest (settings, name);
+    if (nearest) {
+        snprintf (error, 512, "unknown setting %.60s: expected perhaps %s", name, nearest);
+        return -1;
+    }
+    size_t used = (size_t)snprintf (error, 512, "unknown setting %.60s: expected one of", name);
+    for (size_t i = 0; i < settings->count; i++) {
+        size_t size = strlen (settings->rows[i].name);
+        if (used + size + 6 > 512) {
+            snprintf (error + used, 512 - used, " ...");
+            break;
+        }
+        used += (size_t)snprintf (error + used, 512 - used, " %s", settings->rows[i].name);
+    }
+    return -1;
+}
+
+void
+config_print (const setting_t *setting, const void *base, ef_buf_t *out) {
+    setting->kind->print (setting, (const char *)base + setting->offset, out);
+}
+
+bool
+config_is_same (const setting_t *setting, const void *a, const void *b) {
+    ef_buf_t texts[2] = {0};
+    config_print (setting, a, &texts[0]);
+    config_print (setting, b, &texts[1]);
+    bool is_same =
+        texts[0].size == texts[1].size &&
+        (texts[0].size == 0 || memcmp (texts[0].data, texts[1].data, texts[0].size) == 0);
+    ef_buf_free (&texts[0]);
+    ef_buf_free (&texts[1]);
+    return is_same;
+}
