@@ -191,6 +191,25 @@ uint32_t eventflow_worker_in_hand (const eventflow_worker_t *self);
 int eventflow_worker_fd (
     const eventflow_worker_t *self); /* readable: call step, also behind every call */
 uint64_t eventflow_worker_done (const eventflow_worker_t *self);
+/* True where more has come than the last step took: step again before sleeping. */
+bool eventflow_worker_pending (const eventflow_worker_t *self);
+
+/* Tells the broker that what the worker works with isn't well, and why, or (NULL) that it is. While
+   it isn't, the broker gives it nothing new. Said anew after every reconnect. */
+void eventflow_worker_health (eventflow_worker_t *self, const char *reason);
+
+/* What the worker says of itself with each heartbeat. */
+typedef struct {
+    bool is_connected;
+    bool is_draining;
+    uint32_t busy;      /* in hand */
+    uint64_t done;      /* since it was made */
+    uint64_t failed;    /* answered RETRY or DEAD, the same */
+    uint64_t cpu_ms;    /* of the process and the children that it waited for */
+    uint64_t rss_bytes; /* of the process */
+    const char *name;   /* borrowed */
+} eventflow_worker_numbers_t;
+void eventflow_worker_numbers (const eventflow_worker_t *self, eventflow_worker_numbers_t *numbers);
 
 /* ---- Administration ---- */
 
