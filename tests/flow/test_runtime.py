@@ -158,7 +158,7 @@ def test_a_time_out_is_a_notice(binaries):
             assert stats.poll(20000)
             assert msgpack.unpackb(stats.recv_multipart()[1])["topic"] == "api"
             wait_for("it died", lambda: broker.topic("api")["dead"] == 1)
-            letter = broker.admin(["DLQ.LIST", "api"])[1]["items"][0]
+            letter = wait_for("it is kept", lambda: broker.admin(["DLQ.LIST", "api"])[1]["items"])[0]
             assert letter["error"][0] == "TIMEOUT", letter
         finally:
             process.terminate()
