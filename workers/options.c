@@ -118,19 +118,33 @@ s_read_first (reading_t *self, char *const *words, char ***rest) {
     return 0;
 }
 
+/* Says what a name that isn't there may have been meant as, among all there are. */
+static int
+s_unknown (reading_t *self, const char *name) {
+    const settings_t *own = self->options->handler->settings;
+    size_t count = own ? own->count : 0;
+    setting_t *rows = calloc (count + runtime_settings.count, sizeof *rows);
+    ef_assert (rows != NULL);
+    for (size_t i = 0; i < count; i++) {
+        rows[i] = own->rows[i];
+    }
+    memcpy (rows + count, runtime_settings.rows, runtime_settings.count * sizeof *rows);
+    const settings_t all = {rows, count + runtime_settings.count};
+    int rc = config_set_named (&all, NULL, name, "", self->error); /* no row has this name */
+    free (rows);
+    return rc;
+}
+
 /* One section of worker: common settings and the handler's own. */
 static int
 s_load_section (reading_t *self, settings_file_t *file, struct _zconfig_t *parent) {
-    const settings_t *own = self->options->handler->settings;
     for (struct _zconfig_t *node = settings_file_first (file, parent); node;
          node = settings_file_further (file, node)) {
         void *base;
         const char *name = settings_file_name (node);
         const setting_t *row = s_find (self, name, strlen (name), &base);
-        bool is_common = row && base == &self->options->common;
-        const settings_t *table = is_common || own == NULL ? &runtime_settings : own;
-        base = table == own ? self->options->own : &self->options->common;
-        if (settings_file_set (table, base, node, self->error)) {
+        const settings_t one = {row, 1};
+        if (row ? settings_file_set (&one, base, node, self->error) : s_unknown (self, name)) {
             return -1;
         }
     }

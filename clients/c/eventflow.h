@@ -157,6 +157,11 @@ int eventflow_worker_step (eventflow_worker_t *self, int timeout_ms);
 /* Steps until the end. `is_stopping` (may be NULL) is looked at between steps; set, it drains. */
 void eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping);
 
+/* A whole worker in one call: made, run until TERM or INT, drained, destroyed; a second signal ends
+   it at once. Returns an exit status: 0, 2 where there is no handler or no topic, 3 where the
+   broker refuses it (said on standard error). */
+int eventflow_work (const eventflow_worker_options_t *options);
+
 /* What became of an event that was put off. `code` is a str, or an int where `code` is NULL.
    `events` (MessagePack events back to back, may be NULL) are accepted with a DONE, both or
    neither. `retry_ms` < 0: by the policy, else so long from now (RELEASE: not to this worker before
