@@ -295,7 +295,11 @@ s_read_line (lines_t *self, lines_answer_t *answer, const char **why) {
         return 0;
     }
     ef_buf_clear (&self->value);
-    if (ef_json_parse (&self->value, line, size, why) != size ||
+    size_t used = ef_json_parse (&self->value, line, size, why);
+    if (used > 0 && used < size) {
+        *why = "one object a line";
+    }
+    if (used != size ||
         s_decode (self, ef_cursor (self->value.data, self->value.size), answer, why)) {
         snprintf (self->text, sizeof self->text, "%.*s",
                   (int)(size < QUOTE_BYTES ? size : QUOTE_BYTES), line);

@@ -158,9 +158,13 @@ s_count_active (const persistent_t *self, runner_t **place) {
     return active;
 }
 
+/* Those that were started together count once. */
 static void
 s_failed (persistent_t *self, uint64_t now) {
     uint64_t pause = PAUSE_FIRST_MS;
+    if (now < self->start_ms) {
+        return;
+    }
     for (uint32_t i = 0; i < self->failures && pause < PAUSE_MOST_MS; i++) {
         pause *= 2;
     }
