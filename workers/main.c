@@ -1,5 +1,4 @@
 /* eventflow-worker: runs a handler for events of a topic. SPDX-License-Identifier: MIT */
-#include "exec.h"
 #include "options.h"
 
 #include <stdio.h>
@@ -38,9 +37,6 @@ s_run (const handler_t *handler, char *const *words) {
 
 int
 main (int argc, char **argv) {
-    if (argc >= 4 && strcmp (argv[1], "--launch") == 0) {
-        exec_launch (argv[2], argv + 3);
-    }
     if (argc < 2 || strcmp (argv[1], "--help") == 0 || strcmp (argv[1], "-h") == 0) {
         s_print_help (argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
