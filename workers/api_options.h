@@ -14,7 +14,7 @@ typedef struct {
     char source[256];
     char headers[8192]; /* lines "Name: value" */
     char header_file[1024];
-    char secret[1100];
+    char secret[CONFIG_VALUE_MAX];
     char secret_file[1024];
     uint32_t signature; /* hex, standard */
     char signature_header[API_NAME_BYTES];
