@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const handler_t *const s_handlers[] = {&handler_email, &handler_exec};
+static const handler_t *const s_handlers[] = {&handler_api, &handler_email, &handler_exec};
 #define HANDLERS (sizeof s_handlers / sizeof s_handlers[0])
 
 static void
