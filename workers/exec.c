@@ -2,6 +2,8 @@
 #include "exec.h"
 #include "../proto/json.h"
 #include "../proto/limits.h"
+#include "output.h"
+#include "runtime.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,36 +35,76 @@ typedef struct {
     size_t written;
     char tail[EF_TRACE_MAX]; /* the end of its standard error */
     size_t tail_size;
-    uint64_t deadline_ms;
     uint64_t kill_ms; /* 0: not told to end yet */
 } slot_t;
 
-struct exec_s {
-    exec_options_t options;
+typedef struct {
+    char *const *command; /* argv, NULL at the end; borrowed */
+    bool is_whole;        /* the event's JSON form in place of its payload */
+    bool is_result;       /* what it prints is kept with its event */
+    bool is_emit;         /* what it prints is events */
+} exec_options_t;
+
+typedef struct {
+    const exec_options_t *options; /* borrowed */
+    runtime_t *runtime;            /* borrowed */
+    output_kind_t output;
     size_t command_words;
-    eventflow_worker_t *worker; /* borrowed */
-    slot_t *slots;              /* owned, `concurrency` of them */
-    uint32_t running;
-};
+    uint32_t concurrency;
+    slot_t *slots; /* owned, `concurrency` of them */
+} exec_t;
 
 extern char **environ;
 
-exec_t *
-exec_new (const exec_options_t *options) {
-    exec_t *self = calloc (1, sizeof *self);
-    ef_assert (self != NULL);
-    self->options = *options;
-    while (options->command[self->command_words]) {
-        self->command_words++;
+#define ROW(member) FIELD (exec_options_t, member)
+static const setting_t s_rows[] = {
+    {"whole", &config_boolean, ROW (is_whole), 0, 0, NULL, true,
+     "the command reads the whole event, not the payload alone"},
+    {"result", &config_boolean, ROW (is_result), 0, 0, NULL, true,
+     "what it prints is kept with its event"},
+    {"emit", &config_boolean, ROW (is_emit), 0, 0, NULL, true,
+     "what it prints is events, a line of JSON each, accepted with the acknowledgement"},
+};
+static const settings_t s_settings = {s_rows, sizeof s_rows / sizeof s_rows[0]};
+
+static int
+s_words (void *arg, char *const *words, char error[512]) {
+    exec_options_t *options = arg;
+    options->command = words;
+    if (words[0] == NULL) {
+        snprintf (error, 512, "expected a command behind --");
+        return -1;
     }
-    self->slots = calloc (options->concurrency, sizeof *self->slots);
-    ef_assert (self->slots != NULL);
-    return self;
+    return 0;
 }
 
-void
-exec_set_worker (exec_t *self, eventflow_worker_t *worker) {
-    self->worker = worker;
+static int
+s_check (const void *arg, char error[512]) {
+    const exec_options_t *options = arg;
+    if (options->is_result && options->is_emit) {
+        snprintf (error, 512, "expected --result or --emit, not both");
+        return -1;
+    }
+    return 0;
+}
+
+static void *
+s_create (const void *options, runtime_t *runtime, char error[512]) {
+    exec_t *self = calloc (1, sizeof *self);
+    (void)error;
+    ef_assert (self != NULL);
+    self->options = options;
+    self->runtime = runtime;
+    self->output = self->options->is_result ? OUTPUT_RESULT
+                   : self->options->is_emit ? OUTPUT_EVENTS
+                                            : OUTPUT_INHERITED;
+    while (self->options->command[self->command_words]) {
+        self->command_words++;
+    }
+    self->concurrency = runtime_concurrency (runtime);
+    self->slots = calloc (self->concurrency, sizeof *self->slots);
+    ef_assert (self->slots != NULL);
+    return self;
 }
 
 static void
@@ -74,7 +116,7 @@ s_close (int *file) {
 }
 
 static void
-s_free_slot (exec_t *self, slot_t *slot) {
+s_free_slot (slot_t *slot) {
     s_close (&slot->input);
     s_close (&slot->errors);
     s_close (&slot->output);
@@ -82,17 +124,18 @@ s_free_slot (exec_t *self, slot_t *slot) {
     ef_buf_free (&slot->bytes);
     output_free (&slot->written_out);
     slot->is_used = false;
-    self->running--;
 }
 
-void
-exec_destroy (exec_t **self_p) {
+/* What still runs is killed. */
+static void
+s_destroy (void **self_p) {
     exec_t *self = *self_p;
-    exec_terminate (self, SIGKILL);
-    for (uint32_t i = 0; i < self->options.concurrency; i++) {
-        if (self->slots[i].is_used) {
-            (void)waitpid (self->slots[i].pid, NULL, 0); /* killed just now */
-            s_free_slot (self, &self->slots[i]);
+    for (uint32_t i = 0; i < self->concurrency; i++) {
+        slot_t *slot = &self->slots[i];
+        if (slot->is_used) {
+            (void)kill (-slot->pid, SIGKILL); /* gone already is as good */
+            (void)waitpid (slot->pid, NULL, 0);
+            s_free_slot (slot);
         }
     }
     free (self->slots);
@@ -107,7 +150,7 @@ s_input (const exec_t *self, const eventflow_delivery_t *delivery, ef_buf_t *out
     const char *why;
     ef_cursor_t cursor = ef_cursor (delivery->payload.data, delivery->payload.size);
     int rc;
-    if (self->options.is_whole) {
+    if (self->options->is_whole) {
         ef_json_extra_t extra = {
             .accepted_ms = delivery->accepted_ms ? delivery->accepted_ms : ef_wall_ms (),
             .attempts = delivery->attempt - 1,
@@ -193,7 +236,7 @@ s_open_pipes (int pipes[][2], int count) {
 static int
 s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     int pipes[3][2]; /* standard input, error, output */
-    bool takes_output = self->options.output != OUTPUT_INHERITED;
+    bool takes_output = self->output != OUTPUT_INHERITED;
     int opened = s_open_pipes (pipes, takes_output ? 3 : 2);
     if (opened) {
         return opened;
@@ -226,7 +269,7 @@ s_spawn (exec_t *self, slot_t *slot, char *const *environment) {
     arguments[0] = "eventflow-worker";
     arguments[1] = "--launch";
     arguments[2] = parent;
-    memcpy (arguments + 3, self->options.command, self->command_words * sizeof *arguments);
+    memcpy (arguments + 3, self->options->command, self->command_words * sizeof *arguments);
     int rc =
         posix_spawn (&slot->pid, "/proc/self/exe", &actions, &attributes, arguments, environment);
     free (arguments);
@@ -257,11 +300,11 @@ exec_launch (const char *parent, char *const *command) {
     _exit (127);
 }
 
-eventflow_result_t
-exec_handle (void *arg, const eventflow_delivery_t *delivery) {
+static eventflow_result_t
+s_handle (void *arg, const eventflow_delivery_t *delivery) {
     exec_t *self = arg;
     slot_t *slot = NULL;
-    for (uint32_t i = 0; i < self->options.concurrency && slot == NULL; i++) {
+    for (uint32_t i = 0; i < self->concurrency && slot == NULL; i++) {
         slot = self->slots[i].is_used ? NULL : &self->slots[i];
     }
     if (slot == NULL) {
@@ -271,31 +314,25 @@ exec_handle (void *arg, const eventflow_delivery_t *delivery) {
     slot->input = slot->errors = slot->output = slot->process = -1;
     slot->is_used = true;
     slot->tag = delivery->tag;
-    self->running++;
     if (s_input (self, delivery, &slot->bytes)) {
         eventflow_answer_t words = {
             .code = "UNREADABLE", .text = "the payload has no JSON form", .retry_ms = -1};
-        eventflow_worker_explain (self->worker, &words);
-        s_free_slot (self, slot);
+        runtime_explain (self->runtime, &words);
+        s_free_slot (slot);
         return EVENTFLOW_DEAD;
     }
     char text[VARIABLES][256];
-    char **environment = s_environment (delivery, self->options.downstream, text);
+    char **environment = s_environment (delivery, runtime_downstream (self->runtime), text);
     int rc = s_spawn (self, slot, environment);
     free (environment);
     if (rc) {
         char detail[200];
-        snprintf (detail, sizeof detail, "%.100s: %s", self->options.command[0], strerror (-rc));
+        snprintf (detail, sizeof detail, "%.100s: %s", self->options->command[0], strerror (-rc));
         eventflow_answer_t words = {.code = "SPAWN", .text = detail, .retry_ms = -1};
-        eventflow_worker_explain (self->worker, &words);
-        s_free_slot (self, slot);
+        runtime_explain (self->runtime, &words);
+        s_free_slot (slot);
         return EVENTFLOW_RETRY;
     }
-    uint64_t limit = self->options.timeout_ms;
-    if (limit == 0 && delivery->deadline_ms > ef_wall_ms ()) {
-        limit = delivery->deadline_ms - ef_wall_ms ();
-    }
-    slot->deadline_ms = limit ? ef_mono_ms () + limit : UINT64_MAX;
     return EVENTFLOW_LATER;
 }
 
@@ -307,48 +344,25 @@ s_tell_end (slot_t *slot, uint64_t now) {
     }
 }
 
-/* The command may take longer than its lease: it goes on as long as the command may. */
-void
-exec_expiring (void *arg, uint64_t tag, uint32_t left_ms) {
+static void
+s_stop (void *arg, uint64_t tag, stop_reason_t reason) {
     exec_t *self = arg;
-    uint64_t now = ef_mono_ms ();
-    for (uint32_t i = 0; i < self->options.concurrency; i++) {
-        const slot_t *slot = &self->slots[i];
-        bool is_wanted = slot->is_used && slot->tag == tag && !slot->is_cancelled;
-        uint64_t end_ms = slot->kill_ms ? slot->kill_ms : slot->deadline_ms;
-        if (is_wanted && self->options.timeout_ms && end_ms > now + left_ms) {
-            (void)eventflow_worker_extend (self->worker, tag, (uint32_t)(end_ms - now) + EXTRA_MS);
-            /* unsent, the lease ends and a CANCEL says it */
+    for (uint32_t i = 0; i < self->concurrency; i++) {
+        slot_t *slot = &self->slots[i];
+        if (slot->is_used && slot->tag == tag) {
+            slot->is_cancelled = reason != STOP_TIMEOUT;
+            slot->is_timed_out = reason == STOP_TIMEOUT;
+            s_tell_end (slot, ef_mono_ms ());
         }
     }
 }
 
-void
-exec_cancel (void *arg, uint64_t tag, const char *reason) {
+static nfds_t
+s_polls (void *arg, struct pollfd *items, nfds_t most, int *timeout_ms) {
     exec_t *self = arg;
-    (void)reason;
-    for (uint32_t i = 0; i < self->options.concurrency; i++) {
-        if (self->slots[i].is_used && self->slots[i].tag == tag) {
-            self->slots[i].is_cancelled = true;
-            s_tell_end (&self->slots[i], ef_mono_ms ());
-        }
-    }
-}
-
-void
-exec_terminate (exec_t *self, int signal_number) {
-    for (uint32_t i = 0; i < self->options.concurrency; i++) {
-        if (self->slots[i].is_used) {
-            (void)kill (-self->slots[i].pid, signal_number); /* gone already is as good */
-        }
-    }
-}
-
-nfds_t
-exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
     nfds_t count = 0;
     uint64_t now = ef_mono_ms ();
-    for (uint32_t i = 0; i < self->options.concurrency && count + 4 <= most; i++) {
+    for (uint32_t i = 0; i < self->concurrency && count + 4 <= most; i++) {
         const slot_t *slot = &self->slots[i];
         if (!slot->is_used) {
             continue;
@@ -363,9 +377,10 @@ exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
             items[count++] = (struct pollfd){slot->output, POLLIN, 0};
         }
         items[count++] = (struct pollfd){slot->process, POLLIN, 0};
-        uint64_t next = slot->kill_ms ? slot->kill_ms : slot->deadline_ms;
-        uint64_t left = next > now ? next - now : 0;
-        *timeout_ms = left < (uint64_t)*timeout_ms ? (int)left : *timeout_ms;
+        uint64_t left = slot->kill_ms > now ? slot->kill_ms - now : 0;
+        if (slot->kill_ms && left < (uint64_t)*timeout_ms) {
+            *timeout_ms = (int)left;
+        }
     }
     return count;
 }
@@ -417,7 +432,7 @@ s_gather (const exec_t *self, slot_t *slot) {
         if (got < 0) {
             return;
         }
-        output_add (&slot->written_out, self->options.output, bytes, (size_t)got);
+        output_add (&slot->written_out, self->output, bytes, (size_t)got);
     }
     s_close (&slot->output);
 }
@@ -428,7 +443,7 @@ s_answer (exec_t *self, slot_t *slot, const siginfo_t *info) {
     char code[32] = "";
     bool has_exited = info->si_code == CLD_EXITED;
     eventflow_answer_t words = {
-        .retry_ms = -1, .text = text, .downstream = self->options.downstream};
+        .retry_ms = -1, .text = text, .downstream = runtime_downstream (self->runtime)};
     slot->tail[slot->tail_size] = 0;
     /* The last line says most; the rest is the trace. */
     const char *line = slot->tail;
@@ -452,9 +467,8 @@ s_answer (exec_t *self, slot_t *slot, const siginfo_t *info) {
                  : info->si_status == 65 ? EVENTFLOW_DEAD
                                          : EVENTFLOW_RETRY;
     }
-    const char *why = result == EVENTFLOW_DONE
-                          ? output_say (&slot->written_out, self->options.output, &words)
-                          : NULL;
+    const char *why =
+        result == EVENTFLOW_DONE ? output_say (&slot->written_out, self->output, &words) : NULL;
     if (why) {
         result = EVENTFLOW_RETRY;
         words.code = "OUTPUT";
@@ -463,13 +477,14 @@ s_answer (exec_t *self, slot_t *slot, const siginfo_t *info) {
     if (slot->is_cancelled && result != EVENTFLOW_DONE) {
         result = EVENTFLOW_RELEASE; /* its failure is ours, and frees the credit */
     }
-    (void)eventflow_worker_answer (self->worker, slot->tag, result, &words); /* or it was lost */
+    runtime_answer (self->runtime, slot->tag, result, &words);
 }
 
-void
-exec_step (exec_t *self) {
+static void
+s_step (void *arg) {
+    exec_t *self = arg;
     uint64_t now = ef_mono_ms ();
-    for (uint32_t i = 0; i < self->options.concurrency; i++) {
+    for (uint32_t i = 0; i < self->concurrency; i++) {
         slot_t *slot = &self->slots[i];
         siginfo_t info = {0};
         if (!slot->is_used) {
@@ -481,20 +496,42 @@ exec_step (exec_t *self) {
         if (slot->kill_ms && now >= slot->kill_ms) {
             (void)kill (-slot->pid, SIGKILL); /* gone already is as good */
             slot->kill_ms = now + KILL_AFTER_MS;
-        } else if (slot->kill_ms == 0 && now >= slot->deadline_ms) {
-            slot->is_timed_out = true;
-            s_tell_end (slot, now);
         }
         if (waitid (P_PIDFD, (id_t)slot->process, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
             s_listen (slot);
             s_gather (self, slot);
             s_answer (self, slot, &info);
-            s_free_slot (self, slot);
+            s_free_slot (slot);
         }
     }
 }
 
-uint32_t
-exec_running (const exec_t *self) {
-    return self->running;
-}
+static const char s_help[] =
+    "The command reads the payload as JSON on standard input (--whole: the whole event) and finds\n"
+    "EVENTFLOW_ID, _TOPIC, _TYPE, _KEY, _USER, _DOWNSTREAM, _ATTEMPT, _TAG and _DEADLINE in its\n"
+    "environment. Its exit status is the answer: 0 done, 75 try again, 65 never again; anything "
+    "else:\n"
+    "try again, with the status and the end of standard error kept in the event's history. An "
+    "event\n"
+    "that is taken away or takes too long ends its command's process group: TERM, 5 s later KILL.\n"
+    "\n"
+    "examples:\n"
+    "  eventflow-worker exec --topic email -- ./send-mail.sh\n"
+    "  eventflow-worker exec --topic db --concurrency 10 --timeout 5s -- sh -c 'cat >> "
+    "events.jsonl'\n";
+
+const handler_t handler_exec = {
+    .name = "exec",
+    .summary = "runs a command once for every event",
+    .help = s_help,
+    .settings = &s_settings,
+    .options_bytes = sizeof (exec_options_t),
+    .words = s_words,
+    .check = s_check,
+    .create = s_create,
+    .destroy = s_destroy,
+    .handle = s_handle,
+    .stop = s_stop,
+    .polls = s_polls,
+    .step = s_step,
+};

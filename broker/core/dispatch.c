@@ -237,11 +237,13 @@ s_dispatch_one (ef_core_t *core, topic_t *topic) {
     return gather.count > 0 || gather.has_moved;
 }
 
-/* A topic that has ready events and no free credit for long enough is stalled. */
+/* A topic that has ready events and no free credit for long enough is stalled. Not so one whose
+   workers are unwell: more of them would be, too. */
 static void
 s_judge_stall (ef_core_t *core, topic_t *topic) {
     bool is_waiting = topic->counts[EF_STATE_READY] + topic->turns > topic->blocked &&
-                      !topic->is_paused && topic->queues[0] == NULL && topic->queues[1] == NULL;
+                      !topic->is_paused && topic->queues[0] == NULL && topic->queues[1] == NULL &&
+                      (topic->workers == 0 || topic->unwell < topic->workers);
     if (!is_waiting) {
         topic->stalled_since = 0;
         topic->stall_told = false;
