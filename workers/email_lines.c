@@ -88,7 +88,6 @@ email_new_job (email_t *self) {
         job = calloc (1, sizeof *job);
         ef_assert (job != NULL);
     }
-    job->was_resent = false;
     return job;
 }
 
@@ -225,9 +224,8 @@ s_lost (email_t *self, line_t *line, uint64_t now_ms) {
         return;
     }
     bool is_stale = line->smtp.mails > 1 && smtp_dialog_is_unheard (&line->smtp.dialog);
-    if (is_stale && !job->was_resent) {
+    if (is_stale) { /* it ends: there are only so many, and a new one isn't stale */
         line->job = NULL;
-        job->was_resent = true;
         job->since_ms = now_ms;
         s_prepend (self, job);
     } else {

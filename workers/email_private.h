@@ -12,8 +12,7 @@ typedef struct job_s {
     uint64_t tag;
     uint64_t since_ms;
     mail_t mail;
-    ef_buf_t event;  /* whole, where there are several recipients */
-    bool was_resent; /* a connection that had waited too long was no reason to fail */
+    ef_buf_t event; /* whole, where there are several recipients */
 } job_t;
 
 typedef struct {

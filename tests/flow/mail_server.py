@@ -4,14 +4,17 @@ import asyncio
 import atexit
 import email
 import email.policy
-import os
-import shutil
+import logging
 import ssl
-import subprocess
-import tempfile
 import threading
+import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult
+
+from web import Authority
+
+logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # it is told to misbehave
+warnings.filterwarnings("ignore", module="aiosmtpd")
 
 HANG, DROP = "hang", "drop"  # what a rule may say in place of a reply
 
@@ -106,10 +109,10 @@ class Mailbox:
     in its middle), END (it has all of the text: a reply, HANG or DROP, and it is not kept), TAKEN (it
     is kept, but HANG or DROP comes in place of 250) and QUIT. None: as usual."""
 
-    def __init__(self, tls=None, users=None, utf8=True, size=None, pipelining=False, port=0):
+    def __init__(self, tls=None, users=None, utf8=True, size=None, pipelining=False, port=0, rule=None):
         self.mails, self.commands, self.open = [], [], set()
         self.connections = self.most_open = 0
-        self.rule = lambda command, argument: None
+        self.rule = rule or (lambda command, argument: None)
         self.pipelining, self.users, self.port = pipelining, users, port
         context = server_context() if tls else None
         self.implicit = context if tls == "smtps" else None
@@ -139,7 +142,8 @@ class Mailbox:
 
     def authenticate(self, server, session, envelope, mechanism, data):
         login = data.login.decode(), data.password.decode()
-        return AuthResult(success=self.users.get(login[0]) == login[1], handled=True)
+        is_good = self.users.get(login[0]) == login[1]
+        return AuthResult(success=is_good, handled=is_good)
 
     async def handle_EHLO(self, server, session, envelope, hostname, responses):
         session.host_name = hostname
@@ -188,33 +192,20 @@ _authority = None
 
 
 def authority():
-    """A directory with ca.pem, and server.pem and server.key that it signed for 127.0.0.1."""
+    """A certificate authority, and the paths of a certificate of 127.0.0.1 and of its key."""
     global _authority
-    if _authority:
-        return _authority
-    _authority = tempfile.mkdtemp(prefix="ef-ca-")
-    atexit.register(shutil.rmtree, _authority, ignore_errors=True)
-    with open(os.path.join(_authority, "names"), "w") as file:
-        file.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-
-    def run(*words):
-        subprocess.run(["openssl", *words], cwd=_authority, check=True, capture_output=True, timeout=60)
-
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30",
-        "-subj", "/CN=eventflow test authority", "-addext", "basicConstraints=critical,CA:TRUE")
-    run("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    run("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-        "-days", "30", "-extfile", "names", "-out", "server.pem")
+    if _authority is None:
+        made = Authority()
+        atexit.register(made.__exit__)
+        _authority = made, *made.certificate("IP:127.0.0.1,DNS:localhost")
     return _authority
 
 
 def ca_file():
-    return os.path.join(authority(), "ca.pem")
+    return authority()[0].ca
 
 
 def server_context():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(os.path.join(authority(), "server.pem"),
-                            os.path.join(authority(), "server.key"))
+    context.load_cert_chain(*authority()[1:])
     return context
