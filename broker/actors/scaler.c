@@ -31,7 +31,7 @@ ef_scaler_message_destroy (ef_scaler_message_t **self_p) {
     }
 }
 
-static topic_pool_t *
+static void
 s_add_pool (ef_scaler_t *self, const ef_config_topic_t *config, const char *topic) {
     topic_pool_t *pool = calloc (1, sizeof *pool);
     self->pools = realloc (self->pools, (self->count + 1) * sizeof (void *));
@@ -43,7 +43,6 @@ s_add_pool (ef_scaler_t *self, const ef_config_topic_t *config, const char *topi
     ef_pool_init (&pool->pool, &config->pool, config->topic.stall_ms);
     self->managed += pool->is_managed;
     self->pools[self->count++] = pool;
-    return pool;
 }
 
 ef_scaler_t *
@@ -61,7 +60,7 @@ ef_scaler_new (const ef_config_t *config, const char *file) {
         *slash = 0;
     }
     for (uint32_t i = 0; i < config->topic_count; i++) {
-        (void)s_add_pool (self, &config->topics[i], config->topics[i].topic.name); /* found later */
+        s_add_pool (self, &config->topics[i], config->topics[i].topic.name);
     }
     atomic_init (&self->is_empty, true);
     return self;
@@ -244,6 +243,15 @@ s_find (const ef_scaler_t *self, const char *topic) {
     return i;
 }
 
+/* A topic that came while it runs, at the end of the pools. Its workers are started elsewhere: a
+   command takes a restart. */
+static void
+s_add_other (ef_scaler_t *self, const char *topic) {
+    ef_config_topic_t config = self->config->defaults;
+    config.pool.command[0] = 0;
+    s_add_pool (self, &config, topic);
+}
+
 /* The pool of a topic by the core's index, made where there is none yet. */
 static uint32_t
 s_require (ef_scaler_t *self, const ef_scaler_load_t *load) {
@@ -258,9 +266,7 @@ s_require (ef_scaler_t *self, const ef_scaler_load_t *load) {
     if (self->by_index[load->index] == 0) {
         uint32_t place = s_find (self, load->topic);
         if (place == self->count) {
-            ef_config_topic_t config = self->config->defaults;
-            config.pool.command[0] = 0; /* a pool takes a topic of its own in the configuration */
-            (void)s_add_pool (self, &config, load->topic); /* it is at `place` */
+            s_add_other (self, load->topic);
         }
         self->pools[place]->index = load->index;
         self->by_index[load->index] = place + 1;
@@ -303,11 +309,6 @@ s_take_loads (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t no
 }
 
 static void
-s_set (uint32_t *value, uint32_t wanted) {
-    *value = wanted == EF_POOL_KEPT ? *value : wanted;
-}
-
-static void
 s_handle (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t now) {
     if (message->kind == EF_SCALER_LOAD) {
         s_take_loads (self, message, now);
@@ -319,16 +320,16 @@ s_handle (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t now) {
     }
     uint32_t index = s_find (self, message->topic);
     if (index == self->count) {
-        return; /* its first load comes with the settings as they are then */
+        s_add_other (self, message->topic); /* its first load comes later */
     }
     topic_pool_t *pool = self->pools[index];
     if (message->kind == EF_SCALER_POOL) {
         ef_pool_configure (&pool->pool, &message->pool->pool, message->pool->topic.stall_ms);
         pool->lease_ms = message->pool->topic.lease_ms;
     } else {
-        s_set (&pool->pool.min_hand, message->hand.min);
-        s_set (&pool->pool.max_hand, message->hand.max);
-        s_set (&pool->pool.scale_hand, message->hand.scale);
+        pool->pool.min_hand = message->hand.min;
+        pool->pool.max_hand = message->hand.max;
+        pool->pool.scale_hand = message->hand.scale;
         pool->pool.not_before_ms = 0;
     }
     if (pool->has_load) {

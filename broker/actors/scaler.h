@@ -37,8 +37,7 @@ typedef struct {
     uint64_t held;
 } ef_scaler_worker_t;
 
-/* Each EF_POOL_UNSET: as configured; EF_POOL_KEPT: as it is. */
-#define EF_POOL_KEPT (UINT32_MAX - 1)
+/* Each EF_POOL_UNSET: as configured. */
 typedef struct {
     uint32_t min;
     uint32_t max;

@@ -16,8 +16,9 @@ s_require (ef_router_t *self, uint32_t index) {
         ef_assert (index < count);
         self->pools = realloc (self->pools, count * sizeof *self->pools);
         ef_assert (self->pools != NULL);
-        memset (self->pools + self->pool_count, 0,
-                (count - self->pool_count) * sizeof *self->pools);
+        for (uint32_t i = self->pool_count; i < count; i++) {
+            self->pools[i] = (router_pool_t){.hand = {EF_POOL_UNSET, EF_POOL_UNSET, EF_POOL_UNSET}};
+        }
         self->pool_count = count;
     }
     return &self->pools[index];
@@ -193,7 +194,8 @@ router_put_pool (const ef_router_t *self, uint32_t topic, ef_buf_t *out) {
     uint32_t count = sizeof numbers / sizeof numbers[0];
     ef_put_map (out, count + 8);
     ef_put_key_str (out, "topic", name);
-    ef_put_key_bool (out, "managed", ef_scaler_has_pool (self->parts.scaler, name));
+    ef_put_key_bool (out, "managed",
+                     is_known ? state->is_managed : ef_scaler_has_pool (self->parts.scaler, name));
     for (uint32_t i = 0; i < count; i++) {
         ef_put_key_uint (out, numbers[i].key, numbers[i].value);
     }
@@ -259,15 +261,21 @@ router_put_history (const ef_router_t *self, uint32_t topic, ef_buf_t *out) {
 
 static void
 s_send_hand (ef_router_t *self, const char *topic, ef_scaler_hand_t hand) {
+    int index = ef_core_find_topic (self->core, topic, strlen (topic));
+    ef_assert (index >= 0); /* looked for by the command */
     ef_scaler_message_t *message = ef_scaler_message_new (EF_SCALER_HAND, topic);
-    message->hand = hand;
+    s_require (self, (uint32_t)index)->hand = message->hand = hand;
     outbox_add (&self->to_scaler, message);
 }
 
 void
 router_scale (ef_router_t *self, const char *topic, uint32_t count) {
-    s_send_hand (self, topic,
-                 (ef_scaler_hand_t){.min = count, .max = EF_POOL_KEPT, .scale = EF_POOL_UNSET});
+    int index = ef_core_find_topic (self->core, topic, strlen (topic));
+    ef_assert (index >= 0); /* it has a pool */
+    ef_scaler_hand_t hand = s_require (self, (uint32_t)index)->hand;
+    hand.min = count;
+    hand.scale = EF_POOL_UNSET;
+    s_send_hand (self, topic, hand);
 }
 
 /* A number, or nil: as it was configured. -1: neither. */
@@ -295,19 +303,15 @@ s_configured (const ef_router_t *self, const char *topic) {
     return &self->settings.defaults.pool;
 }
 
-/* What a bound is after an order: the new one, else the one in force. */
-static uint32_t
-s_after (uint32_t ordered, uint32_t now, uint32_t configured) {
-    return ordered == EF_POOL_KEPT ? now : ordered == EF_POOL_UNSET ? configured : ordered;
-}
-
 const char *
 router_set_pool (ef_router_t *self, const char *topic, ef_cursor_t options) {
     static const char expected[] =
         "expected [\"POOL.SET\", topic, {\"min\", \"max\", \"scale\": 0 to 1000, or nil: as "
         "configured}]";
-    ef_scaler_hand_t hand = {EF_POOL_KEPT, EF_POOL_KEPT, EF_POOL_KEPT};
+    int index = ef_core_find_topic (self->core, topic, strlen (topic));
     uint32_t pairs;
+    ef_assert (index >= 0); /* looked for by the command */
+    ef_scaler_hand_t hand = s_require (self, (uint32_t)index)->hand;
     if (ef_get_map (&options, &pairs) || pairs == 0) {
         return expected;
     }
@@ -324,17 +328,13 @@ router_set_pool (ef_router_t *self, const char *topic, ef_cursor_t options) {
             return expected;
         }
     }
-    int index = ef_core_find_topic (self->core, topic, strlen (topic));
-    ef_assert (index >= 0);
-    const ef_scaler_state_t *state = &s_require (self, (uint32_t)index)->state;
     const ef_pool_config_t *configured = s_configured (self, topic);
-    uint32_t min = s_after (hand.min, state->min, configured->min);
-    uint32_t max = s_after (hand.max, state->max, configured->max);
-    uint32_t scale = s_after (hand.scale, state->scale, EF_POOL_UNSET);
+    uint32_t min = hand.min == EF_POOL_UNSET ? configured->min : hand.min;
+    uint32_t max = hand.max == EF_POOL_UNSET ? configured->max : hand.max;
     if (max == 0 || min > max) {
         return "expected min at or below max, and max above 0";
     }
-    if (scale != EF_POOL_UNSET && scale > max) {
+    if (hand.scale != EF_POOL_UNSET && hand.scale > max) {
         return "expected scale at or below max";
     }
     s_send_hand (self, topic, hand);

@@ -32,6 +32,7 @@ typedef struct {
     ef_scaler_state_t state;
     bool is_known;
     bool was_idle;                /* the last load that was told */
+    ef_scaler_hand_t hand;        /* what was set */
     router_decision_t *decisions; /* owned ring; NULL: none yet */
     uint32_t head;                /* the oldest one */
     uint32_t count;
