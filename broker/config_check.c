@@ -176,8 +176,8 @@ s_check_pools (const ef_config_t *self, char error[512]) {
     }
     if (least > self->machine.workers_max) {
         snprintf (error, 512,
-                  "the pools' min are %llu workers together: expected server/workers_max = %u or "
-                  "fewer",
+                  "the pools' min are %llu workers together: with server/workers_max = %u expected "
+                  "no more",
                   (unsigned long long)least, self->machine.workers_max);
         return -1;
     }
