@@ -24,6 +24,7 @@
 #define EF_HEADER_MAX         (256u << 10) /* an ACK of 4,096 single tags, with texts and a result */
 #define EF_FRAMES_MAX         64           /* frames of one message, envelope included */
 #define EF_TAGS_MAX           65536u       /* items in one tags array */
+#define EF_REASON_MAX         199          /* why a worker is unhealthy */
 #define EF_NAME_MAX           64           /* names of publishers, workers, hosts */
 #define EF_TOKEN_MAX          64
 

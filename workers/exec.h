@@ -1,44 +1,64 @@
-/* A command per event. SPDX-License-Identifier: MIT
+/* A command for events: its options, and what the ways share. SPDX-License-Identifier: MIT
+   MIT
 
-   Role: runs up to `concurrency` commands at a time, each with an event on its standard input, and
-   turns their ends into answers: 0 done, 75 retry, 65 dead, anything else retry with the code and
-   the end of standard error. Owns: the children. One thread: the loop of main.c calls it. */
+   A way is how events meet commands: a command for each (oneshot.c), or children that take many
+   (persistent.c), in turn or as batches. exec.c is the handler, which picks one of them. */
 #ifndef EF_EXEC_H
 #define EF_EXEC_H
 
+#include "handler.h"
 #include "output.h"
+#include "plan.h"
+#include "runtime.h"
 
-#include <poll.h>
+#include <sys/types.h>
 
-typedef struct exec_s exec_t;
+typedef enum { FORMAT_JSON, FORMAT_MSGPACK } exec_format_t;
 
 typedef struct {
-    char *const *command; /* argv, NULL at the end; borrowed */
-    uint32_t concurrency;
-    uint32_t timeout_ms; /* of one event, 0: its lease */
+    plan_options_t plan;
     bool is_whole;       /* the event's JSON form in place of its payload */
-    output_kind_t output;
-    const char *downstream; /* the service that the command works with, NULL: the event says it */
+    bool keeps_result;   /* what it prints is kept with the event */
+    bool emits;          /* what it prints is events */
+    bool is_persistent;  /* children take many events each, and answer on standard output */
+    uint32_t format;     /* of a persistent child, exec_format_t */
+    uint32_t children;   /* at a time, 0: as many as events, or batches, in hand */
+    uint32_t per_child;  /* events in hand of one of them, 0: an equal share */
+    uint32_t max_events; /* of one child in its life, 0: no end */
+    uint32_t batch;      /* events that share a command, 0: a command for each */
+    bool has_answers;    /* a batch is answered on standard output, event by event */
 } exec_options_t;
 
-/* The short life between our own program and the command: killed when the worker is. */
-_Noreturn void exec_launch (const char *parent, char *const *command);
+#define EXEC_CHILDREN_MAX 1000 /* processes of one worker: some 100 KB of the kernel's each */
 
-exec_t *exec_new (const exec_options_t *options);
-void exec_destroy (exec_t **self_p); /* kills what still runs */
-void exec_set_worker (exec_t *self, eventflow_worker_t *worker);
+typedef struct {
+    const exec_options_t *options; /* borrowed, as the next two */
+    runtime_t *runtime;
+    const plan_t *plan;
+} exec_way_t;
 
-/* The worker's handler and callbacks. */
-eventflow_result_t exec_handle (void *arg, const eventflow_delivery_t *delivery);
-void exec_cancel (void *arg, uint64_t tag, const char *reason);
-void exec_expiring (void *arg, uint64_t tag, uint32_t left_ms);
+/* Why a delivery that was just handed in isn't worked on; the result to return. */
+eventflow_result_t exec_explain_unreadable (const exec_way_t *way);
+eventflow_result_t exec_explain_spawn (const exec_way_t *way, int error); /* -errno */
 
-/* Appends what is to be polled; returns how many. `*timeout_ms` is lowered to the next deadline. */
-nfds_t exec_polls (exec_t *self, struct pollfd *items, nfds_t most, int *timeout_ms);
-/* Moves bytes, reaps children, judges deadlines, answers. */
-void exec_step (exec_t *self);
-uint32_t exec_running (const exec_t *self);
-/* Tells every child to end. */
-void exec_terminate (exec_t *self, int signal_number);
+typedef struct oneshot_s oneshot_t;
+oneshot_t *oneshot_new (const exec_way_t *way);
+void oneshot_destroy (oneshot_t **self_p); /* ends what still runs */
+eventflow_result_t oneshot_handle (oneshot_t *self, const eventflow_delivery_t *delivery);
+void oneshot_stop (oneshot_t *self, uint64_t tag, stop_reason_t reason);
+nfds_t oneshot_polls (oneshot_t *self, struct pollfd *items, nfds_t most, int *timeout_ms);
+void oneshot_step (oneshot_t *self);
+size_t oneshot_children (const oneshot_t *self, pid_t *pids, size_t most); /* that run */
+
+typedef struct persistent_s persistent_t;
+persistent_t *persistent_new (const exec_way_t *way, char error[512]); /* NULL: why */
+void persistent_destroy (persistent_t **self_p);                       /* as above */
+eventflow_result_t persistent_handle (persistent_t *self, const eventflow_delivery_t *delivery);
+void persistent_stop (persistent_t *self, uint64_t tag, stop_reason_t reason);
+nfds_t persistent_polls (persistent_t *self, struct pollfd *items, nfds_t most, int *timeout_ms);
+void persistent_step (persistent_t *self);
+size_t persistent_children (const persistent_t *self, pid_t *pids, size_t most);
+void persistent_flush (persistent_t *self);
+void persistent_probe (persistent_t *self);
 
 #endif

@@ -99,7 +99,8 @@ static void
 s_groups (ef_machine_t *self, const char *root, const char *mount, char *group, bool is_second) {
     char directory[PATH_BYTES];
     for (unsigned i = 0; i < LEVELS; i++) {
-        snprintf (directory, sizeof directory, "%s%s", mount, strcmp (group, "/") ? group : "");
+        bool is_root = group[0] == 0 || group[1] == 0;
+        snprintf (directory, sizeof directory, "%.64s%.512s", mount, is_root ? "" : group);
         s_group (self, root, directory, is_second);
         char *slash = strrchr (group, '/');
         if (slash == NULL || group[0] == 0) {

@@ -56,6 +56,7 @@ s_ack_item (back_t *request, lease_t *lease, item_t *item, uint64_t tag, void *a
     }
     item_answered (core, lease, item);
     lease->worker->done += counts;
+    report_took (core, lease);
     ack->done += counts;
     return counts;
 }
@@ -332,6 +333,8 @@ s_fail (ef_core_t *core, lease_t *lease, item_t *item, const nack_t *nack) {
     breakers_outcome (core, topic, item, nack->downstream,
                       is_permanent ? OUTCOME_GOOD : OUTCOME_FAILED);
     lease->worker->failed++;
+    report_took (core, lease);
+    report_timeout (core, lease, nack->failure.code);
     suspect_set (topic, entry, false); /* its worker has lived to tell */
     fail_event (core, entry, &nack->failure);
 }
@@ -461,31 +464,6 @@ s_bye (back_t *request) {
     request->peer = NULL;
 }
 
-/* PING's map: health is what the core acts on. */
-static void
-s_ping (back_t *request) {
-    ef_core_t *core = request->core;
-    uint32_t pairs = 0;
-    if (request->count > 0 && ef_get_map (&request->arguments, &pairs) == 0) {
-        for (uint32_t i = 0; i < pairs; i++) {
-            ef_span_t key;
-            ef_span_t value;
-            if (ef_get_str (&request->arguments, &key)) {
-                break;
-            }
-            if (ef_span_is (key, "health") && ef_get_str (&request->arguments, &value) == 0) {
-                request->peer->worker->is_unhealthy = ef_span_is (value, "unhealthy");
-            } else if (ef_skip (&request->arguments)) {
-                break;
-            }
-        }
-    }
-    ef_buf_clear (&core->header);
-    ef_put_array (&core->header, 1);
-    ef_put_str (&core->header, "PONG");
-    (void)peer_send (core, request->number, NULL); /* it pings again */
-}
-
 static void
 s_pong (back_t *request) {
     (void)request; /* having been heard is all */
@@ -495,8 +473,8 @@ static const struct {
     const char *name;
     void (*run) (back_t *request);
 } s_commands[] = {
-    {"ACK", s_ack},        {"NACK", s_nack}, {"EXTEND", s_extend}, {"CREDIT", s_credit},
-    {"READY", back_ready}, {"PING", s_ping}, {"PONG", s_pong},     {"BYE", s_bye},
+    {"ACK", s_ack},        {"NACK", s_nack},    {"EXTEND", s_extend}, {"CREDIT", s_credit},
+    {"READY", back_ready}, {"PING", back_ping}, {"PONG", s_pong},     {"BYE", s_bye},
 };
 
 void

@@ -19,6 +19,7 @@ typedef struct {
 #define BACK_VISITS_MAX (4u * EF_CREDIT_MAX)
 
 void back_ready (back_t *request);
+void back_ping (back_t *request); /* report.c */
 const void *back_worker_key (const void *item, size_t *size);
 
 /* One item of a tags array: a tag, or a pair [first, last]. */

@@ -255,9 +255,14 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
         {"stalled_ms", topic->stalled_since ? self->now - topic->stalled_since : 0},
         {"lease_ms", topic->config.lease_ms},
         {"attempts", topic->config.retry.attempts},
+        {"unwell", topic->unwell},
+        {"took_p50_ms", topic->took ? ef_histogram_quantile (topic->took, 0.5) : 0},
+        {"took_p99_ms", topic->took ? ef_histogram_quantile (topic->took, 0.99) : 0},
+        {"waited_p50_ms", topic->waited ? ef_histogram_quantile (topic->waited, 0.5) : 0},
+        {"waited_p99_ms", topic->waited ? ef_histogram_quantile (topic->waited, 0.99) : 0},
     };
     uint32_t count = sizeof numbers / sizeof numbers[0];
-    ef_put_map (out, count + 3 + EF_STATE_COUNT);
+    ef_put_map (out, count + 5 + EF_STATE_COUNT);
     ef_put_key_str (out, "topic", topic->config.name);
     ef_put_key_bool (out, "paused", topic->is_paused);
     ef_put_key_bool (out, "draining", topic->is_draining);
@@ -267,36 +272,8 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
     for (uint32_t i = 0; i < count; i++) {
         ef_put_key_uint (out, numbers[i].key, numbers[i].value);
     }
-}
-
-void
-ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map), void *arg) {
-    ef_buf_t map = {0};
-    worker_t *worker;
-    uint32_t position = 0;
-    while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
-        ef_buf_clear (&map);
-        ef_put_map (&map, 13);
-        ef_put_key_str (&map, "worker", worker->name);
-        ef_put_key_str (&map, "host", worker->host);
-        ef_put_key_uint (&map, "pid", worker->pid);
-        ef_put_str (&map, "topics");
-        ef_put_array (&map, worker->sub_count);
-        for (uint32_t i = 0; i < worker->sub_count; i++) {
-            ef_put_str (&map, worker->subs[i].topic->config.name);
-        }
-        ef_put_key_uint (&map, "credit", worker->credit);
-        ef_put_key_uint (&map, "in_flight", worker->in_flight);
-        ef_put_key_uint (&map, "bytes_in_flight", worker->bytes_in_flight);
-        ef_put_key_uint (&map, "done", worker->done);
-        ef_put_key_uint (&map, "failed", worker->failed);
-        ef_put_key_bool (&map, "draining", worker->is_draining);
-        ef_put_key_bool (&map, "healthy", !worker->is_unhealthy);
-        ef_put_key_uint (&map, "heartbeat_ms", worker->heartbeat_ms);
-        ef_put_key_uint (&map, "started", worker->started_ms);
-        each (arg, &map);
-    }
-    ef_buf_free (&map);
+    report_put (out, "took", topic->took);
+    report_put (out, "waited", topic->waited);
 }
 
 static void

@@ -225,6 +225,12 @@ void leases_tick (ef_core_t *self);
 const char *worker_free_name (ef_core_t *self, const char *asked, char name[EF_NAME_MAX + 8]);
 bool worker_has_room (const worker_t *worker);
 
+/* report.c */
+void report_took (const ef_core_t *core, const lease_t *lease);
+void report_waited (const ef_core_t *core, topic_t *topic, const stored_t *stored, uint32_t count);
+void report_put (ef_buf_t *out, const char *key, const ef_histogram_t *histogram);
+void report_timeout (const ef_core_t *core, const lease_t *lease, ef_span_t code);
+
 /* dispatch.c */
 void dispatch_all (ef_core_t *self);
 void avoid_add (topic_t *topic, uint64_t n, const char *worker, bool is_only, uint64_t until_ms);

@@ -9,6 +9,7 @@
 #include "../base/buggify.h"
 #include "../base/hash.h"
 #include "../base/heap.h"
+#include "../base/histogram.h"
 #include "breaker.h"
 #include "bucket.h"
 #include "core.h"
@@ -185,7 +186,11 @@ struct worker_s {
     uint64_t started_ms;
     uint64_t done;
     uint64_t failed;
-    sub_t *subs; /* owned */
+    char unhealthy[EF_REASON_MAX + 1]; /* why, as it says */
+    uint64_t cpu_ms;                   /* the same, with its last PING */
+    uint64_t rss_bytes;
+    ef_histogram_t took; /* what it answered, from delivery on */
+    sub_t *subs;         /* owned */
     uint32_t sub_count;
     uint64_t share;   /* the greatest of a topic that it was served from */
     lease_t **leases; /* owned, ascending tags; finished ones are NULL */
@@ -310,7 +315,10 @@ struct topic_s {
     uint32_t inserting;
     sub_t *queues[2]; /* circular lists: idle workers, busy ones with credit */
     uint32_t workers;
-    entry_t **outbox; /* owned ring: dead, in order of m, not yet durable over there */
+    uint32_t unwell;        /* of them, those that take nothing new for their health */
+    ef_histogram_t *took;   /* owned; from delivery to answer; NULL: nothing was answered yet */
+    ef_histogram_t *waited; /* owned; from acceptance to first delivery; NULL: the same */
+    entry_t **outbox;       /* owned ring: dead, in order of m, not yet durable over there */
     uint32_t outbox_head;
     uint32_t outbox_count;
     uint32_t outbox_capacity;

@@ -169,12 +169,18 @@ s_explain_workers (explain_t *self) {
     }
     uint32_t unhealthy = 0;
     uint32_t position = 0;
+    const char *why = "";
     const worker_t *worker;
     while ((worker = ef_hash_next (&self->core->workers, &position)) != NULL) {
         for (uint32_t i = 0; i < worker->sub_count; i++) {
             unhealthy += worker->subs[i].topic == topic &&
                          (worker->is_unhealthy || worker->is_draining || worker->is_stuck);
+            why = worker->subs[i].topic == topic && worker->is_unhealthy ? worker->unhealthy : why;
         }
+    }
+    if (topic->unwell == topic->workers) {
+        return s_say (self, "unhealthy", "%s unwell: %s",
+                      topic->workers == 1 ? "its one worker is" : "all of its workers are", why);
     }
     if (unhealthy == 0) {
         return s_say (self, "no_credit", "%s has all that it wants in hand",

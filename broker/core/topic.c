@@ -152,6 +152,8 @@ topic_free (topic_t **self_p) {
     ef_extents_free (&self->extents);
     free (self->outbox);
     free (self->avoids);
+    free (self->took);
+    free (self->waited);
     free (self);
     *self_p = NULL;
 }

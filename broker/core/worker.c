@@ -241,6 +241,7 @@ worker_subscribe (ef_core_t *self, worker_t *worker, topic_t *const *topics, uin
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         s_unlink (&worker->subs[i]);
         worker->subs[i].topic->workers--;
+        worker->subs[i].topic->unwell -= worker->is_unhealthy;
     }
     free (worker->subs);
     worker->subs = calloc (count ? count : 1, sizeof *worker->subs);
@@ -249,6 +250,7 @@ worker_subscribe (ef_core_t *self, worker_t *worker, topic_t *const *topics, uin
     for (uint32_t i = 0; i < count; i++) {
         worker->subs[i] = (sub_t){.worker = worker, .topic = topics[i], .queue = -1};
         topics[i]->workers++;
+        topics[i]->unwell += worker->is_unhealthy;
     }
     worker_queue (worker);
 }
@@ -385,6 +387,7 @@ worker_free (ef_core_t *self, worker_t **worker_p) {
     for (uint32_t i = 0; i < worker->sub_count; i++) {
         s_unlink (&worker->subs[i]);
         worker->subs[i].topic->workers--;
+        worker->subs[i].topic->unwell -= worker->is_unhealthy;
     }
     ef_hash_remove (&self->workers, worker);
     free (worker->subs);

@@ -157,6 +157,11 @@ int eventflow_worker_step (eventflow_worker_t *self, int timeout_ms);
 /* Steps until the end. `is_stopping` (may be NULL) is looked at between steps; set, it drains. */
 void eventflow_worker_run (eventflow_worker_t *self, volatile int *is_stopping);
 
+/* A whole worker in one call: made, run until TERM or INT, drained, destroyed; a second signal ends
+   it at once. Returns an exit status: 0, 2 where there is no handler or no topic, 3 where the
+   broker refuses it (said on standard error). */
+int eventflow_work (const eventflow_worker_options_t *options);
+
 /* What became of an event that was put off. `code` is a str, or an int where `code` is NULL.
    `events` (MessagePack events back to back, may be NULL) are accepted with a DONE, both or
    neither. `retry_ms` < 0: by the policy, else so long from now (RELEASE: not to this worker before
@@ -191,6 +196,25 @@ uint32_t eventflow_worker_in_hand (const eventflow_worker_t *self);
 int eventflow_worker_fd (
     const eventflow_worker_t *self); /* readable: call step, also behind every call */
 uint64_t eventflow_worker_done (const eventflow_worker_t *self);
+/* True where more has come than the last step took: step again before sleeping. */
+bool eventflow_worker_pending (const eventflow_worker_t *self);
+
+/* Tells the broker that what the worker works with isn't well, and why, or (NULL) that it is. While
+   it isn't, the broker gives it nothing new. Said anew after every reconnect. */
+void eventflow_worker_health (eventflow_worker_t *self, const char *reason);
+
+/* What the worker says of itself with each heartbeat. */
+typedef struct {
+    bool is_connected;
+    bool is_draining;
+    uint32_t busy;      /* in hand */
+    uint64_t done;      /* since it was made */
+    uint64_t failed;    /* answered RETRY or DEAD, the same */
+    uint64_t cpu_ms;    /* of the process and the children that it waited for */
+    uint64_t rss_bytes; /* of the process */
+    const char *name;   /* borrowed */
+} eventflow_worker_numbers_t;
+void eventflow_worker_numbers (const eventflow_worker_t *self, eventflow_worker_numbers_t *numbers);
 
 /* ---- Administration ---- */
 

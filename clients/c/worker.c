@@ -9,7 +9,9 @@
 #include "delivery.h"
 
 #include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define DRAIN_MS 10000 /* for the last ACKEDs to come; then the answers' leases decide */
@@ -40,6 +42,9 @@ struct eventflow_worker_s {
     eventflow_bytes_t events_span;
     eventflow_bytes_t result_span;
     bool has_words;
+    char unhealthy[EF_TEXT_MAX + 1]; /* why, or empty */
+    uint64_t ping_ms;                /* when its numbers were said last */
+    uint64_t failed;
     char refused_code[32]; /* why READY was refused, or empty */
     char refused_text[256];
     zmq_msg_t frames[2];
@@ -210,6 +215,7 @@ s_events (eventflow_worker_t *self) {
             delivery.deadline_ms = s_deadline (self, &delivery);
         }
         eventflow_result_t result = self->options.handle (self->options.arg, &delivery);
+        self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
         if (result != EVENTFLOW_LATER) {
             int rc = ef_answers_add (&self->answers, delivery.tag, result,
                                      self->has_words ? &self->words : NULL);
@@ -299,6 +305,71 @@ s_read_leases (eventflow_worker_t *self, ef_cursor_t *cursor) {
     return 0;
 }
 
+static uint64_t
+s_rss_bytes (void) {
+    char text[64] = "";
+    int file = open ("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t size = file < 0 ? -1 : read (file, text, sizeof text - 1);
+    if (file >= 0) {
+        close (file);
+    }
+    const char *second = size > 0 ? strchr (text, ' ') : NULL;
+    return second ? strtoull (second, NULL, 10) * (uint64_t)sysconf (_SC_PAGESIZE) : 0;
+}
+
+static uint64_t
+s_cpu_ms (int who) {
+    struct rusage usage = {0};
+    (void)getrusage (who, &usage); /* can't fail for these */
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
+}
+
+void
+eventflow_worker_numbers (const eventflow_worker_t *self, eventflow_worker_numbers_t *numbers) {
+    *numbers =
+        (eventflow_worker_numbers_t){.is_connected = self->is_welcome,
+                                     .is_draining = self->is_draining,
+                                     .busy = self->hand_count,
+                                     .done = self->answers.done,
+                                     .failed = self->failed,
+                                     .cpu_ms = s_cpu_ms (RUSAGE_SELF) + s_cpu_ms (RUSAGE_CHILDREN),
+                                     .rss_bytes = s_rss_bytes (),
+                                     .name = self->name};
+}
+
+/* Tells that it lives, and how it is. */
+static void
+s_ping (eventflow_worker_t *self, uint64_t now) {
+    eventflow_worker_numbers_t numbers;
+    ef_buf_t *header = &self->header;
+    eventflow_worker_numbers (self, &numbers);
+    ef_buf_clear (header);
+    ef_put_array (header, 2);
+    ef_put_str (header, "PING");
+    ef_put_map (header, self->unhealthy[0] ? 7 : 6);
+    ef_put_key_str (header, "health", self->unhealthy[0] ? "unhealthy" : "ok");
+    if (self->unhealthy[0]) {
+        ef_put_key_str (header, "reason", self->unhealthy);
+    }
+    ef_put_key_uint (header, "busy", numbers.busy);
+    ef_put_key_uint (header, "done", numbers.done);
+    ef_put_key_uint (header, "failed", numbers.failed);
+    ef_put_key_uint (header, "cpu_ms", numbers.cpu_ms);
+    ef_put_key_uint (header, "rss", numbers.rss_bytes);
+    self->ping_ms = now;
+    (void)ef_link_send (&self->link, header, NULL, now); /* silence shows soon enough */
+}
+
+void
+eventflow_worker_health (eventflow_worker_t *self, const char *reason) {
+    bool is_news = strncmp (self->unhealthy, reason ? reason : "", EF_TEXT_MAX) != 0;
+    snprintf (self->unhealthy, sizeof self->unhealthy, "%s", reason ? reason : "");
+    if (is_news && self->is_welcome) {
+        s_ping (self, ef_mono_ms ());
+    }
+}
+
 /* WELCOME's stale tags are somebody else's now; the rest of the answers is said again. */
 static void
 s_welcome (eventflow_worker_t *self, ef_cursor_t *cursor) {
@@ -307,6 +378,9 @@ s_welcome (eventflow_worker_t *self, ef_cursor_t *cursor) {
     self->is_welcome = true;
     ef_link_is_good (&self->link);
     ef_answers_resend (&self->answers);
+    if (self->unhealthy[0]) {
+        self->ping_ms = 0; /* this connection hasn't heard it */
+    }
     if (ef_get_uint (cursor, &version) || ef_get_map (cursor, &pairs)) {
         return;
     }
@@ -398,11 +472,8 @@ s_keep_alive (eventflow_worker_t *self, uint64_t now) {
                                    : EF_LINK_HELLO_MS)) {
         ef_link_close (&self->link, now);
         self->is_welcome = false;
-    } else if (self->is_welcome && now - self->link.sent_ms >= self->options.heartbeat_ms) {
-        ef_buf_clear (&self->header);
-        ef_put_array (&self->header, 1);
-        ef_put_str (&self->header, "PING");
-        (void)ef_link_send (&self->link, &self->header, NULL, now); /* silence shows soon enough */
+    } else if (self->is_welcome && now - self->ping_ms >= self->options.heartbeat_ms) {
+        s_ping (self, now);
     }
 }
 
@@ -456,6 +527,7 @@ eventflow_worker_answer (eventflow_worker_t *self, uint64_t tag, eventflow_resul
         !s_take_from_hand (self, tag)) {
         return EVENTFLOW_INVALID;
     }
+    self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
     return ef_answers_add (&self->answers, tag, result, answer);
 }
 
@@ -509,4 +581,13 @@ eventflow_worker_fd (const eventflow_worker_t *self) {
         return -1;
     }
     return fd;
+}
+
+bool
+eventflow_worker_pending (const eventflow_worker_t *self) {
+    int events = 0;
+    size_t size = sizeof events;
+    return self->link.socket &&
+           zmq_getsockopt (self->link.socket, ZMQ_EVENTS, &events, &size) == 0 &&
+           (events & ZMQ_POLLIN);
 }

@@ -30,7 +30,8 @@ void sim_put_code (ef_buf_t *out, sim_code_t code);
     X (LIMIT, "limit")                                                                             \
     X (POISON, "poison")                                                                           \
     X (BUDGET, "budget")                                                                           \
-    X (FAIR, "fair")
+    X (FAIR, "fair")                                                                               \
+    X (HEALTH, "health")
 typedef enum {
 #define X(name, text) SIM_##name,
     SIM_FEATURE_TABLE (X)

@@ -54,6 +54,8 @@ s_ready (world_t *self, sim_worker_t *worker, uint32_t index) {
     worker->is_welcome = false;
     worker->ready_ms = self->now;
     worker->is_silent = !self->is_quiet && sim_one_in (&self->random, 12);
+    worker->is_unwell = false;
+    worker->pings = worker->unwell_ping = 0;
     wire_send (self, worker->wire, header, (ef_buf_t){0});
 }
 
@@ -86,6 +88,34 @@ worker_vanish (world_t *self, uint32_t index) {
     for (unsigned i = 0; i < 16; i++) {
         worker->session[i] = (uint8_t)sim_random (&self->random);
     }
+}
+
+/* A PING, with what the worker says of its health. */
+static void
+s_ping (world_t *self, sim_worker_t *worker) {
+    bool was_unwell = worker->is_unwell;
+    if (sim_has (self, SIM_HEALTH) && sim_one_in (&self->random, 10)) {
+        worker->is_unwell = !worker->is_unwell && !self->is_quiet;
+    }
+    worker->is_unwell = worker->is_unwell && !self->is_quiet;
+    worker->pings++;
+    if (worker->is_unwell && !was_unwell) {
+        worker->unwell_ping = worker->pings;
+    }
+    ef_buf_t header = {0};
+    ef_put_array (&header, 2);
+    ef_put_str (&header, "PING");
+    ef_put_map (&header, 2);
+    ef_put_key_str (&header, "health", worker->is_unwell ? "unhealthy" : "ok");
+    ef_put_key_str (&header, "reason", worker->is_unwell ? "the other side is down" : "");
+    wire_send (self, worker->wire, header, (ef_buf_t){0});
+}
+
+/* The broker has heard as many PINGs. */
+static void
+s_pong (sim_worker_t *worker) {
+    worker->pings -= worker->pings > 0;
+    worker->unwell_ping -= worker->unwell_ping > 0;
 }
 
 /* Some events kill who works on them, more often than not. */
@@ -132,7 +162,7 @@ worker_step (world_t *self, uint32_t index) {
         worker_answer (self, worker, at);
     }
     if (sim_one_in (&self->random, 4)) {
-        wire_say (self, worker->wire, "PING");
+        s_ping (self, worker);
     }
 }
 
@@ -201,6 +231,9 @@ worker_receive (world_t *self, uint32_t index) {
         if (ef_get_array (&cursor, &items) || ef_get_str (&cursor, &command)) {
             sim_fail (self, "a worker got a header that can't be read");
         }
+        if (ef_span_is (command, "EVENTS") && worker->is_unwell && worker->unwell_ping == 0) {
+            sim_fail (self, "worker %u is unwell, which the broker knows, and gets events", index);
+        }
         if (ef_span_is (command, "EVENTS")) {
             cursor = ef_cursor (message->body.data, message->body.size);
             while (ef_cursor_left (&cursor) > 0) {
@@ -221,6 +254,8 @@ worker_receive (world_t *self, uint32_t index) {
             worker_acked (self, worker, &cursor);
         } else if (ef_span_is (command, "PING") && !worker->is_silent) {
             wire_say (self, worker->wire, "PONG");
+        } else if (ef_span_is (command, "PONG")) {
+            s_pong (worker);
         } else if (ef_span_is (command, "ERROR")) {
             wire_cut (self, worker->wire);
         }

@@ -73,6 +73,10 @@ typedef struct {
     uint32_t wire;
     bool is_welcome;
     bool is_silent; /* takes and never answers, doesn't ping */
+    bool is_unwell; /* says so, and gets nothing new once the broker has heard it */
+    uint32_t pings; /* unanswered on this connection */
+    uint32_t
+        unwell_ping; /* as many PONGs from now the broker has heard it; 0: it has, or needn't */
     uint64_t ready_ms;
     uint64_t seq;
     uint32_t credit;

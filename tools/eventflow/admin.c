@@ -42,22 +42,31 @@ s_worker_row (void *arg, ef_cursor_t item) {
     char name[80];
     char host[40];
     char topics[200] = "";
+    char text[256];
     cli_text (item, "worker", name, sizeof name);
     cli_text (item, "host", host, sizeof host);
-    static const char *const numbers[] = {"pid", "credit", "in_flight", "done", "failed"};
+    static const char *const numbers[] = {"pid",    "credit",      "in_flight",  "done",
+                                          "failed", "took_p50_ms", "took_p99_ms"};
     cli_cell (table, name);
     cli_cell (table, host);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         cli_cell_number (table, cli_number (item, numbers[i]));
     }
+    snprintf (text, sizeof text, "%.1fs", (double)cli_number (item, "cpu_ms") / 1000);
+    cli_cell (table, cli_number (item, "cpu_ms") ? text : "");
+    snprintf (text, sizeof text, "%.1fMiB", (double)cli_number (item, "rss_bytes") / 1048576);
+    cli_cell (table, cli_number (item, "rss_bytes") ? text : "");
     (void)cli_each (item, "topics", s_topic_name, topics); /* at least one */
     cli_cell (table, topics);
+    cli_text (item, "unhealthy", text, sizeof text);
+    cli_cell (table, text[0] ? text : cli_is (item, "draining") ? "leaving" : "ok");
 }
 
 int
 cli_worker (cli_t *cli) {
-    static const char *const titles[] = {"WORKER",   "HOST",  ">PID",    ">CREDIT",
-                                         ">IN HAND", ">DONE", ">FAILED", "TOPICS"};
+    static const char *const titles[] = {"WORKER",  "HOST",    ">PID",    ">CREDIT", ">IN HAND",
+                                         ">DONE",   ">FAILED", ">P50 MS", ">P99 MS", ">CPU",
+                                         ">MEMORY", "TOPICS",  "HEALTH"};
     cli_table_t table = CLI_TABLE (titles, "");
     int rc = cli_flags (cli, NULL, 0);
     ef_buf_t request = {0};

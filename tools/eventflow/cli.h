@@ -68,7 +68,7 @@ void cli_clean (char *text);
 
 /* A table: cells from left to right, row after row; a title that begins with ">" has its column
  * stand at the right. */
-#define CLI_COLUMNS_MAX 10
+#define CLI_COLUMNS_MAX 14
 typedef struct {
     const char *const *titles;
     unsigned columns;
