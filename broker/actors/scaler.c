@@ -338,7 +338,7 @@ s_handle (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t now) {
 }
 
 static void
-s_tell_states (ef_scaler_t *self) {
+s_tell_states (ef_scaler_t *self, uint64_t now) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < self->count; i++) {
         count += self->pools[i]->has_changed && self->pools[i]->index != UINT32_MAX;
@@ -356,27 +356,29 @@ s_tell_states (ef_scaler_t *self) {
         }
         const tally_t *tally = &pool->tally;
         ef_scaler_state_t *state = &message->states[message->count++];
-        *state = (ef_scaler_state_t){.index = pool->index,
-                                     .is_managed = pool->is_managed,
-                                     .desired = pool->pool.target,
-                                     .running = tally->here,
-                                     .starting = tally->own + tally->spares - tally->here,
-                                     .leaving = tally->leaving,
-                                     .others = pool->load.workers -
-                                               (pool->is_managed ? pool->load.pool_workers : 0),
-                                     .min = ef_pool_min (&pool->pool),
-                                     .max = ef_pool_max (&pool->pool),
-                                     .scale = pool->pool.scale_hand,
-                                     .restarts = pool->restarts,
-                                     .reason = pool->reason,
-                                     .changed_ms = pool->changed_ms,
-                                     .limit = pool->pool.limit,
-                                     .hold = pool->pool.hold,
-                                     .ready = pool->load.ready,
-                                     .retrying = pool->load.retrying,
-                                     .oldest_ms = pool->load.oldest_ms,
-                                     .arrive = pool->pool.arrive,
-                                     .end = pool->pool.end};
+        *state = (ef_scaler_state_t){
+            .index = pool->index,
+            .is_managed = pool->is_managed,
+            .desired = pool->pool.target,
+            .running = tally->here,
+            .starting = tally->own + tally->spares - tally->here,
+            .leaving = tally->leaving,
+            .others = pool->load.workers - (pool->is_managed ? pool->load.pool_workers : 0),
+            .min = ef_pool_min (&pool->pool),
+            .max = ef_pool_max (&pool->pool),
+            .scale = pool->pool.scale_hand,
+            .restarts = pool->restarts,
+            .reason = pool->reason,
+            .changed_ms = pool->changed_ms,
+            .limit = tally->own < pool->pool.target && !ef_pool_may_start (&pool->pool, now)
+                         ? EF_LIMIT_CRASHES
+                         : pool->pool.limit,
+            .hold = pool->pool.hold,
+            .ready = pool->load.ready,
+            .retrying = pool->load.retrying,
+            .oldest_ms = pool->load.oldest_ms,
+            .arrive = pool->pool.arrive,
+            .end = pool->pool.end};
         memcpy (state->topic, pool->topic, sizeof state->topic);
         pool->has_changed = false;
     }
@@ -403,7 +405,7 @@ s_step (void *arg) {
             scaler_recycle (self, i, now);
         }
     }
-    s_tell_states (self);
+    s_tell_states (self, now);
     next = is_stopping && next > now + 20 ? now + 20 : next;
     next = self->place_count && next == UINT64_MAX ? now : next; /* just started */
     return self->outbox_count && next > now + 5 ? now + 5 : next;

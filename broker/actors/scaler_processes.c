@@ -181,11 +181,13 @@ scaler_watch (ef_scaler_t *self, uint64_t now) {
     return self->place_count ? next : UINT64_MAX;
 }
 
+/* One that is large from its beginning would be replaced for ever, hence a life that it has. */
 static bool
-s_is_due (const topic_pool_t *pool, const ef_process_t *process) {
+s_is_due (const topic_pool_t *pool, const ef_process_t *process, uint64_t now) {
     const ef_pool_config_t *config = &pool->pool.config;
-    return (config->recycle_events && process->answered >= config->recycle_events) ||
-           (config->recycle_rss && ef_machine_rss (process->pid) >= config->recycle_rss);
+    bool is_grown = config->recycle_rss && now - process->started_ms >= EF_SHORT_LIFE_MS &&
+                    ef_machine_rss (process->pid) >= config->recycle_rss;
+    return is_grown || (config->recycle_events && process->answered >= config->recycle_events);
 }
 
 /* One process of a pool that has done enough, or has grown too large, goes: once another one is
@@ -200,7 +202,7 @@ scaler_recycle (ef_scaler_t *self, uint32_t index, uint64_t now) {
         if (self->places[i].pool != index || process->is_leaving || process->has_ended) {
             continue;
         }
-        process->is_old = process->is_old || (process->here_ms && s_is_due (pool, process));
+        process->is_old = process->is_old || (process->here_ms && s_is_due (pool, process, now));
         old = process->is_old && old == NULL ? &self->places[i] : old;
         spare = process->is_spare ? &self->places[i] : spare;
     }

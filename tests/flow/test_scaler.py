@@ -181,12 +181,25 @@ def test_worker_is_recycled_after_its_events(binaries):
 
 
 def test_worker_is_recycled_where_there_is_no_room_for_two(binaries):
-    topics = lambda run: pool("work", run, recycle_rss="4KiB", max=1)
+    topics = lambda run: pool("work", run, recycle_events=10, max=1)
     with scaler(binaries, topics, "sleep 0.02", "workers_max = 1") as broker:
         publish(broker, "work", 40)
-        wait_for("it was", lambda: sum(i["reason"] == "recycled" for i in history(broker, "work")) > 1, 40)
         all_done(broker, "work", 40)
         check_once(broker, 40)
+        assert sum(i["reason"] == "recycled" for i in history(broker, "work")) > 1
+        assert len({pids[0] for pids in runs(broker).values()}) > 1
+
+
+def test_worker_is_recycled_when_it_has_grown(binaries):
+    topics = lambda run: pool("work", run, recycle_rss="4KiB", max=2)  # all are larger than that
+    with scaler(binaries, topics, "true") as broker:
+        wait_for("one is there", lambda: info(broker, "work")["running"] == 1)
+        begin = time.monotonic()
+        wait_for("it was", lambda: any(i["reason"] == "recycled" for i in history(broker, "work")), 40)
+        assert time.monotonic() - begin > 5  # it is given some time before
+        publish(broker, "work", 10)
+        all_done(broker, "work", 10)
+        check_once(broker, 10)
 
 
 def test_pools_by_hand(binaries):
@@ -352,7 +365,7 @@ def zombies(parent):
 
 
 def test_nothing_is_left_of_a_killed_worker(binaries):
-    topics = lambda run: pool("work", f"sh {{}}/leaves.sh".format(run.split()[-1].rsplit("/", 1)[0]))
+    topics = lambda run: pool("work", f"exec sh {{}}/leaves.sh".format(run.split()[-1].rsplit("/", 1)[0]))
     with scaler(binaries, topics, "true") as broker:
         left = os.path.join(broker.directory, "left")
         with open(os.path.join(broker.directory, "leaves.sh"), "w") as file:
@@ -364,8 +377,9 @@ def test_nothing_is_left_of_a_killed_worker(binaries):
             lambda pids: pids[-3:] if len(pids) >= 3 else None)(open(left).read().split()))
         os.kill(int(first[2]), signal.SIGKILL)
         wait_for("all are gone", lambda: not living(first))
+        wait_for("its end is known", lambda: info(broker, "work")["restarts"] == 1)
         wait_for("it was started again", lambda: info(broker, "work")["running"] == 1)
-        assert info(broker, "work")["restarts"] >= 1
+        assert "notice.worker_ended" in broker.logged(), broker.logged()
         wait_for("no zombie is left", lambda: not zombies(broker.process.pid))
         rest = open(left).read().split()
         broker.stop()
