@@ -1,6 +1,7 @@
 /* The settings of the handler api. SPDX-License-Identifier: MIT */
 #include "api_options.h"
 #include "address.h"
+#include "call.h"
 #include "request.h"
 #include "url.h"
 
@@ -170,6 +171,27 @@ s_check_name (const char *setting, const char *name, char error[512]) {
     return why ? -1 : 0;
 }
 
+/* Every event would die of a host that can't be called: better not to begin. */
+static int
+s_check_host (const address_list_t *list, const char *setting, const char *url, char error[512]) {
+    char base[2048];
+    const char *why = NULL;
+    call_place_t place;
+    if (url[0] == '\0') {
+        return 0;
+    }
+    snprintf (base, sizeof base, "%.*s", (int)(8 + strcspn (url + 8, "/?#")), url);
+    why = call_place (base, &place);
+    if (why) {
+        snprintf (error, 512, "%s: %s", setting, why);
+    } else if (!address_may_call (list, place.host, place.port)) {
+        why = "denied";
+        snprintf (error, 512, "%s: %.255s isn't allowed: expected allow to name it", setting,
+                  place.host);
+    }
+    return why ? -1 : 0;
+}
+
 int
 api_check (const void *options, char error[512]) {
     const api_options_t *self = options;
@@ -198,6 +220,8 @@ api_check (const void *options, char error[512]) {
     }
     address_list_t *list = address_list_new (self->allow, error);
     int rc = list ? 0 : -1;
+    rc = rc ? rc : s_check_host (list, "url", self->url, error);
+    rc = rc ? rc : s_check_host (list, "probe_url", self->probe_url, error);
     address_list_destroy (&list);
     return rc;
 }

@@ -17,6 +17,10 @@ from web import CODES, TRANSIENT, Authority, Nginx, Recorder
 TOPICS = "defaults\n    retry_base = 20ms\n    retry_cap = 50ms\n    attempts = 3\n    retry_jitter = 0"
 
 
+class Skip(Exception):
+    pass
+
+
 class Api:
     """A worker api of a broker, and what becomes of events that it works on."""
 
@@ -456,10 +460,45 @@ def test_api_settings_are_checked(binaries):
     assert "/nowhere" in check("--secret-file", "/nowhere")
     assert "/nowhere" in check("--header-file", "/nowhere")
     assert "base64" in check("--secret", "whsec_%", "--signature", "standard")
+    for host in ("127.0.0.1", "[::1]:80", "10.0.0.1", "user@192.168.1.1"):
+        assert "isn't allowed" in check("--url", f"http://{host}/{{{{id}}}}")
+        check("--url", f"http://{host}/", "--allow", "127.0.0.0/8, ::1, 10.0.0.1, 192.168.0.0/16", code=0)
+    assert "isn't allowed" in check("--url", "https://b.example.org/", "--allow", "a.example.org")
+    assert "isn't allowed" in check("--probe-url", "http://169.254.169.254/")
     check("--url", "https://hooks.example.org/{{a.b}}?c={{d}}", code=0)
     help_text = subprocess.run([worker, "api", "--help"], capture_output=True, text=True, timeout=30).stdout
     for word in ("--connect-timeout", "--allow", "DENIED_ADDRESS", "examples:"):
         assert word in help_text
+
+
+def test_api_event_taken_away_lets_go_of_its_connection(binaries):
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, "--concurrency", "1"):
+        publish(broker, {"e": {"url": server.url + "/hang"}})
+        wait_for("it is under way", lambda: server.seen())
+        publish(broker, {"next": {"url": server.url + "/json"}})
+        broker.cli("event", "release", "e", "--topic", "api")
+        ended(broker, "next", seconds=10)  # its time would have been 15 s
+        with Api(broker):  # another one, for the first doesn't get it again soon
+            assert ended(broker, "e")["attempts"] == 0
+        broker.check_law()
+
+
+def test_api_slow_names_hold_up_nobody(binaries):
+    """A name whose look-up takes half a minute: its request's time is over by then, others go on meanwhile."""
+    if "asan" in binaries:
+        raise Skip("a sanitizer wants to be the first that is loaded")
+    shim = os.path.join(os.path.abspath(binaries), "..", "tests", "libslowname.so")
+    words = ["--request-timeout", "500ms", "--concurrency", "4"]
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker:
+        with Api(broker, *words, allow="*.slow.invalid, 127.0.0.1", extra={"LD_PRELOAD": shim}) as api:
+            start = time.monotonic()
+            publish(broker, {"slow": {"url": "http://a.slow.invalid/"}})
+            for i in range(20):
+                publish(broker, {f"e{i}": {"url": server.url + "/ok"}})
+                ended(broker, f"e{i}")
+            dies(broker, "slow", "TIMEOUT", 3)
+            api.stop()
+            assert time.monotonic() - start < 25  # not 30 s of a name, let alone three times
 
 
 def flood(broker, first, count, url=None):
