@@ -49,6 +49,7 @@ typedef struct {
 } handler_t;
 
 extern const handler_t handler_api;
+extern const handler_t handler_email;
 extern const handler_t handler_exec;
 
 #endif

@@ -71,10 +71,12 @@ s_put_encoded (ef_buf_t *out, const char *text, size_t size) {
     while (at < size) {
         s_fold (out, 12 + 12, !is_first); /* marks, and at least three characters */
         size_t room = (LINE_MAX_CHARS - s_column (out) - 12) / 4 * 3;
-        size_t take = size - at < room ? size - at : room;
-        while (at + take < size && ((uint8_t)text[at + take] & 0xc0) == 0x80) {
+        size_t most = size - at < room ? size - at : room;
+        size_t take = most;
+        while (take > 0 && at + take < size && ((uint8_t)text[at + take] & 0xc0) == 0x80) {
             take--;
         }
+        take = take ? take : most; /* it isn't UTF-8 */
         s_put (out, "=?UTF-8?B?");
         ef_base64_encode (out, text + at, take);
         s_put (out, "?=");
