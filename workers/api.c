@@ -56,7 +56,7 @@ s_read_headers (api_t *self, char error[512]) {
         rc = api_read_file (self->options->header_file, &text, error);
     }
     const char *at = (const char *)text.data;
-    const char *end = at + text.size;
+    const char *end = at ? at + text.size : NULL;
     while (rc == 0 && at < end) {
         const char *mark = memchr (at, '\n', (size_t)(end - at));
         size_t size = (size_t)((mark ? mark : end) - at);
@@ -123,7 +123,7 @@ s_make_rules (api_t *self) {
                                  .request_ms = options->request_ms,
                                  .redirects = options->redirects,
                                  .response_bytes = options->response_bytes,
-                                 .is_kept = options->is_kept,
+                                 .keep = (call_keep_t)options->keep,
                                  .home = has_home ? &self->home : NULL};
 }
 

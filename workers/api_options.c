@@ -91,8 +91,8 @@ static const setting_t s_rows[] = {
      "to one host at once; 0: as many as events in hand"},
     {"response_bytes", &config_size, ROW (response_bytes), 1024, 16 << 20, NULL, true,
      "of a response that are read"},
-    {"keep_response", &config_boolean, ROW (is_kept), 0, 0, NULL, true,
-     "keep status and response with the event that is done"},
+    {"keep_response", &config_choice, ROW (keep), 0, 0, CALL_KEEPS, true,
+     "what is kept with an event that is done: status and body of a response, if it has a body"},
     {"ca_file", &config_text, ROW (ca_file), 0, 0, NULL, true,
      "certificates of authorities, instead of the system's"},
     {"proxy", &config_text, ROW (proxy), 0, 0, NULL, true,
@@ -145,7 +145,7 @@ api_defaults (void *options) {
     self->request_ms = 15000;
     self->redirects = 3;
     self->response_bytes = 65536;
-    self->is_kept = true;
+    self->keep = CALL_KEEP_BODY;
 }
 
 const char *

@@ -272,6 +272,7 @@ s_clear (call_t *self) {
     self->denied[0] = '\0';
     self->opened = 0;
     ef_buf_clear (&self->received);
+    ef_buf_clear (&self->value);
     self->is_cut = false;
     self->reason[0] = '\0';
     self->trouble[0] = '\0';
@@ -431,8 +432,8 @@ s_judge_response (call_t *self) {
     }
     if (self->result != EVENTFLOW_DONE) {
         response_text (reason, body, self->text);
-    } else if (self->rules->is_kept) {
-        ef_buf_clear (&self->value);
+    } else if (self->rules->keep == CALL_KEEP_ALL ||
+               (self->rules->keep == CALL_KEEP_BODY && body.size > 0)) {
         response_result (&self->value, self->status, ef_mono_ms () - self->started_ms, body);
     }
 }
@@ -495,7 +496,7 @@ call_words (call_t *self, eventflow_answer_t *words) {
     }
     if (self->result != EVENTFLOW_DONE) {
         words->text = self->text;
-    } else if (self->rules->is_kept) {
+    } else if (self->value.size > 0) {
         self->value_span = (eventflow_bytes_t){self->value.data, self->value.size};
         words->result = &self->value_span;
     }

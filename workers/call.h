@@ -24,6 +24,12 @@ typedef struct {
 /* Where a URL goes. NULL, or what is wrong with it (static). */
 const char *call_place (const char *url, call_place_t *place);
 
+/* Of responses to events that are done. A result is an answer of its own to the broker, where
+   others are told together: what a response without a body says (its status) isn't worth that as a
+   rule. */
+#define CALL_KEEPS "none|body|all"
+typedef enum { CALL_KEEP_NONE, CALL_KEEP_BODY, CALL_KEEP_ALL } call_keep_t;
+
 /* Borrowed by every call. */
 typedef struct {
     const address_list_t *addresses;
@@ -33,7 +39,7 @@ typedef struct {
     uint32_t request_ms; /* with all redirects; 0: no bound of its own */
     uint32_t redirects;  /* followed at the most */
     size_t response_bytes;
-    bool is_kept;             /* the response becomes the result */
+    call_keep_t keep;         /* of a response, as the result */
     const call_place_t *home; /* what is configured is sent there only; NULL: anywhere */
 } call_rules_t;
 
