@@ -1,10 +1,13 @@
 /* eventflow-worker: runs a handler for events of a topic. SPDX-License-Identifier: MIT */
+#include "db.h"
+#include "exec.h"
 #include "options.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const handler_t *const s_handlers[] = {&handler_exec};
+static const handler_t *const s_handlers[] = {&handler_api, &handler_db, &handler_email,
+                                              &handler_exec};
 #define HANDLERS (sizeof s_handlers / sizeof s_handlers[0])
 
 static void

@@ -63,10 +63,11 @@ s_put_syncs (ef_journal_t *journal, ef_buf_t *out) {
     }
 }
 
+/* 0: not known, as while the journal is read at a start. */
 static uint64_t
 s_disk_free_bytes (ef_storage_t *storage) {
     uint64_t bytes;
-    return storage->room (storage, &bytes) ? 0 : bytes;
+    return storage == NULL || storage->room (storage, &bytes) ? 0 : bytes;
 }
 
 void
