@@ -146,7 +146,8 @@ def test_many_runs_leave_nothing_behind(binaries):
                 else:
                     fits = lambda: resources(process.pid)[0] <= before[topic][0] + 8
                     wait_for("no descriptors were left open", fits)
-                    assert resources(process.pid)[1] < before[topic][1] + 2048, (before, resources(process.pid))
+                    grown = resources(process.pid)[1] - before[topic][1]
+                    assert grown < 2048 or "asan" in binaries, (topic, before, grown)  # asan keeps what is freed
         for process in runs.values():
             process.terminate()
         assert [process.wait(timeout=20) for process in runs.values()] == [0, 0, 0]
