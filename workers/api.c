@@ -20,7 +20,7 @@ typedef struct api_s api_t;
 
 typedef struct {
     api_t *api;
-    call_t *call; /* owned */
+    call_t *call; /* owned; NULL: not needed yet */
     uint64_t tag;
     bool is_busy;
     uint32_t next; /* of the free ones, UINT32_MAX: the last */
@@ -39,7 +39,8 @@ struct api_s {
     transfers_t *transfers; /* owned */
     transfers_t *probes;    /* owned */
     call_t *probe;          /* owned; NULL: none is under way */
-    char *home;             /* owned: the configured URL as far as its host */
+    char *base;             /* owned: the configured URL as far as its host; empty: none */
+    call_place_t home;      /* where that is */
 };
 
 /* ---- Making ---- */
@@ -55,7 +56,7 @@ s_read_headers (api_t *self, char error[512]) {
         rc = api_read_file (self->options->header_file, &text, error);
     }
     const char *at = (const char *)text.data;
-    const char *end = at + text.size;
+    const char *end = at ? at + text.size : NULL;
     while (rc == 0 && at < end) {
         const char *mark = memchr (at, '\n', (size_t)(end - at));
         size_t size = (size_t)((mark ? mark : end) - at);
@@ -102,9 +103,11 @@ static void
 s_make_rules (api_t *self) {
     const api_options_t *options = self->options;
     size_t scheme = strcspn (options->url, ":") + 3; /* it was checked */
-    self->home = strndup (options->url,
-                          options->url[0] ? scheme + strcspn (options->url + scheme, "/?#") : 0);
-    ef_assert (self->home != NULL);
+    bool has_home = options->url[0] != '\0';
+    self->base =
+        strndup (options->url, has_home ? scheme + strcspn (options->url + scheme, "/?#") : 0);
+    ef_assert (self->base != NULL);
+    has_home = has_home && call_place (self->base, &self->home) == NULL;
     self->requests = (request_rules_t){.is_settings_only = options->request == 1,
                                        .url = options->url,
                                        .method = (request_method_t)options->method,
@@ -120,8 +123,8 @@ s_make_rules (api_t *self) {
                                  .request_ms = options->request_ms,
                                  .redirects = options->redirects,
                                  .response_bytes = options->response_bytes,
-                                 .is_kept = options->is_kept,
-                                 .home = self->home};
+                                 .keep = (call_keep_t)options->keep,
+                                 .home = has_home ? &self->home : NULL};
 }
 
 static void
@@ -173,16 +176,13 @@ s_create (const void *options, runtime_t *runtime, char error[512]) {
     self->slots = calloc (self->count, sizeof *self->slots);
     ef_assert (self->slots != NULL);
     int rc = s_begin (self, error);
-    for (uint32_t i = self->count; rc == 0 && i > 0; i--) {
-        slot_t *slot = &self->slots[i - 1];
-        slot->api = self;
-        slot->call = call_new (&self->calls);
-        if (slot->call == NULL) {
-            snprintf (error, 512, "libcurl takes no proxy or ca_file like these");
-            rc = -1;
-        } else {
-            s_free_slot (slot);
-        }
+    for (uint32_t i = self->count; i > 0; i--) {
+        self->slots[i - 1].api = self;
+        s_free_slot (&self->slots[i - 1]);
+    }
+    if (rc == 0 && (self->slots[0].call = call_new (&self->calls)) == NULL) {
+        snprintf (error, 512, "libcurl takes no proxy or ca_file like these");
+        rc = -1;
     }
     if (rc) {
         void *it = self;
@@ -210,7 +210,7 @@ s_destroy (void **self_p) {
     address_list_destroy (&self->addresses);
     signature_destroy (&self->signature);
     headers_free (&self->requests.headers);
-    free (self->home);
+    free (self->base);
     free (self->slots);
     free (self);
     *self_p = NULL;
@@ -222,7 +222,9 @@ static eventflow_result_t
 s_words (const api_t *self, call_t *call, eventflow_answer_t *words) {
     eventflow_result_t result = call_words (call, words);
     const char *downstream = runtime_downstream (self->runtime);
-    words->downstream = downstream ? downstream : words->downstream;
+    if (words->downstream && downstream) {
+        words->downstream = downstream;
+    }
     return result;
 }
 
@@ -247,13 +249,14 @@ s_handle (void *arg, const eventflow_delivery_t *delivery) {
         return EVENTFLOW_RELEASE; /* more than was asked for */
     }
     slot_t *slot = &self->slots[self->free];
+    if (slot->call == NULL && (slot->call = call_new (&self->calls)) == NULL) {
+        return EVENTFLOW_RELEASE;
+    }
     request_t *request = call_request (slot->call);
     eventflow_answer_t words;
     if (request_build (request, &self->requests, delivery, ef_wall_ms ())) {
-        words = (eventflow_answer_t){.code = request->code,
-                                     .text = request->why,
-                                     .retry_ms = -1,
-                                     .downstream = runtime_downstream (self->runtime)};
+        response_clean (request->why);
+        words = (eventflow_answer_t){.code = request->code, .text = request->why, .retry_ms = -1};
         runtime_explain (self->runtime, &words);
         return EVENTFLOW_DEAD;
     }
@@ -312,13 +315,14 @@ s_step (void *arg) {
 static void
 s_tell (api_t *self, eventflow_result_t result, const eventflow_answer_t *words) {
     char reason[300];
+    const char *name = call_downstream (self->probe);
     if (result == EVENTFLOW_DONE) {
         runtime_healthy (self->runtime);
     } else if (words->code) {
-        snprintf (reason, sizeof reason, "%s: %s: %s", words->downstream, words->code, words->text);
+        snprintf (reason, sizeof reason, "%s: %s: %s", name, words->code, words->text);
         runtime_unhealthy (self->runtime, reason);
     } else {
-        snprintf (reason, sizeof reason, "%s: %s", words->downstream, words->text);
+        snprintf (reason, sizeof reason, "%s: %s", name, words->text);
         runtime_unhealthy (self->runtime, reason);
     }
 }
@@ -339,7 +343,7 @@ static void
 s_probe (void *arg) {
     api_t *self = arg;
     bool is_get = self->options->probe_url[0] != '\0';
-    const char *url = is_get ? self->options->probe_url : self->home;
+    const char *url = is_get ? self->options->probe_url : self->base;
     eventflow_answer_t words;
     if (url[0] == '\0') {
         runtime_healthy (self->runtime);

@@ -1,6 +1,7 @@
 /* The settings of the handler api. SPDX-License-Identifier: MIT */
 #include "api_options.h"
 #include "address.h"
+#include "call.h"
 #include "request.h"
 #include "url.h"
 
@@ -90,8 +91,8 @@ static const setting_t s_rows[] = {
      "to one host at once; 0: as many as events in hand"},
     {"response_bytes", &config_size, ROW (response_bytes), 1024, 16 << 20, NULL, true,
      "of a response that are read"},
-    {"keep_response", &config_boolean, ROW (is_kept), 0, 0, NULL, true,
-     "keep status and response with the event that is done"},
+    {"keep_response", &config_choice, ROW (keep), 0, 0, CALL_KEEPS, true,
+     "what is kept with an event that is done: status and body of a response, if it has a body"},
     {"ca_file", &config_text, ROW (ca_file), 0, 0, NULL, true,
      "certificates of authorities, instead of the system's"},
     {"proxy", &config_text, ROW (proxy), 0, 0, NULL, true,
@@ -144,7 +145,7 @@ api_defaults (void *options) {
     self->request_ms = 15000;
     self->redirects = 3;
     self->response_bytes = 65536;
-    self->is_kept = true;
+    self->keep = CALL_KEEP_BODY;
 }
 
 const char *
@@ -166,6 +167,27 @@ s_check_name (const char *setting, const char *name, char error[512]) {
     const char *why = name[0] ? headers_refusal (headers_span (name), headers_span ("")) : NULL;
     if (why) {
         snprintf (error, 512, "%s: %s %s", setting, name, why);
+    }
+    return why ? -1 : 0;
+}
+
+/* Every event would die of a host that can't be called: better not to begin. */
+static int
+s_check_host (const address_list_t *list, const char *setting, const char *url, char error[512]) {
+    char base[2048];
+    const char *why = NULL;
+    call_place_t place;
+    if (url[0] == '\0') {
+        return 0;
+    }
+    snprintf (base, sizeof base, "%.*s", (int)(8 + strcspn (url + 8, "/?#")), url);
+    why = call_place (base, &place);
+    if (why) {
+        snprintf (error, 512, "%s: %s", setting, why);
+    } else if (!address_may_call (list, place.host, place.port)) {
+        why = "denied";
+        snprintf (error, 512, "%s: %.255s isn't allowed: expected allow to name it", setting,
+                  place.host);
     }
     return why ? -1 : 0;
 }
@@ -198,6 +220,8 @@ api_check (const void *options, char error[512]) {
     }
     address_list_t *list = address_list_new (self->allow, error);
     int rc = list ? 0 : -1;
+    rc = rc ? rc : s_check_host (list, "url", self->url, error);
+    rc = rc ? rc : s_check_host (list, "probe_url", self->probe_url, error);
     address_list_destroy (&list);
     return rc;
 }

@@ -26,7 +26,7 @@ typedef struct {
     uint32_t redirects;
     uint32_t connections; /* to one host */
     uint64_t response_bytes;
-    bool is_kept;
+    uint32_t keep; /* call_keep_t */
     char ca_file[1024];
     char proxy[1024];
     char probe_url[2048];

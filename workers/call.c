@@ -8,30 +8,21 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define HOST_BYTES   256
 #define REASON_BYTES 100
-
-/* Scheme, host and port: what headers may be sent to alike. */
-typedef struct {
-    bool is_tls;
-    uint16_t port;
-    char host[HOST_BYTES];
-} origin_t;
 
 struct call_s {
     const call_rules_t *rules;
-    CURL *easy;      /* owned */
-    CURLU *url;      /* owned; where it goes now */
-    ef_buf_t known;  /* the text that `url` was read from; empty: it is something else */
-    origin_t origin; /* of `url` */
-    origin_t first;
-    bool has_home;
-    origin_t home;
+    CURL *easy;          /* owned */
+    CURLU *url;          /* owned; where it goes now */
+    ef_buf_t known;      /* the text that `url` was read from; empty: it is something else */
+    call_place_t origin; /* of `url` */
+    call_place_t first;
     char downstream[CALL_DOWNSTREAM_BYTES];
     request_t request;
     request_method_t method; /* a redirect may change it */
     bool has_body;
     bool has_left; /* a redirect led to another origin once */
+    bool is_met;   /* somebody has answered, if only with a redirect */
     uint32_t header_count;
     uint32_t redirects; /* followed */
     uint64_t started_ms;
@@ -108,6 +99,8 @@ s_set_up (call_t *self) {
     CURLcode rc = CURLE_OK;
 #define SET(option, value) rc = rc ? rc : curl_easy_setopt (easy, CURLOPT_##option, value)
     SET (NOSIGNAL, 1L);
+    SET (QUICK_EXIT, 1L); /* a name that takes long is left to its thread; nobody waits for it */
+    SET (EXPECT_100_TIMEOUT_MS, 1L); /* of bodies over 1 MB: few servers answer */
     SET (ERRORBUFFER, self->trouble);
     SET (CURLU, self->url);
     SET (PROTOCOLS_STR, "http,https");
@@ -146,7 +139,7 @@ s_get_part (CURLU *url, CURLUPart part, char *text, size_t bytes) {
 
 /* NULL, or what is wrong with the URL. */
 static const char *
-s_read_url (CURLU *url, const char *text, origin_t *origin) {
+s_read_url (CURLU *url, const char *text, call_place_t *origin) {
     char scheme[8];
     char port[8];
     CURLUcode rc = curl_url_set (url, CURLUPART_URL, text, 0);
@@ -171,8 +164,17 @@ s_read_url (CURLU *url, const char *text, origin_t *origin) {
     return NULL;
 }
 
+const char *
+call_place (const char *text, call_place_t *place) {
+    CURLU *url = curl_url ();
+    ef_assert (url != NULL);
+    const char *why = s_read_url (url, text, place);
+    curl_url_cleanup (url);
+    return why;
+}
+
 static bool
-s_is_same (const origin_t *a, const origin_t *b) {
+s_is_same (const call_place_t *a, const call_place_t *b) {
     return a->is_tls == b->is_tls && a->port == b->port && strcasecmp (a->host, b->host) == 0;
 }
 
@@ -231,9 +233,6 @@ call_new (const call_rules_t *rules) {
         call_destroy (&self);
         return NULL;
     }
-    if (rules->home[0]) {
-        self->has_home = s_read_url (self->url, rules->home, &self->home) == NULL;
-    }
     return self;
 }
 
@@ -273,6 +272,7 @@ s_clear (call_t *self) {
     self->denied[0] = '\0';
     self->opened = 0;
     ef_buf_clear (&self->received);
+    ef_buf_clear (&self->value);
     self->is_cut = false;
     self->reason[0] = '\0';
     self->trouble[0] = '\0';
@@ -315,6 +315,7 @@ call_prepare (call_t *self) {
     s_clear (self);
     self->redirects = 0;
     self->has_left = false;
+    self->is_met = false;
     self->started_ms = ef_mono_ms ();
     self->method = self->request.method;
     self->has_body = self->request.has_body;
@@ -331,7 +332,7 @@ call_prepare (call_t *self) {
         self->first = self->origin;
         s_name_downstream (self);
     }
-    bool is_home = !self->has_home || s_is_same (&self->origin, &self->home);
+    bool is_home = self->rules->home == NULL || s_is_same (&self->origin, self->rules->home);
     self->header_count = is_home ? self->request.headers.count : self->request.asked;
     s_set_request (self);
     return 0;
@@ -388,7 +389,7 @@ s_redirect (call_t *self) {
         s_say (self, "a redirect more than are followed");
         return s_fail (self, EVENTFLOW_DEAD, NULL);
     }
-    origin_t from = self->origin;
+    call_place_t from = self->origin;
     char *copy = strdup (to); /* it goes with the handle's next transfer */
     ef_assert (copy != NULL);
     long status = self->status;
@@ -431,8 +432,8 @@ s_judge_response (call_t *self) {
     }
     if (self->result != EVENTFLOW_DONE) {
         response_text (reason, body, self->text);
-    } else if (self->rules->is_kept) {
-        ef_buf_clear (&self->value);
+    } else if (self->rules->keep == CALL_KEEP_ALL ||
+               (self->rules->keep == CALL_KEEP_BODY && body.size > 0)) {
         response_result (&self->value, self->status, ef_mono_ms () - self->started_ms, body);
     }
 }
@@ -464,6 +465,7 @@ s_name (CURLcode code) {
 bool
 call_ended (call_t *self, CURLcode code) {
     curl_easy_getinfo (self->easy, CURLINFO_RESPONSE_CODE, &self->status);
+    self->is_met = self->is_met || self->status > 0;
     bool is_ours = code == CURLE_WRITE_ERROR && self->is_cut;
     if ((code == CURLE_OK || is_ours) && self->status >= 300 && self->status < 400) {
         int rc = s_redirect (self);
@@ -487,13 +489,14 @@ call_ended (call_t *self, CURLcode code) {
 
 eventflow_result_t
 call_words (call_t *self, eventflow_answer_t *words) {
-    *words = (eventflow_answer_t){.retry_ms = self->retry_ms,
-                                  .code = self->code,
-                                  .number = self->status,
-                                  .downstream = self->downstream};
+    *words = (eventflow_answer_t){
+        .retry_ms = self->retry_ms, .code = self->code, .number = self->status};
+    if (self->is_met || self->result == EVENTFLOW_RETRY) {
+        words->downstream = self->downstream; /* else nobody was called: it says nothing of it */
+    }
     if (self->result != EVENTFLOW_DONE) {
         words->text = self->text;
-    } else if (self->rules->is_kept) {
+    } else if (self->value.size > 0) {
         self->value_span = (eventflow_bytes_t){self->value.data, self->value.size};
         words->result = &self->value_span;
     }

@@ -14,6 +14,22 @@
 
 #define CALL_DOWNSTREAM_BYTES 264 /* a host, a port and a NUL */
 
+/* What headers may be sent to alike. */
+typedef struct {
+    bool is_tls;
+    uint16_t port;
+    char host[256];
+} call_place_t;
+
+/* Where a URL goes. NULL, or what is wrong with it (static). */
+const char *call_place (const char *url, call_place_t *place);
+
+/* Of responses to events that are done. A result is an answer of its own to the broker, where
+   others are told together: what a response without a body says (its status) isn't worth that as a
+   rule. */
+#define CALL_KEEPS "none|body|all"
+typedef enum { CALL_KEEP_NONE, CALL_KEEP_BODY, CALL_KEEP_ALL } call_keep_t;
+
 /* Borrowed by every call. */
 typedef struct {
     const address_list_t *addresses;
@@ -23,9 +39,8 @@ typedef struct {
     uint32_t request_ms; /* with all redirects; 0: no bound of its own */
     uint32_t redirects;  /* followed at the most */
     size_t response_bytes;
-    bool is_kept; /* the response becomes the result */
-    const char
-        *home; /* the configured URL; what is configured is sent there only. Empty: anywhere */
+    call_keep_t keep;         /* of a response, as the result */
+    const call_place_t *home; /* what is configured is sent there only; NULL: anywhere */
 } call_rules_t;
 
 typedef struct call_s call_t;
@@ -50,7 +65,7 @@ CURL *call_easy (call_t *self);
    what came of it. */
 bool call_ended (call_t *self, CURLcode code);
 
-/* The answer; borrowed until the next call. */
+/* The answer; borrowed until the next call. It names no downstream where none was called. */
 eventflow_result_t call_words (call_t *self, eventflow_answer_t *words);
 
 /* The host, and the port where it isn't the scheme's own, that was called first. */

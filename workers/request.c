@@ -276,9 +276,12 @@ request_build (request_t *self, const request_rules_t *rules, const eventflow_de
                uint64_t now_ms) {
     ef_span_t payload = {delivery->payload.data, (uint32_t)delivery->payload.size};
     ef_span_t id = {delivery->id.data, (uint32_t)delivery->id.size};
-    asked_t asked = rules->is_settings_only ? (asked_t){0} : s_asked (payload);
+    asked_t asked = {0};
     ef_buf_clear (&self->body);
     headers_clear (&self->headers);
+    if (!rules->is_settings_only) {
+        asked = s_asked (payload);
+    }
     if (s_target (self, rules, delivery, &asked) ||
         s_describe (self, rules, delivery, &asked, now_ms)) {
         return -1;
