@@ -1,5 +1,5 @@
-"""Mails a second of the worker email, and of a bare libcurl loop with as many connections and equal
-mails, into the same smtp-sink, by turns. SPDX-License-Identifier: MIT
+"""Mails a second of the worker email, and of bare libcurl with as many connections and equal mails (on
+one multi handle, and a thread each), into the same smtp-sink, by turns. SPDX-License-Identifier: MIT
 
 usage: bench_email.py BINARIES [--rounds 5] [--mails 20000] [--connections 10] [--bytes 200] [--plain]"""
 import argparse
@@ -37,9 +37,9 @@ class Sink:
         self.process.wait()
 
 
-def loop_rate(binaries, sink, connections, mails, size):
+def loop_rate(how, binaries, sink, connections, mails, size):
     program = os.path.join(os.path.abspath(binaries), "..", "tests", "smtp_loop")
-    done = subprocess.run([program, f"smtp://127.0.0.1:{sink.port}", str(connections), str(mails), str(size)],
+    done = subprocess.run([program, how, f"smtp://127.0.0.1:{sink.port}", str(connections), str(mails), str(size)],
                           capture_output=True, text=True, timeout=600, check=True)
     return float(done.stdout)
 
@@ -71,13 +71,13 @@ def worker_rate(binaries, sink, connections, mails, size, before=None):
 
 
 def compare(binaries, rounds, mails, connections, size, sink_words=()):
-    """[(of the worker, of the loop)], by turns."""
+    """[(of the worker, of a loop on one multi handle, of one easy handle a thread)], by turns."""
     rates = []
     with Sink(*sink_words) as sink:
         for _ in range(rounds):
-            loop = loop_rate(binaries, sink, connections, mails, size)
+            loop, threads = (loop_rate(how, binaries, sink, connections, mails, size) for how in ("multi", "threads"))
             worker = worker_rate(binaries, sink, connections, mails, size)
-            rates.append((worker, loop))
+            rates.append((worker, loop, threads))
     return rates
 
 
@@ -92,9 +92,11 @@ def main():
     options = parser.parse_args()
     rates = compare(options.binaries, options.rounds, options.mails, options.connections, options.bytes,
                     ["-p"] if options.plain else [])
-    for worker, loop in rates:
-        print(f"worker {worker:8.0f}/s   libcurl loop {loop:8.0f}/s   ratio {worker / loop:.2f}")
-    print(f"median ratio {statistics.median(worker / loop for worker, loop in rates):.2f}")
+    for worker, loop, threads in rates:
+        print(f"worker {worker:6.0f}/s   libcurl multi {loop:6.0f}/s   threads {threads:6.0f}/s   "
+              f"ratio {worker / loop:.2f}, {worker / threads:.2f}")
+    print(f"median ratio {statistics.median(worker / loop for worker, loop, _ in rates):.2f}, "
+          f"{statistics.median(worker / threads for worker, _, threads in rates):.2f}")
     return 0
 
 
