@@ -126,7 +126,7 @@ s_end_mail (email_t *self, line_t *line, const smtp_failure_t *failure, uint64_t
     email_answer_dialog (&self->answer, &line->smtp.dialog, failure,
                          (ef_span_t){(char *)job->event.data, (uint32_t)job->event.size});
     if (self->answer.is_login) {
-        smtp_failure_t login = {.is_login = true};
+        smtp_failure_t login = {.reply = (unsigned)self->answer.words.number, .is_login = true};
         snprintf (login.text, sizeof login.text, "%lld %.300s",
                   (long long)self->answer.words.number, self->answer.text);
         self->login_ms = now_ms + EMAIL_LOGIN_MS;
@@ -220,6 +220,9 @@ s_failed_to_dial (email_t *self, const line_t *line, uint64_t now_ms) {
 static void
 s_lost (email_t *self, line_t *line, uint64_t now_ms) {
     job_t *job = line->job;
+    if (job == NULL && self->probe_ms) {
+        smtp_dial (&line->smtp, now_ms); /* whether a new one can be had is what is asked */
+    }
     if (job == NULL) {
         return;
     }

@@ -238,6 +238,24 @@ def test_each_recipient_has_an_outcome_of_its_own(binaries):
             assert len(mailbox.mails) == 2
 
 
+def test_many_recipients(binaries):
+    """More than a result can hold: those that are left are told all the same."""
+    def rule(command, argument):
+        return "451 later" if command == "RCPT" and int(argument.split("-")[1]) % 2 else None
+
+    for pipelining in (False, True):
+        with Mailbox(pipelining=pipelining, rule=rule) as mailbox, Post(binaries, mailbox) as post:
+            everybody = [f"{'x' * 30}-{i}-{'y' * 20}@{'z' * 60}.{'z' * 60}.example.org" for i in range(1000)]
+            post.mail(1, to=everybody)
+            answer = post.answer(1, 60)
+            assert answer[0] == "ACK" and mailbox.mails[0].recipients == everybody[::2]
+            [[_, _, payload, _]] = answer[3]
+            assert payload["rest"]["to"] == everybody[1::2]
+            assert mailbox.mails[0].message["To"].count("@") == 1000
+            post.mail(2, to=everybody + ["one-more@example.org"])
+            assert_nack(post.answer(2), "TOO_MANY", "to", dead=True)
+
+
 def test_a_dropped_connection_is_transient(binaries):
     for pipelining in (False, True):
         with Mailbox(pipelining=pipelining) as mailbox, Post(binaries, mailbox) as post:
@@ -372,6 +390,25 @@ def test_a_mail_too_large_for_the_server_is_not_begun(binaries):
 # ---- Connections
 
 
+def test_probes_follow_the_server(binaries):
+    def health(post, wanted):
+        deadline = time.monotonic() + 30
+        while not (post.pinged and post.pinged.get("health") == wanted):
+            assert time.monotonic() < deadline, post.pinged
+            post.receive_any(("PING",), 20)
+
+    with Mailbox() as mailbox, Post(binaries, mailbox, "--probe", "200ms") as post:
+        wait_for("it asks again and again", lambda: [c[0] for c in mailbox.commands].count("NOOP") > 2)
+        mailbox.rule = only({"NOOP": DROP})  # a connection that is gone is no server that is gone
+        time.sleep(1)
+        mailbox.rule = only({"NOOP": "421 going down", "CONNECT": "554 no mail here"})
+        health(post, "unhealthy")
+        assert "554 no mail here" in post.pinged["reason"]
+        mailbox.rule = only({})
+        health(post, "ok")
+        assert mailbox.most_open <= 2
+
+
 def test_connections_are_kept_and_bounded(binaries):
     with Mailbox() as mailbox, Post(binaries, mailbox, "--concurrency", "30", "--connections", "3", "--idle",
                                     "1s") as post:
@@ -480,8 +517,11 @@ def test_login(binaries):
                 assert_nack(post.answer(2), 535)
                 assert mailbox.connections == connections
             with Post(binaries, mailbox, "--ca-file", ca_file()) as post:  # nobody: 530
-                post.mail(1)
-                assert_nack(post.answer(1), 530)
+                for tag in (1, 2):
+                    post.mail(tag)
+                    answer = post.answer(tag)
+                    assert_nack(answer, 530)
+                    assert answer[4]["retry"] == 60000
         with Mailbox(users=users) as mailbox, Post(binaries, mailbox, *ca, "--password-file", file.name) as post:
             post.mail(1)
             assert_nack(post.answer(1), "TLS")  # a password isn't said for everybody to hear
