@@ -2,9 +2,10 @@
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import os
-import signal
+import re
 import subprocess
 import time
 
@@ -278,6 +279,18 @@ def test_api_signature_verified_by_the_receiver(binaries):
             assert request.headers["x-eventflow-signature"] == "sha256=" + wanted
             assert abs(float(at) - request.time) < 20
             assert json.loads(request.body) == {"i": int(request.id[1:]), "text": "\u00e4" * int(request.id[1:])}
+        text = open(os.path.join(os.path.dirname(__file__), "..", "..", "workers", "README.md")).read()
+        shown = {}
+        exec(re.search(r"```python\n# readme: webhook\n(.*?)```", text, re.S)[1], shown)
+        with Api(broker, "--url", f"{server.url}/readme", "--secret-file", secret):
+            publish(broker, {"readme": {"a": 1}})
+            ended(broker, "readme")
+        request, = server.seen("/readme")
+        headers = http.client.HTTPMessage()
+        for name, value in request.headers.items():
+            headers[name] = value
+        assert shown["is_genuine"](b"geheim", headers, request.body)
+        assert not shown["is_genuine"](b"geheim", headers, request.body + b" ")
         server.requests.clear()
         key = os.urandom(24)
         with Api(broker, "--url", server.url + "/x", "--signature", "standard",
@@ -473,6 +486,21 @@ def test_api_settings_are_checked(binaries):
     help_text = subprocess.run([worker, "api", "--help"], capture_output=True, text=True, timeout=30).stdout
     for word in ("--connect-timeout", "--allow", "DENIED_ADDRESS", "examples:"):
         assert word in help_text
+
+
+def test_api_settings_from_file_and_environment(binaries):
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker:
+        with open(broker.config, "a") as file:
+            file.write(f'worker\n    api\n        url = "{server.url}/x"\n        header = "X-One: 1"\n'
+                       f'        header = "X-Two: 2"\n        method = PUT\n        allow = "10.0.0.0/8, 127.0.0.1"\n')
+        with Api(broker, "--header", "X-Three: 3", allow=None,
+                 extra={"EVENTFLOW_CONFIG": broker.config, "EVENTFLOW_API_METHOD": "PATCH"}):
+            publish(broker, {"e": {"a": 1}})
+            ended(broker, "e")
+        request, = server.seen()
+        assert (request.method, request.path) == ("PATCH", "/x")
+        assert {f"x-{name}": value for name, value in (("one", "1"), ("two", "2"), ("three", "3"))
+                }.items() <= request.headers.items(), request.headers
 
 
 def test_api_event_taken_away_lets_go_of_its_connection(binaries):
