@@ -4,14 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LOOK_MAX      512 /* that are found ready at a time; the others next time */
 #define WAITED_MAX    256 /* that are waited for at a time, at the end */
 #define WAIT_ROUND_MS 50  /* then all are looked at again */
 
@@ -42,8 +45,7 @@ s_open_pipes (int pipes[][2], int count) {
 /* Starts the launcher with signals as a program expects them, in a group of its own: what the
    worker's group is told is not for it. */
 static int
-s_spawn (child_t *self, const char *launcher, char *const *arguments, char *const *environment,
-         const int ends[3]) {
+s_spawn (child_t *self, const plan_t *plan, char *const *environment, const int ends[3]) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -62,24 +64,49 @@ s_spawn (child_t *self, const char *launcher, char *const *arguments, char *cons
         }
     }
     posix_spawn_file_actions_addclosefrom_np (&actions, 3);
-    int rc = posix_spawn (&self->pid, launcher, &actions, &attributes, arguments, environment);
+    int rc = posix_spawn (&self->pid, plan->launcher, &actions, &attributes, plan->arguments,
+                          environment);
     posix_spawn_file_actions_destroy (&actions);
     posix_spawnattr_destroy (&attributes);
     return -rc;
 }
 
+/* 0, or -errno. */
+static int
+s_watch (child_t *self, int file, uint32_t events, int operation) {
+    struct epoll_event event = {.events = events, .data.ptr = self};
+    return epoll_ctl (self->epoll, operation, file, &event) ? -errno : 0;
+}
+
+/* Once it runs. 0, or -errno. */
+static int
+s_watch_all (child_t *self) {
+    const int files[] = {self->errors, self->output};
+    (void)fcntl (self->input, F_SETFL, O_NONBLOCK); /* pipes of our own, as those below */
+    self->process = pidfd_open (self->pid, 0);
+    int rc = self->process < 0 ? -errno : s_watch (self, self->process, EPOLLIN, EPOLL_CTL_ADD);
+    for (unsigned i = 0; i < 2 && rc == 0; i++) {
+        if (files[i] >= 0) {
+            (void)fcntl (files[i], F_SETFL, O_NONBLOCK);
+            rc = s_watch (self, files[i], EPOLLIN, EPOLL_CTL_ADD);
+        }
+    }
+    return rc;
+}
+
 int
-child_start (child_t *self, const char *launcher, char *const *arguments, char *const *environment,
-             bool takes_output) {
+child_start (child_t *self, const plan_t *plan, char *const *environment, bool takes_output,
+             int epoll) {
     int pipes[3][2]; /* standard input, error, output */
     memset (self, 0, sizeof *self);
+    self->epoll = epoll;
     self->process = self->input = self->output = self->errors = -1;
     int rc = s_open_pipes (pipes, takes_output ? 3 : 2);
     if (rc) {
         return rc;
     }
     const int ends[3] = {pipes[0][0], takes_output ? pipes[2][1] : -1, pipes[1][1]};
-    rc = s_spawn (self, launcher, arguments, environment, ends);
+    rc = s_spawn (self, plan, environment, ends);
     for (int i = 0; i < 3; i++) {
         if (ends[i] >= 0) {
             close (ends[i]);
@@ -88,14 +115,8 @@ child_start (child_t *self, const char *launcher, char *const *arguments, char *
     self->input = pipes[0][1];
     self->errors = pipes[1][0];
     self->output = takes_output ? pipes[2][0] : -1;
-    (void)fcntl (self->input, F_SETFL, O_NONBLOCK); /* pipes of our own, as those below */
-    (void)fcntl (self->errors, F_SETFL, O_NONBLOCK);
-    if (takes_output) {
-        (void)fcntl (self->output, F_SETFL, O_NONBLOCK);
-    }
     if (rc == 0) {
-        self->process = pidfd_open (self->pid, 0);
-        rc = self->process < 0 ? -errno : 0;
+        rc = s_watch_all (self);
         if (rc) { /* no descriptor is left: it can't be watched */
             (void)kill (self->pid, SIGKILL);
             (void)waitpid (self->pid, NULL, 0);
@@ -105,6 +126,15 @@ child_start (child_t *self, const char *launcher, char *const *arguments, char *
         child_free (self);
     }
     return rc;
+}
+
+void
+child_look (int epoll) {
+    struct epoll_event events[LOOK_MAX];
+    int count = epoll_wait (epoll, events, LOOK_MAX, 0);
+    for (int i = 0; i < count; i++) {
+        ((child_t *)events[i].data.ptr)->is_ready = true;
+    }
 }
 
 void
@@ -127,20 +157,33 @@ s_compact (child_t *self) {
     }
 }
 
+/* Whether it is to be said when it takes more. */
+static void
+s_set_slow (child_t *self, bool is_slow) {
+    if (self->is_slow != is_slow && self->input >= 0) {
+        self->is_slow = is_slow;
+        /* Only then: one that closed its end would be reported all the time. */
+        (void)s_watch (self, self->input, EPOLLOUT, is_slow ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
+    }
+}
+
 void
 child_feed (child_t *self) {
     while (self->input >= 0 && self->written < self->bytes.size) {
         ssize_t written =
             write (self->input, self->bytes.data + self->written, self->bytes.size - self->written);
-        if (written < 0) {
-            if (errno != EAGAIN) {
-                s_close (&self->input); /* EPIPE: it doesn't want to read it all */
-            }
+        if (written < 0 && errno == EAGAIN) {
+            s_set_slow (self, true);
             s_compact (self);
             return;
         }
-        self->written += (size_t)written;
+        if (written < 0) {
+            s_close (&self->input); /* EPIPE: it doesn't want to read it all */
+        } else {
+            self->written += (size_t)written;
+        }
     }
+    s_set_slow (self, false);
     self->written = 0;
     ef_buf_clear (&self->bytes);
     if (self->ends_input) {
@@ -248,25 +291,17 @@ child_has_ended (child_t *self, siginfo_t *ended) {
            ended->si_pid;
 }
 
-nfds_t
-child_polls (const child_t *self, struct pollfd *items, bool reads, uint64_t now_ms,
-             int *timeout_ms) {
-    nfds_t count = 0;
-    if (self->input >= 0 && self->written < self->bytes.size) {
-        items[count++] = (struct pollfd){self->input, POLLOUT, 0};
-    }
-    if (self->errors >= 0) {
-        items[count++] = (struct pollfd){self->errors, POLLIN, 0};
-    }
-    if (self->output >= 0 && reads) {
-        items[count++] = (struct pollfd){self->output, POLLIN, 0};
-    }
-    items[count++] = (struct pollfd){self->process, POLLIN, 0};
+void
+child_lower (const child_t *self, uint64_t now_ms, int *timeout_ms) {
     if (self->told) {
         uint64_t left = self->next_ms > now_ms ? self->next_ms - now_ms : 0;
         *timeout_ms = left < (uint64_t)*timeout_ms ? (int)left : *timeout_ms;
     }
-    return count;
+}
+
+void
+child_close_output (child_t *self) {
+    s_close (&self->output);
 }
 
 /* Reaps what ends within `wait_ms`; how many are left. */

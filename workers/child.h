@@ -11,17 +11,19 @@
 #include "../proto/assert.h"
 #include "../proto/buf.h"
 #include "../proto/limits.h"
+#include "plan.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <sys/types.h>
 
 #define CHILD_KILL_MS   5000 /* between TERM and KILL, and between KILL and doing it ourselves */
-#define CHILD_POLLS     4    /* descriptors of one child at the most */
 #define CHILD_LINE_SIZE 512  /* longer lines of standard error are passed on in parts */
 
 typedef struct {
+    bool is_ready;  /* something is to be read, written, or reaped: child_look found it */
+    bool is_slow;   /* what is to be written waits for it */
     pid_t pid;      /* the launcher's, and its process group; 0: none runs */
+    int epoll;      /* borrowed: that it is watched by */
     int process;    /* pidfd */
     int input;      /* its standard input, -1: closed */
     int output;     /* its standard output, -1: closed, or the worker's own */
@@ -38,10 +40,12 @@ typedef struct {
     uint64_t next_ms; /* when it is told by a harder one */
 } child_t;
 
-/* `arguments`: the launcher's, the command among them; `environment`: the command's, both with NULL
-   at the end. Without `takes_output` the command writes where we do. 0, or -errno. */
-EF_MUST_USE int child_start (child_t *self, const char *launcher, char *const *arguments,
-                             char *const *environment, bool takes_output);
+/* `environment`: NULL at the end. Without `takes_output` the command writes where we do. It is
+   watched by `epoll`, and must stay where it is. 0, or -errno. */
+EF_MUST_USE int child_start (child_t *self, const plan_t *plan, char *const *environment,
+                             bool takes_output, int epoll);
+/* Marks all that `epoll` watches and that are ready, without waiting. */
+void child_look (int epoll);
 /* Closes and frees everything; the process itself has been reaped, or was never started. */
 void child_free (child_t *self);
 
@@ -61,14 +65,15 @@ void child_insist (child_t *self, uint64_t now_ms);
 /* Reaps it; true: it has ended, as `ended` says. */
 EF_MUST_USE bool child_has_ended (child_t *self, siginfo_t *ended);
 
-/* Appends what is to be polled; returns how many, CHILD_POLLS at the most. `*timeout_ms` is lowered
-   to when it is insisted. `reads`: standard output is wanted now. */
-nfds_t child_polls (const child_t *self, struct pollfd *items, bool reads, uint64_t now_ms,
-                    int *timeout_ms);
+/* Lowers `*timeout_ms` to when it is told something harder. */
+void child_lower (const child_t *self, uint64_t now_ms, int *timeout_ms);
 
 /* Ends them all and reaps them: those that `gentle_ms` isn't 0 for by closing their standard input,
    then by TERM, then by KILL. Waits for each step, at the most two seconds and that time. */
 void child_end_all (child_t *const *children, size_t count, uint64_t gentle_ms);
+
+/* Nothing more that it writes is wanted. */
+void child_close_output (child_t *self);
 
 /* How it ended as a code: EXIT_n, SIGNAL_n, or CPU_LIMIT where it `has_limit`. */
 void child_code (const siginfo_t *ended, bool has_limit, char code[32]);

@@ -94,7 +94,7 @@ s_defaults (void *arg) {
     snprintf (options->ledger, sizeof options->ledger, "eventflow_done");
     options->is_created = true;
     options->remember_ms = 7 * (uint64_t)DAY;
-    options->batch = 500;
+    options->batch = 1000;
     options->connect_timeout_ms = 5000;
     options->statement_timeout_ms = 10000;
 }

@@ -208,7 +208,7 @@ s_any_value (db_class_t class_id, ef_span_t raw, ef_buf_t *arena, db_value_t *va
              const char **why) {
     ef_cursor_t cursor = ef_cursor (raw.data, raw.size);
     ef_span_t bytes;
-    ef_type_t type = raw.data ? ef_peek (&cursor) : EF_TYPE_NIL;
+    ef_type_t type = raw.size ? ef_peek (&cursor) : EF_TYPE_NIL;
     *value = (db_value_t){.kind = DB_KIND_NULL};
     *why = "no value that a column can hold";
     switch (type) {

@@ -4,12 +4,15 @@
    something comes that a command has started: what isn't its own child is ended and reaped. */
 #include "exec.h"
 #include "../proto/limits.h"
+#include "child.h"
 #include "strays.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #define HOUR      3600000.0
 #define STRAYS_MS 1000 /* between two looks for what was left behind */
@@ -109,6 +112,7 @@ s_destroy (void **self_p) {
     oneshot_destroy (&self->oneshot);
     persistent_destroy (&self->persistent);
     plan_destroy (&self->plan);
+    close (self->way.epoll);
     (void)strays_end (NULL, 0); /* those of a launcher that was killed a moment ago */
     free (self);
     *self_p = NULL;
@@ -121,7 +125,8 @@ s_create (const void *options, runtime_t *runtime, char error[512]) {
     ef_assert (self != NULL);
     const exec_options_t *own = options;
     self->plan = plan_new (&own->plan, error);
-    self->way = (exec_way_t){own, runtime, self->plan};
+    self->way = (exec_way_t){own, runtime, self->plan, epoll_create1 (EPOLL_CLOEXEC)};
+    ef_assert (self->way.epoll >= 0);
     (void)prctl (PR_SET_CHILD_SUBREAPER, 1); /* else strays go further up */
     bool is_shared = own->is_persistent || own->batch > 0;
     if (self->plan && is_shared) {
@@ -175,8 +180,14 @@ s_stop (void *arg, uint64_t tag, stop_reason_t reason) {
 static nfds_t
 s_polls (void *arg, struct pollfd *items, nfds_t most, int *timeout_ms) {
     exec_t *self = arg;
-    return self->oneshot ? oneshot_polls (self->oneshot, items, most, timeout_ms)
-                         : persistent_polls (self->persistent, items, most, timeout_ms);
+    ef_assert (most > 0);
+    if (self->oneshot) {
+        oneshot_lower (self->oneshot, timeout_ms);
+    } else {
+        persistent_lower (self->persistent, timeout_ms);
+    }
+    items[0] = (struct pollfd){self->way.epoll, POLLIN, 0};
+    return 1;
 }
 
 static void
@@ -192,6 +203,7 @@ static void
 s_step (void *arg) {
     exec_t *self = arg;
     uint64_t now = ef_mono_ms ();
+    child_look (self->way.epoll);
     if (self->oneshot) {
         oneshot_step (self->oneshot);
     } else {

@@ -35,6 +35,7 @@ typedef struct {
     const exec_options_t *options; /* borrowed, as the next two */
     runtime_t *runtime;
     const plan_t *plan;
+    int epoll; /* that watches all children */
 } exec_way_t;
 
 /* Why a delivery that was just handed in isn't worked on; the result to return. */
@@ -46,7 +47,7 @@ oneshot_t *oneshot_new (const exec_way_t *way);
 void oneshot_destroy (oneshot_t **self_p); /* ends what still runs */
 eventflow_result_t oneshot_handle (oneshot_t *self, const eventflow_delivery_t *delivery);
 void oneshot_stop (oneshot_t *self, uint64_t tag, stop_reason_t reason);
-nfds_t oneshot_polls (oneshot_t *self, struct pollfd *items, nfds_t most, int *timeout_ms);
+void oneshot_lower (const oneshot_t *self, int *timeout_ms); /* to when something is to be done */
 void oneshot_step (oneshot_t *self);
 size_t oneshot_children (const oneshot_t *self, pid_t *pids, size_t most); /* that run */
 
@@ -55,7 +56,7 @@ persistent_t *persistent_new (const exec_way_t *way, char error[512]); /* NULL: 
 void persistent_destroy (persistent_t **self_p);                       /* as above */
 eventflow_result_t persistent_handle (persistent_t *self, const eventflow_delivery_t *delivery);
 void persistent_stop (persistent_t *self, uint64_t tag, stop_reason_t reason);
-nfds_t persistent_polls (persistent_t *self, struct pollfd *items, nfds_t most, int *timeout_ms);
+void persistent_lower (const persistent_t *self, int *timeout_ms);
 void persistent_step (persistent_t *self);
 size_t persistent_children (const persistent_t *self, pid_t *pids, size_t most);
 void persistent_flush (persistent_t *self);

@@ -161,6 +161,10 @@ s_read_recipients (reading_t *self) {
     }
     if (field_as_text (self->event->payload, &text)) {
         rc = s_add_mailboxes (self, &draft->to, "payload", text);
+        if (rc == 0 && draft->to.count > 1) { /* what is left of several takes a map to be told */
+            return mail_fail (self->error, "BAD_ADDRESS",
+                              "payload: expected one address, or a map");
+        }
     } else if (name) {
         rc = s_add_value (self, &draft->to, name, value);
     } else {

@@ -121,8 +121,8 @@ s_start (oneshot_t *self, slot_t *slot, const eventflow_delivery_t *delivery) {
         list[i] = text[i];
     }
     char **environment = plan_environment (plan, list, count);
-    int rc = child_start (&slot->child, plan->launcher, plan->arguments, environment,
-                          self->output != OUTPUT_INHERITED);
+    int rc = child_start (&slot->child, plan, environment, self->output != OUTPUT_INHERITED,
+                          self->way->epoll);
     free (environment);
     return rc;
 }
@@ -149,6 +149,7 @@ oneshot_handle (oneshot_t *self, const eventflow_delivery_t *delivery) {
     }
     slot->child.bytes = input;
     slot->child.ends_input = true;
+    child_feed (&slot->child);
     slot->is_used = true;
     slot->tag = delivery->tag;
     return EVENTFLOW_LATER;
@@ -166,16 +167,14 @@ oneshot_stop (oneshot_t *self, uint64_t tag, stop_reason_t reason) {
     }
 }
 
-nfds_t
-oneshot_polls (oneshot_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
-    nfds_t count = 0;
+void
+oneshot_lower (const oneshot_t *self, int *timeout_ms) {
     uint64_t now = ef_mono_ms ();
-    for (uint32_t i = 0; i < self->count && count + CHILD_POLLS <= most; i++) {
+    for (uint32_t i = 0; i < self->count; i++) {
         if (self->slots[i].is_used) {
-            count += child_polls (&self->slots[i].child, items + count, true, now, timeout_ms);
+            child_lower (&self->slots[i].child, now, timeout_ms);
         }
     }
-    return count;
 }
 
 /* Keeps standard output, where it is a part of the answer. */
@@ -232,8 +231,12 @@ oneshot_step (oneshot_t *self) {
         if (!slot->is_used) {
             continue;
         }
-        child_feed (&slot->child);
         child_insist (&slot->child, now);
+        if (!slot->child.is_ready) {
+            continue;
+        }
+        slot->child.is_ready = false;
+        child_feed (&slot->child);
         bool is_over = child_has_ended (&slot->child, &ended);
         child_listen (&slot->child); /* behind the end: all that it said is there */
         s_gather (self, slot);

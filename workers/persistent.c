@@ -180,7 +180,7 @@ s_failed (persistent_t *self, uint64_t now) {
 /* 0, or -1. */
 static int
 s_start (persistent_t *self, runner_t *place, uint64_t now) {
-    int rc = runner_start (place, self->way->plan, self->is_json, self->has_answers);
+    int rc = runner_start (place, self->way, self->is_json, self->has_answers);
     if (rc) {
         snprintf (self->trouble, sizeof self->trouble, "can't start a child: %s", strerror (-rc));
         s_failed (self, now);
@@ -301,8 +301,7 @@ s_stop_held (persistent_t *self, runner_t *runner, held_t *held, stop_reason_t r
     } else if (reason == STOP_RELEASE) {
         runner_end (runner, now);
     } else if (!self->is_batch) { /* a batch has others in it, and goes on */
-        held->cancel_ms = now + CANCEL_MS;
-        lines_put_cancel (&runner->child->bytes, self->is_json, held->tag);
+        runner_cancel (runner, held, now + CANCEL_MS);
     }
 }
 
@@ -408,16 +407,14 @@ s_settle (persistent_t *self, runner_t *runner, const siginfo_t *ended, uint64_t
 /* What time brings about. */
 static void
 s_judge (persistent_t *self, runner_t *runner, uint64_t now) {
-    for (uint32_t i = 0; i < runner->count; i++) {
-        if (runner->held[i].cancel_ms && now >= runner->held[i].cancel_ms) {
-            runner_end (runner, now);
-        }
-    }
+    const child_t *child = runner->child;
+    bool is_deaf = child->output < 0 || (child->input < 0 && !child->ends_input);
+    runner_insist (runner, now);
     if (runner->is_leaving && runner->count == 0 && runner->leave_ms == 0 && !self->is_batch) {
         runner->child->ends_input = true; /* it has had its share */
         runner->leave_ms = now + LEAVE_MS;
-    } else if (!self->is_batch && runner->child->output < 0 && runner->leave_ms == 0) {
-        runner->is_leaving = true; /* it can't answer any more, and most likely ends */
+    } else if (!self->is_batch && is_deaf && runner->leave_ms == 0) {
+        runner->is_leaving = true; /* it takes or answers no more, and most likely ends */
         runner->leave_ms = now + DEAF_MS;
     } else if (runner->leave_ms && now >= runner->leave_ms) {
         runner_end (runner, now);
@@ -429,22 +426,29 @@ s_judge (persistent_t *self, runner_t *runner, uint64_t now) {
     }
 }
 
+/* What a child that is ready has for us, its end at last. */
+static void
+s_attend (persistent_t *self, runner_t *runner, uint64_t now) {
+    siginfo_t ended;
+    bool is_over = child_has_ended (runner->child, &ended);
+    runner->child->is_ready = false;
+    child_listen (runner->child); /* behind the end: all that it said is there */
+    while (s_listen (self, runner, now) && is_over) {
+    }
+    if (is_over) {
+        s_settle (self, runner, &ended, now);
+    }
+}
+
 void
 persistent_step (persistent_t *self) {
     uint64_t now = ef_mono_ms ();
     for (uint32_t i = 0; i < self->places; i++) {
         runner_t *runner = &self->runners[i];
-        siginfo_t ended;
-        if (runner->child == NULL) {
-            continue;
+        if (runner->child && runner->child->is_ready) {
+            s_attend (self, runner, now);
         }
-        bool is_over = child_has_ended (runner->child, &ended);
-        child_listen (runner->child); /* behind the end: all that it said is there */
-        while (s_listen (self, runner, now) && is_over) {
-        }
-        if (is_over) {
-            s_settle (self, runner, &ended, now);
-        } else {
+        if (runner->child) {
             s_judge (self, runner, now);
         }
     }
@@ -463,29 +467,25 @@ s_lower (int *timeout_ms, uint64_t at_ms, uint64_t now) {
     *timeout_ms = left < (uint64_t)*timeout_ms ? (int)left : *timeout_ms;
 }
 
-nfds_t
-persistent_polls (persistent_t *self, struct pollfd *items, nfds_t most, int *timeout_ms) {
-    nfds_t count = 0;
+void
+persistent_lower (const persistent_t *self, int *timeout_ms) {
     uint64_t now = ef_mono_ms ();
-    for (uint32_t i = 0; i < self->places && count + CHILD_POLLS <= most; i++) {
+    for (uint32_t i = 0; i < self->places; i++) {
         const runner_t *runner = &self->runners[i];
         if (runner->child == NULL) {
             continue;
         }
-        count += child_polls (runner->child, items + count, runner->fault == NULL, now, timeout_ms);
+        child_lower (runner->child, now, timeout_ms);
         if (runner->leave_ms) {
             s_lower (timeout_ms, runner->leave_ms, now);
         }
-        for (uint32_t k = 0; k < runner->count; k++) {
-            if (runner->held[k].cancel_ms) {
-                s_lower (timeout_ms, runner->held[k].cancel_ms, now);
-            }
+        if (runner->cancel_ms) {
+            s_lower (timeout_ms, runner->cancel_ms, now);
         }
     }
     if (self->first && self->start_ms > now) {
         s_lower (timeout_ms, self->start_ms, now);
     }
-    return count;
 }
 
 /* After children that failed one after the other: whether one lives for a while. */

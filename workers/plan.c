@@ -247,7 +247,9 @@ plan_environment (const plan_t *self, char *const *more, size_t count) {
     char **list = calloc (self->variables + count + 1, sizeof *list);
     size_t size = count;
     ef_assert (list != NULL);
-    memcpy (list, more, count * sizeof *list);
+    for (size_t i = 0; i < count; i++) {
+        list[i] = more[i];
+    }
     for (size_t i = 0; i < self->variables; i++) {
         if (!s_has (list, count, self->environment[i])) {
             list[size++] = self->environment[i];

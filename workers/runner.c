@@ -8,12 +8,12 @@
 #define STATUS_DEAD 65 /* EX_DATAERR of sysexits.h, as of a command for each event */
 
 int
-runner_start (runner_t *self, const plan_t *plan, bool is_json, bool takes_output) {
-    char **environment = plan_environment (plan, NULL, 0);
+runner_start (runner_t *self, const exec_way_t *way, bool is_json, bool takes_output) {
+    char **environment = plan_environment (way->plan, NULL, 0);
     self->child = calloc (1, sizeof *self->child);
     self->lines = calloc (1, sizeof *self->lines);
     ef_assert (self->child != NULL && self->lines != NULL);
-    int rc = child_start (self->child, plan->launcher, plan->arguments, environment, takes_output);
+    int rc = child_start (self->child, way->plan, environment, takes_output, way->epoll);
     free (environment);
     self->lines->is_json = is_json;
     self->started_ms = ef_mono_ms ();
@@ -64,6 +64,30 @@ runner_take (runner_t *self, uint64_t tag, held_t *held) {
 }
 
 void
+runner_cancel (runner_t *self, held_t *held, uint64_t until_ms) {
+    held->cancel_ms = until_ms;
+    self->cancel_ms =
+        self->cancel_ms ? self->cancel_ms : until_ms; /* later ones aren't before it */
+    lines_put_cancel (&self->child->bytes, self->lines->is_json, held->tag);
+}
+
+void
+runner_insist (runner_t *self, uint64_t now_ms) {
+    if (self->cancel_ms == 0 || now_ms < self->cancel_ms) {
+        return;
+    }
+    self->cancel_ms = 0;
+    for (uint32_t i = 0; i < self->count; i++) {
+        uint64_t until_ms = self->held[i].cancel_ms;
+        if (until_ms && now_ms >= until_ms) {
+            runner_end (self, now_ms);
+        } else if (until_ms && (self->cancel_ms == 0 || until_ms < self->cancel_ms)) {
+            self->cancel_ms = until_ms;
+        }
+    }
+}
+
+void
 runner_end (runner_t *self, uint64_t now_ms) {
     self->is_leaving = true;
     child_end (self->child, now_ms);
@@ -75,6 +99,7 @@ runner_blame (runner_t *self, const char *quote, const char *expected, uint64_t 
     snprintf (text, sizeof text, "standard output: expected %.300s: %.300s", expected, quote);
     self->fault = strdup (text);
     ef_assert (self->fault != NULL);
+    child_close_output (self->child);
     runner_end (self, now_ms);
 }
 

@@ -411,6 +411,7 @@ s_step_waiting (smtp_t *self, uint64_t now_ms) {
 
 smtp_event_t
 smtp_step (smtp_t *self, uint64_t now_ms) {
+    self->may_read = true;
     switch (self->state) {
     case SMTP_DIALING: return s_step_dialing (self, now_ms);
     case SMTP_MAIL: return s_step_mail (self, now_ms);
