@@ -158,7 +158,7 @@ def test_term_finishes_what_is_in_hand_and_a_second_one_gives_it_back(binaries):
         wait_ended(broker, 1)
         with Locker(file_of(broker)) as locker:
             accept(broker, [["db", f"e{i}", i] for i in range(20)])
-            wait_for("they are in hand", lambda: broker.topic("db")["leased"] == 20)
+            worker.wait_in_hand(20)
             worker.process.terminate()
             wait_for("it takes no more", lambda: worker.seen()["draining"] or not worker.seen()["credit"])
             locker.release()
@@ -168,7 +168,7 @@ def test_term_finishes_what_is_in_hand_and_a_second_one_gives_it_back(binaries):
         worker.wait_well()
         with Locker(file_of(broker)):
             accept(broker, [["db", f"f{i}", i] for i in range(20)])
-            wait_for("they are in hand", lambda: broker.topic("db")["leased"] == 20)
+            worker.wait_in_hand(20)
             worker.process.terminate()
             wait_for("it takes no more", lambda: worker.seen()["draining"] or not worker.seen()["credit"])
             worker.stop()  # the second one
