@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import msgpack
@@ -283,7 +284,8 @@ def test_a_server_that_hangs_is_left_after_the_event_s_time(binaries):
             mailbox.rule = only({})
             mailbox.hang_up()
             post.mail(2)
-            assert post.answer(2)[0] == "ACK"
+            answer = post.answer(2)
+            assert answer[0] == "ACK", (command, answer)
 
 
 def test_one_that_hangs_holds_up_no_other(binaries):
@@ -343,6 +345,80 @@ def test_no_server_is_transient_and_told(binaries):
             assert_nack(post.answer(1), "TIMEOUT", "no connection")
         for each in others:
             each.close()
+
+
+class Babbler:
+    """A server that says to each command what `says` has for it, in pieces of so many bytes."""
+
+    def __init__(self, piece=1000, **says):
+        self.piece = piece
+        self.says = {"": "220 hi", "EHLO": "250-x\r\n250 PIPELINING", "MAIL": "250 ok", "RCPT": "250 ok",
+                     "DATA": "354 go", ".": "250 taken", **says}
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.listen(20)
+        self.url = f"smtp://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                peer, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.talk, args=(peer,), daemon=True).start()
+
+    def talk(self, peer):
+        with peer, peer.makefile("rb") as lines:
+            try:
+                self.say(peer, "")
+                is_text = False
+                for line in lines:
+                    word = line.split()[0].decode() if line.split() else ""
+                    if is_text and word != ".":
+                        continue
+                    is_text = word == "DATA" and self.says["DATA"].startswith("354")
+                    if word in self.says:
+                        self.say(peer, word)
+            except OSError:
+                pass
+
+    def say(self, peer, word):
+        said = self.says[word].encode() + b"\r\n"
+        for at in range(0, len(said), self.piece):
+            peer.sendall(said[at:at + self.piece])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def test_a_server_that_makes_no_sense_is_no_reason_to_end(binaries):
+    odd = ({"": "hello"}, {"": "x" * 70000}, {"EHLO": "nothing"}, {"MAIL": "hello"}, {"MAIL": "354 what"},
+           {"MAIL": "250-one\r\n251 two"}, {"RCPT": "\0\xff"}, {"DATA": "250 what"}, {"DATA": "x" * 70000},
+           {"MAIL": "250 " + "x" * 70000}, {".": "354 what"}, {".": "999 what"}, {"RCPT": "199 wait"})
+    for says in odd:
+        with Babbler(**says) as babbler, Post(binaries, babbler.url, "--ready-timeout", "1s") as post:
+            post.mail(1)
+            answer = post.answer(1)
+            assert answer[0] == "NACK" and not answer[4].get("dead"), (says, answer)
+            babbler.says.update({"": "220 hi", "EHLO": "250 x", "MAIL": "250 ok", "RCPT": "250 ok", "DATA": "354 go",
+                                 ".": "250 taken"})
+            post.mail(2)
+            assert post.answer(2)[0] == "ACK", says
+    with Babbler(piece=1, EHLO="250-" + "\r\n250-".join("WORD%d" % i for i in range(20)) + "\r\n250 PIPELINING") \
+            as babbler, Post(binaries, babbler.url) as post:
+        for tag in range(1, 20):
+            post.mail(tag)
+        for tag in range(1, 20):
+            assert post.answer(tag)[0] == "ACK"
+    with Babbler(**{".": "250 taken\r\n250 again"}) as babbler, Post(binaries, babbler.url) as post:
+        for tag in range(1, 20):  # what it says too much ends the connection, and counts for no other mail
+            post.mail(tag)
+        for tag in range(1, 20):
+            assert post.answer(tag)[0] == "ACK"
 
 
 def test_what_cannot_be_sent_dies_at_once_and_names_the_field(binaries):
