@@ -1,9 +1,12 @@
-"""Mail into smtp-sink beside a bare libcurl loop, in small; bench_email.py is the long form.
+"""Mail into smtp-sink beside a bare libcurl loop, in small; tests/rates/mail.py is the long form.
 
 SPDX-License-Identifier: MIT"""
 import os
+import sys
 
-from bench_email import SINK, Sink, loop_rate, worker_rate
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "rates"))
+
+from mail import SINK, Sink, loop_rate, worker_rate  # noqa: E402
 
 
 class Skip(Exception):
