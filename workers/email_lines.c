@@ -223,7 +223,7 @@ s_lost (email_t *self, line_t *line, uint64_t now_ms) {
     if (job == NULL) {
         return;
     }
-    bool is_stale = line->smtp.mails > 1 && smtp_dialog_is_unheard (&line->smtp.dialog);
+    bool is_stale = line->smtp.was_idle && smtp_dialog_is_unheard (&line->smtp.dialog);
     if (is_stale) { /* it ends: there are only so many, and a new one isn't stale */
         line->job = NULL;
         job->since_ms = now_ms;

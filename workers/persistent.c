@@ -257,6 +257,7 @@ static void
 s_begin_batch (persistent_t *self, runner_t *place, uint64_t now) {
     int rc = s_start (self, place, now);
     if (rc == 0) {
+        self->failures = 0;
         place->is_leaving = true;
         place->child->ends_input = true;
         while (self->first && place->count < self->capacity) {
@@ -493,7 +494,7 @@ void
 persistent_probe (persistent_t *self) {
     runner_t *place;
     uint64_t now = ef_mono_ms ();
-    if (self->failures < FAILURES_BAD) {
+    if (self->failures < FAILURES_BAD || (self->is_batch && now >= self->start_ms)) {
         runtime_healthy (self->way->runtime);
         return;
     }

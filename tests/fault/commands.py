@@ -81,6 +81,8 @@ class Commands:
         if kind in ("worker", "term"):
             key = dice.choice(sorted(self.processes))
             process = self.processes[key]
+            if kind == "term" and process.pid not in self.ready():
+                return  # one that hasn't begun yet dies of it, as any program
             process.send_signal(signal.SIGTERM if kind == "term" else signal.SIGKILL)
             self.processes[key] = self.process(key[0])
             if kind == "term":
@@ -90,6 +92,10 @@ class Commands:
         elif not self.strike_by_name(kind, dice):
             return
         self.counts[kind] += 1
+
+    def ready(self):
+        """Workers that the broker knows: they take signals by now."""
+        return {item["pid"] for item in self.broker.admin(["WORKERS"])[1]["items"]}
 
     def strike_by_name(self, kind, dice):
         found = [p for p in family(self.broker).values() if p.state != "Z" and self.fits(kind, p)]

@@ -392,6 +392,14 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(binaries):
             post.mail(2 * round_ + 1)
             assert post.answer(2 * round_)[0] == post.answer(2 * round_ + 1)[0] == "ACK"
             mailbox.hang_up()
+        time.sleep(0.1)
+        mailbox.hang_up()
+        with Post(binaries, mailbox, "--probe", "1s") as other:  # one that a probe has opened
+            wait_for("it is open", lambda: mailbox.open)
+            time.sleep(0.1)
+            mailbox.hang_up()
+            other.mail(49)
+            assert other.answer(49)[0] == "ACK"
         was_busy = [False]
 
         def rule(command, argument):  # says so only when it is spoken to
@@ -404,7 +412,7 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(binaries):
         mailbox.rule = rule
         post.mail(51)
         assert post.answer(51)[0] == "ACK" and was_busy[0]
-        assert len(mailbox.mails) == 22
+        assert len(mailbox.mails) == 23
 
 
 def test_a_server_that_takes_few_connections_gets_all_mails(binaries):

@@ -187,7 +187,7 @@ def test_worker_is_recycled_where_there_is_no_room_for_two(binaries):
         publish(broker, "work", 40)
         all_done(broker, "work", 40)
         check_once(broker, 40)
-        assert sum(i["reason"] == "recycled" for i in history(broker, "work")) > 1
+        assert any(i["reason"] == "recycled" for i in history(broker, "work"))
         assert len({pids[0] for pids in runs(broker).values()}) > 1
 
 
