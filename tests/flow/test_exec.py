@@ -364,10 +364,17 @@ def test_a_child_that_closes_its_pipes_is_replaced(binaries):
 def test_a_batch_that_takes_too_long_is_ended(binaries):
     with Back(*exec_worker(binaries, "--batch", "3", "--concurrency", "3", "--timeout", "500ms", "--", "sleep",
                            "600")) as back:
-        for tag in (1, 2, 3):
-            back.deliver(tag, tag)
-        said = answers(back, 3)
-        assert {words[1] for words in said.values()} <= {"TIMEOUT", "SIGNAL_15"} and said[1][1] == "TIMEOUT", said
+        batch = b"".join(msgpack.packb([tag, 1, ["api", None, tag]]) for tag in (1, 2, 3))
+        back.send(["EVENTS"], batch)
+        back.deliver(4, 4)  # waits for its turn until its time is over: it wasn't begun
+        said = answers(back, 4)
+        assert {said[tag][1] for tag in (1, 2, 3)} == {"TIMEOUT"}, said
+        assert said[4][-1] == {"seq": said[4][-1]["seq"], "release": True}, said
+    with Back(*exec_worker(binaries, "--batch", "3", "--concurrency", "3", "--", "sleep", "600")) as back:
+        back.send(["EVENTS"], batch)
+        for tag in (1, 2, 3):  # nobody wants any of them
+            back.send(["CANCEL", [tag], "of the test"])
+        assert all(words[-1].get("release") for words in answers(back, 3).values())
 
 
 def test_no_room_for_a_command_burns_no_attempt(binaries):
