@@ -301,8 +301,13 @@ s_stop_held (persistent_t *self, runner_t *runner, held_t *held, stop_reason_t r
         runner_end (runner, now);
     } else if (reason == STOP_RELEASE) {
         runner_end (runner, now);
-    } else if (!self->is_batch) { /* a batch has others in it, and goes on */
+    } else if (!self->is_batch) {
         runner_cancel (runner, held, now + CANCEL_MS);
+    } else {
+        held->cancel_ms = now;
+        if (runner_is_unwanted (runner)) { /* else others are in it, and it goes on */
+            runner_end (runner, now);
+        }
     }
 }
 
@@ -317,11 +322,9 @@ persistent_stop (persistent_t *self, uint64_t tag, stop_reason_t reason) {
         }
     }
     for (waiting_t **at = &self->first; *at; at = &(*at)->next) {
-        if ((*at)->tag == tag) {
-            eventflow_answer_t words;
-            eventflow_result_t result = runtime_stop_words (reason, &words);
+        if ((*at)->tag == tag) { /* it wasn't begun: too late or not, no attempt was made */
             s_free_waiting (s_unlink (self, at));
-            runtime_answer (self->way->runtime, tag, result, &words);
+            runtime_answer (self->way->runtime, tag, EVENTFLOW_RELEASE, NULL);
             return;
         }
     }
