@@ -364,7 +364,13 @@ s_take_reply (smtp_t *self, uint64_t now_ms) {
     }
     switch (smtp_dialog_reply (&self->dialog, &self->reply)) {
     case DIALOG_GOES_ON: return SMTP_NOTHING;
-    case DIALOG_IS_OVER: s_enter (self, SMTP_IDLE, now_ms); return SMTP_ENDED;
+    case DIALOG_IS_OVER:
+        s_enter (self, SMTP_IDLE, now_ms);
+        if (self->in_at < self->in_end) {
+            smtp_close (
+                self); /* it says more than it was asked: replies would be taken for others */
+        }
+        return SMTP_ENDED;
     case DIALOG_RESETS:
         s_enter (self, SMTP_WAITING, now_ms);
         s_flush (self);

@@ -44,7 +44,7 @@ def loop_rate(how, binaries, sink, connections, mails, size):
     return float(done.stdout)
 
 
-def worker_rate(binaries, sink, connections, mails, size, before=None):
+def worker_rate(binaries, sink, connections, mails, size, before=None, after=None):
     """From the first answers on: how fast a backlog goes."""
     with Broker(binaries, "email", "retention_bytes = 1GiB").start() as broker:
         publisher = Publisher(broker)
@@ -64,7 +64,10 @@ def worker_rate(binaries, sink, connections, mails, size, before=None):
             if before:
                 before(worker.pid)
             wait_for("all are done", lambda: done() >= mails, 600)
-            return (mails - started) / (time.monotonic() - at)
+            rate = (mails - started) / (time.monotonic() - at)
+            if after:
+                after(worker.pid)
+            return rate
         finally:
             worker.terminate()
             worker.wait(30)

@@ -239,7 +239,8 @@ def test_pg_a_lock_is_waited_for_and_told(binaries):
                 other.run("LOCK TABLE events")
                 accept(broker, [["db", f"e{i}", i] for i in range(20)])
                 wait_for("attempts fail", lambda: broker.topic("db")["failed"] >= 20)
-                assert item(broker, "e3", "EVENT.SHOW")["history"][0][0] in ("LOCKED", "TIMEOUT")
+                history = wait_for("e3 was tried", lambda: item(broker, "e3", "EVENT.SHOW")["history"])
+                assert history[0][0] in ("LOCKED", "TIMEOUT"), history
                 assert worker.seen()["healthy"]
             wait_ended(broker, 21)
         count_is(pg, "locked", 21)
@@ -250,15 +251,16 @@ def test_pg_an_event_whose_time_is_over_ends_its_statement(binaries):
     url = pg.create("late")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with Broker(binaries, TOPICS + "\n    attempts = 1").start() as broker:
-        with Db(broker, url, "--columns", "id", "--statement-timeout", "10m", "--timeout", "700ms"):
+        with Db(broker, url, "--columns", "id", "--statement-timeout", "10m", "--timeout", "2s") as worker:
+            worker.wait_well()
             accept(broker, [["db", "first", 1]])
-            wait_ended(broker, 1)
+            wait_for("the first is done", lambda: broker.topic("db")["done"] == 1)
             with pg.session("late") as other:
                 other.run("BEGIN")
                 other.run("LOCK TABLE events")
                 accept(broker, [["db", "late", 1]])
                 wait_for("it timed out", lambda: broker.topic("db")["dead"] == 1)
-                assert letters(broker)["late"][0] == "TIMEOUT", letters(broker)
+                assert wait_for("its letter", lambda: letters(broker))["late"][0] == "TIMEOUT"
                 wait_for("nothing waits in the server", lambda: pg.sql(waiting, "late") == "0")
             assert ask(broker, "DLQ.REPLAY", "db", {"all": True})["replayed"] == 1
             wait_for("it is done", lambda: broker.topic("db")["done"] == 2)

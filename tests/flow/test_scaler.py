@@ -187,7 +187,7 @@ def test_worker_is_recycled_where_there_is_no_room_for_two(binaries):
         publish(broker, "work", 40)
         all_done(broker, "work", 40)
         check_once(broker, 40)
-        assert sum(i["reason"] == "recycled" for i in history(broker, "work")) > 1
+        assert any(i["reason"] == "recycled" for i in history(broker, "work"))
         assert len({pids[0] for pids in runs(broker).values()}) > 1
 
 
@@ -388,25 +388,31 @@ def zombies(parent):
 
 
 def test_nothing_is_left_of_a_killed_worker(binaries):
-    topics = lambda run: pool("work", f"exec sh {{}}/leaves.sh".format(run.split()[-1].rsplit("/", 1)[0]))
+    topics = lambda run: pool("work", "exec sh {}/leaves.sh".format(run.split()[-1].rsplit("/", 1)[0]))
     with scaler(binaries, topics, "true") as broker:
         left = os.path.join(broker.directory, "left")
-        with open(os.path.join(broker.directory, "leaves.sh"), "w") as file:
-            file.write(f'sleep 1000 &\necho $! >> {left}\n'
-                       f"(trap '' TERM; exec sleep 1000) &\necho $! >> {left}\n"
-                       f'echo $$ >> {left}\nexec eventflow-worker exec -- true\n')
-        wait_for("it is there", lambda: info(broker, "work")["running"] == 1)
-        first = wait_for("all have begun", lambda: (
-            lambda pids: pids[-3:] if len(pids) >= 3 else None)(open(left).read().split()))
-        os.kill(int(first[2]), signal.SIGKILL)
-        wait_for("all are gone", lambda: not living(first))
-        wait_for("its end is known", lambda: info(broker, "work")["restarts"] == 1)
-        wait_for("it was started again", lambda: info(broker, "work")["running"] == 1)
-        assert "notice.worker_ended" in broker.logged(), broker.logged()
-        wait_for("no zombie is left", lambda: not zombies(broker.process.pid))
-        rest = open(left).read().split()
-        broker.stop()
-        wait_for("nothing outlives the broker", lambda: not living(rest))
+        script = os.path.join(broker.directory, "leaves.sh")
+        with open(script, "w") as file:  # no worker, so that nobody else looks after its children
+            file.write(f"sleep 1000 &\necho $! >> {left}\n(trap '' TERM; exec sleep 1000) &\n"
+                       f"echo $! >> {left}\necho $$ >> {left}\nexec sleep 1000\n")
+        try:
+            first = wait_for("all have begun", lambda: (
+                lambda pids: pids[-3:] if len(pids) % 3 == 0 else None)(
+                    os.path.exists(left) and open(left).read().split() or "-"))
+            wait_for("they are there", lambda: len(living(first)) == 3)
+            os.kill(int(first[2]), signal.SIGKILL)
+            wait_for("all are gone", lambda: not living(first))
+            wait_for("its end is known", lambda: info(broker, "work")["restarts"] == 1)
+            wait_for("it was started again", lambda: info(broker, "work")["starting"] == 1)
+            assert "notice.worker_ended" in broker.logged(), broker.logged()
+            wait_for("no zombie is left", lambda: not zombies(broker.process.pid))
+            wait_for("all have begun again", lambda: len(open(left).read().split()) == 6)
+            rest = open(left).read().split()
+            broker.stop()
+            wait_for("nothing outlives the broker", lambda: not living(rest))
+        finally:
+            for pid in living(open(left).read().split()):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def descriptors(pid):
