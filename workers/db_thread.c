@@ -130,10 +130,9 @@ s_has_ended (db_thread_t *self) {
     atomic_store (&self->is_unwanted, true);
     pthread_mutex_unlock (&self->lock);
     s_signal (self->wake);
-    uint64_t end_ns = ef_mono_ns () + LEAVE_S * 1000000000ull;
-    end.tv_sec = (time_t)(end_ns / 1000000000ull);
-    end.tv_nsec = (long)(end_ns % 1000000000ull);
-    return pthread_clockjoin_np (self->thread, NULL, CLOCK_MONOTONIC, &end) == 0;
+    end.tv_sec = (time_t)(ef_wall_ms () / 1000 + LEAVE_S);
+    end.tv_nsec = 0;
+    return pthread_timedjoin_np (self->thread, NULL, &end) == 0;
 }
 
 void
