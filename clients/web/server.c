@@ -283,7 +283,7 @@ s_feed (call_t *call, const char *bytes, size_t size) {
     count_add (&server->counts.received_bytes, size);
     if (call->is_refused || call->is_over) {
         /* Read so that the connection lives on, and thrown away. */
-        return sum > most + WEB_DISCARD_BYTES ? MHD_NO : MHD_YES;
+        return sum > most * WEB_DISCARD_TIMES + WEB_DISCARD_BYTES ? MHD_NO : MHD_YES;
     }
     size_t before = call->body.capacity;
     if (sum > most) {
