@@ -313,9 +313,10 @@ struct topic_s {
     uint32_t inserting;
     sub_t *queues[2]; /* circular lists: idle workers, busy ones with credit */
     uint32_t workers;
-    uint32_t unwell;      /* of them, those that take nothing new for their health */
-    ef_histogram_t *took; /* owned; from delivery to answer; NULL: nothing was answered yet */
-    entry_t **outbox;     /* owned ring: dead, in order of m, not yet durable over there */
+    uint32_t unwell;        /* of them, those that take nothing new for their health */
+    ef_histogram_t *took;   /* owned; from delivery to answer; NULL: nothing was answered yet */
+    ef_histogram_t *waited; /* owned; from acceptance to first delivery; NULL: the same */
+    entry_t **outbox;       /* owned ring: dead, in order of m, not yet durable over there */
     uint32_t outbox_head;
     uint32_t outbox_count;
     uint32_t outbox_capacity;

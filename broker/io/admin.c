@@ -47,11 +47,33 @@ s_rss_bytes (void) {
     return (uint64_t)pages * (uint64_t)sysconf (_SC_PAGESIZE);
 }
 
+/* Groups of the journal by the time that writing and syncing took. */
+static void
+s_put_syncs (ef_journal_t *journal, ef_buf_t *out) {
+    uint64_t below = 0;
+    ef_put_str (out, "sync");
+    ef_put_map (out, 3);
+    ef_put_key_uint (out, "count", atomic_load (&journal->groups));
+    ef_put_key_uint (out, "sum_us", atomic_load (&journal->sync_sum_us));
+    ef_put_str (out, "below");
+    ef_put_array (out, EF_SYNC_STEPS);
+    for (uint32_t i = 0; i < EF_SYNC_STEPS; i++) {
+        below += atomic_load (&journal->sync_counts[i]);
+        ef_put_uint (out, below);
+    }
+}
+
+static uint64_t
+s_disk_free_bytes (ef_storage_t *storage) {
+    uint64_t bytes;
+    return storage->room (storage, &bytes) ? 0 : bytes;
+}
+
 void
 router_put_process (ef_router_t *self, ef_buf_t *out) {
     struct rusage usage = {0};
     (void)getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
-    ef_put_map (out, 15);
+    ef_put_map (out, 17);
     ef_put_key_str (out, "version", EF_PROGRAM_VERSION);
     ef_put_key_uint (out, "pid", (uint64_t)getpid ());
     ef_put_key_uint (out, "started", self->started_ms);
@@ -69,6 +91,8 @@ router_put_process (ef_router_t *self, ef_buf_t *out) {
     ef_put_key_uint (out, "scrub_bytes", atomic_load (&self->parts.upkeep->scrub_bytes));
     ef_put_key_uint (out, "scrub_damaged", atomic_load (&self->parts.upkeep->damaged));
     ef_put_key_uint (out, "recovery_ms", self->recovery_ms);
+    ef_put_key_uint (out, "disk_free_bytes", s_disk_free_bytes (self->parts.upkeep->storage));
+    s_put_syncs (self->parts.journal, out);
 }
 
 static void
