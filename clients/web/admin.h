@@ -10,6 +10,7 @@
 #include "server.h"
 
 typedef struct admin_pool_s admin_pool_t;
+struct eventflow_admin_s;
 
 /* endpoint NULL: $EVENTFLOW_ADMIN or tcp://127.0.0.1:5553. Copied. */
 admin_pool_t *admin_pool_new (const char *endpoint, uint32_t connections, uint32_t timeout_ms);
@@ -24,6 +25,9 @@ const char *admin_pool_call (admin_pool_t *self, const ef_buf_t *request, ef_buf
 /* The same with the answer to a call: on an error answers the problem and returns -1. */
 EF_MUST_USE int admin_pool_ask (admin_pool_t *self, call_t *call, const ef_buf_t *request,
                                 ef_buf_t *value);
+
+/* A connection of one's own to the same broker; the caller destroys it. */
+struct eventflow_admin_s *admin_pool_single (const admin_pool_t *self);
 
 /* Looking into a MessagePack map: the value of a key. False: not there. */
 bool admin_find (ef_cursor_t map, const char *key, ef_cursor_t *value);

@@ -1,6 +1,6 @@
 /* What went wrong, as RFC 9457 has it, with the protocol's codes. SPDX-License-Identifier: MIT
 
-   {"type": "about:blank", "title", "status", "detail", "code", "instance"}, as
+   {"type": "urn:eventflow:CODE", "title", "status", "detail", "code", "instance"}, as
    application/problem+json. `code` is one of proto/status.h or one of those below; the HTTP status
    follows from it. */
 #ifndef EF_WEB_PROBLEM_H

@@ -111,8 +111,9 @@ listener_t *call_listener (const call_t *self);
 
 /* ---- its answer: exactly one of these, from any thread ---- */
 
-/* Before the answer; both are copied. */
+/* Before the answer. `name` is borrowed for ever (a literal), the value copied. */
 void call_add_header (call_t *self, const char *name, const char *value);
+bool call_has_header (const call_t *self, const char *name); /* one that was added */
 /* What an audit line says of it beside who, what and when: "topic=email purged=12". Copied. */
 void call_note (call_t *self, const char *format, ...) EF_PRINTF (2, 3);
 /* Takes the buffer's memory. `type` is borrowed for ever (a literal). */
