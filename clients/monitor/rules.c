@@ -1,5 +1,6 @@
 /* What looks bad. SPDX-License-Identifier: MIT */
 #include "rules.h"
+#include "snapshot.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -34,6 +35,7 @@ EF_PRINTF (2, 3) s_say (look_t *self, const char *format, ...) {
     va_start (list, format);
     vsnprintf (self->text, sizeof self->text, format, list);
     va_end (list);
+    text_clean (self->text);
 }
 
 static void

@@ -50,7 +50,6 @@ typedef struct {
     char crashed[160];       /* how */
     char open_breakers[200]; /* names of those that are open */
     char unwell[200];        /* why a worker isn't well */
-    bool has_breakers;       /* they have been asked for */
     history_line_t *line;    /* NULL: none is kept */
 } sample_t;
 

@@ -11,6 +11,26 @@ json_raw (ef_buf_t *out, const char *text) {
     ef_buf_put (out, text, strlen (text));
 }
 
+/* The length of the sequence that begins here, 0: it isn't one. */
+static size_t
+s_sequence (const char *text) {
+    unsigned char byte = (unsigned char)text[0];
+    size_t size = byte < 0x80 ? 1 : byte < 0xc2 ? 0 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+    return size > 0 && strnlen (text, size) == size && ef_utf8_is_valid (text, size) ? size : 0;
+}
+
+void
+text_clean (char *text) {
+    while (*text) {
+        size_t size = s_sequence (text);
+        if (size == 0 || (unsigned char)*text < ' ' || *text == 127) {
+            *text = size == 0 ? '?' : ' ';
+            size = 1;
+        }
+        text += size;
+    }
+}
+
 void
 json_key (ef_buf_t *out, const char *name) {
     if (out->size > 0 && out->data[out->size - 1] != '{') {

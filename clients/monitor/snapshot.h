@@ -20,4 +20,8 @@ void json_bool (ef_buf_t *out, const char *name, bool value);
 void json_number (ef_buf_t *out, double value); /* three digits behind the point at the most */
 void json_raw (ef_buf_t *out, const char *text);
 
+/* Makes it UTF-8 without control characters where it isn't: what came from elsewhere, or was cut.
+ */
+void text_clean (char *text);
+
 #endif
