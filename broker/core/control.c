@@ -177,20 +177,6 @@ ef_core_leased (const ef_core_t *self) {
     return leased;
 }
 
-void
-ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load) {
-    const topic_t *topic = self->topics[index];
-    *load = (ef_load_t){
-        .ready = topic->counts[EF_STATE_READY],
-        .leased = topic->counts[EF_STATE_LEASED],
-        .retrying = topic->counts[EF_STATE_RETRYING],
-        .overflowed = topic->overflowed,
-        .attempts_failed = topic->attempts_failed,
-        .stalled_ms = topic->stalled_since ? self->now - topic->stalled_since : 0,
-        .workers = topic->workers,
-    };
-}
-
 /* Refused events by code, ingress and front together. */
 static void
 s_put_refused (const ef_core_t *self, ef_buf_t *out) {

@@ -264,6 +264,7 @@ s_judge_stall (ef_core_t *core, topic_t *topic) {
                       !topic->is_paused && topic->queues[0] == NULL && topic->queues[1] == NULL &&
                       (topic->workers == 0 || topic->unwell < topic->workers);
     if (!is_waiting) {
+        topic->stalled_sum += topic->stalled_since ? core->now - topic->stalled_since : 0;
         topic->stalled_since = 0;
         topic->stall_told = false;
     } else if (topic->stalled_since == 0) {
