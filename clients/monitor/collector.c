@@ -449,7 +449,7 @@ s_open (collector_t *self, char error[512]) {
     if (self->sender == NULL || s_connect (self, error)) {
         return -1;
     }
-    samples_init (&self->samples, self->history, alert->dead_window_ms, options->drain_s);
+    samples_init (&self->samples, self->history, alert->dead_window_ms);
     history_alerts (self->history, s_restore, self);
     self->notify = notify_new (
         alert, options_endpoint (options->front, "EVENTFLOW_FRONT", "tcp://127.0.0.1:5551"),

@@ -234,17 +234,6 @@ s_access (void *arg, call_t *call) {
 
 /* ---- metrics ---- */
 
-typedef struct {
-    double credit;
-    uint32_t drain_s;
-} desired_t;
-
-static double
-s_desired (void *arg, const numbers_topic_t *topic) {
-    const desired_t *desired = arg;
-    return samples_desired (topic, desired->credit, desired->drain_s);
-}
-
 static void
 s_put_value (ef_buf_t *out, const char *name, const char *type, const char *help, double value) {
     prometheus_head (out, name, type, help);
@@ -294,22 +283,18 @@ s_put_own (collector_t *self, ef_buf_t *out, const server_t *server) {
 }
 
 static prometheus_t
-s_source (collector_t *self, desired_t *desired) {
-    *desired = (desired_t){samples_credit (&self->numbers), self->options->drain_s};
+s_source (const collector_t *self) {
     return (prometheus_t){.numbers = &self->numbers,
                           .is_up = !self->is_down && self->numbers.round > 0,
-                          .topics_max = self->options->metrics_topics,
-                          .desired = s_desired,
-                          .arg = desired};
+                          .topics_max = self->options->metrics_topics};
 }
 
 static void
 s_metrics (void *arg, call_t *call) {
     collector_t *self = arg;
     ef_buf_t out = {0};
-    desired_t desired;
     pthread_mutex_lock (&self->lock);
-    prometheus_t source = s_source (self, &desired);
+    prometheus_t source = s_source (self);
     prometheus_put (&out, &source);
     s_put_own (self, &out, call_server (call));
     pthread_mutex_unlock (&self->lock);
@@ -334,7 +319,6 @@ static void
 s_detailed (void *arg, call_t *call) {
     collector_t *self = arg;
     ef_buf_t out = {0};
-    desired_t desired;
     patterns_t list = {.count = 0};
     call_each (call, true, s_each_query, &list);
     if (list.count == 0) {
@@ -342,7 +326,7 @@ s_detailed (void *arg, call_t *call) {
         return;
     }
     pthread_mutex_lock (&self->lock);
-    prometheus_t source = s_source (self, &desired);
+    prometheus_t source = s_source (self);
     uint32_t count = prometheus_put_detailed (&out, &source, list.patterns, list.count);
     bool is_up = source.is_up;
     pthread_mutex_unlock (&self->lock);

@@ -28,8 +28,6 @@ static const setting_t s_rows[] = {
      .help = "probe it there: http://127.0.0.1:8080; empty: don't"},
     {"probe", &config_duration, FIELD (options_t, probe_ms), 100, HOUR,
      .help = "time between two probes"},
-    {"drain", &config_number, FIELD (options_t, drain_s), 1, 86400,
-     .help = "seconds in which a backlog should be worked off, for pool_desired_workers"},
     {"alert_broker", &config_duration, FIELD (options_t, alert.broker_ms), 1500, HOUR,
      .help = "silent for so long and no answer: it is down"},
     {"alert_gateway", &config_duration, FIELD (options_t, alert.gateway_ms), 0, HOUR,
@@ -102,8 +100,7 @@ options_defaults (options_t *self) {
                         .data_bytes = 512u << 20,
                         .topics = 1000,
                         .metrics_topics = 200,
-                        .probe_ms = OPTIONS_PROBE_MS,
-                        .drain_s = 60};
+                        .probe_ms = OPTIONS_PROBE_MS};
     self->alert = (alert_settings_t){.broker_ms = 3000,
                                      .gateway_ms = 3000,
                                      .dead = 10,

@@ -65,7 +65,6 @@ typedef struct {
     uint32_t metrics_topics; /* with labels of their own */
     char gateway[1000];      /* URL of its health; empty: none */
     uint64_t probe_ms;
-    uint32_t drain_s; /* in which a backlog is to be worked off, for pool_desired_workers */
     alert_settings_t alert;
     influx_settings_t influx;
 } options_t;

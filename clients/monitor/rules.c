@@ -88,7 +88,7 @@ s_look_dead (look_t *self, const sample_t *sample) {
 static void
 s_look_oldest (look_t *self, const numbers_topic_t *topic) {
     char age[24];
-    double oldest = topic->has_oldest ? (double)topic->oldest_ms : 0;
+    double oldest = (double)topic->oldest_ms;
     if (self->settings->oldest_ms == 0) {
         return;
     }

@@ -4,9 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define SMOOTH_MS      30000.0 /* the time in which a change counts for two thirds */
 #define SYNC_WINDOW_MS 10000
-#define CREDIT_USUAL   5 /* events in hand, the worker's default */
 
 /* Only ever longer: their order is in the file. */
 #define COMMON_ROWS                                                                                \
@@ -81,10 +79,9 @@ s_since (uint64_t now, uint64_t before) {
 }
 
 void
-samples_init (samples_t *self, history_t *history, uint64_t dead_window_ms, uint32_t drain_s) {
+samples_init (samples_t *self, history_t *history, uint64_t dead_window_ms) {
     memset (self, 0, sizeof *self);
     self->history = history;
-    self->drain_s = drain_s;
     self->slot_ms = dead_window_ms / SAMPLES_SLOTS;
     self->slot_ms = self->slot_ms ? self->slot_ms : 1;
     self->sync_p99_us = NAN;
@@ -135,18 +132,12 @@ s_quantiles (const numbers_histogram_t *since, double *p50, double *p99) {
     *p99 = since->count > 0 && since->steps > 0 ? numbers_quantile (since, 0.99) : NAN;
 }
 
-static void
-s_smooth (double *value, double now, double span_ms, bool is_first) {
-    *value += (now - *value) * (is_first ? 1 : span_ms / (SMOOTH_MS + span_ms));
-}
-
 typedef struct {
     samples_t *self;
     numbers_t *numbers;
     double span_ms;
     uint64_t wall_s;
     bool has_span; /* the round before was not long ago */
-    double credit; /* of a worker */
     double sums[V_COUNT];
     numbers_histogram_t took;
     numbers_histogram_t waited;
@@ -166,8 +157,6 @@ s_set_counts (round_t *round, sample_t *sample, const counts_t *now, double *val
     rates->done_per_s = values[V_DONE] * per_s;
     rates->failed_per_s = values[V_FAILED] * per_s;
     rates->dead_per_s = values[V_DIED] * per_s;
-    s_smooth (&sample->smooth_in_per_s, rates->in_per_s, round->span_ms,
-              sample->smooth_in_per_s == 0);
 }
 
 static void
@@ -183,8 +172,6 @@ s_set_times (round_t *round, const numbers_topic_t *topic, sample_t *sample, dou
     values[V_WAITED_P50] = sample->rates.waited_p50_ms;
     values[V_WAITED_P99] = sample->rates.waited_p99_ms;
     if (took.count > 0) {
-        s_smooth (&sample->smooth_took_ms, (double)took.sum / (double)took.count, round->span_ms,
-                  sample->smooth_took_ms == 0);
         numbers_add_histogram (&round->took, &took);
     }
     if (waited.count > 0) {
@@ -203,11 +190,9 @@ s_set_levels (const round_t *round, const numbers_topic_t *topic, double *values
     values[V_DEAD] = (double)topic->dead;
     values[V_BYTES] = (double)topic->bytes;
     values[V_WORKERS] = (double)topic->workers;
-    double desired =
-        pool ? (double)pool->desired : samples_desired (topic, round->credit, round->self->drain_s);
-    values[V_POOL] = pool ? (double)pool->running : (double)topic->workers;
-    values[V_DESIRED] = desired >= 0 ? desired : NAN;
-    values[V_OLDEST] = topic->has_oldest ? (double)topic->oldest_ms : NAN;
+    values[V_POOL] = pool && pool->is_managed ? (double)pool->running : (double)topic->workers;
+    values[V_DESIRED] = pool ? (double)pool->desired : NAN;
+    values[V_OLDEST] = (double)topic->oldest_ms;
     values[V_STALLED] = (double)topic->stalled_ms;
 }
 
@@ -344,7 +329,6 @@ samples_take (samples_t *self, numbers_t *numbers, uint64_t now_ms, uint64_t wal
     for (unsigned i = 0; i < V_COUNT; i++) {
         round.sums[i] = NAN;
     }
-    round.credit = samples_credit (numbers);
     numbers_topic_t *topic;
     for (uint32_t at = 0; (topic = ef_hash_next (&numbers->topics, &at)) != NULL;) {
         s_take_topic (&round, topic);
@@ -358,30 +342,4 @@ samples_take (samples_t *self, numbers_t *numbers, uint64_t now_ms, uint64_t wal
                             .took_p99_ms = round.sums[V_TOOK_P99],
                             .waited_p50_ms = round.sums[V_WAITED_P50],
                             .waited_p99_ms = round.sums[V_WAITED_P99]};
-}
-
-double
-samples_credit (const numbers_t *numbers) {
-    const numbers_worker_t *worker;
-    double credit = 0;
-    for (uint32_t at = 0; (worker = ef_hash_next (&numbers->workers, &at)) != NULL;) {
-        credit += (double)worker->credit;
-    }
-    return numbers->workers.count > 0 ? credit / numbers->workers.count : CREDIT_USUAL;
-}
-
-double
-samples_desired (const numbers_topic_t *topic, double credit_per_worker, uint32_t drain_s) {
-    const sample_t *sample = topic->extra;
-    double open = (double)(topic->ready + topic->leased);
-    if (sample == NULL || !sample->is_known) {
-        return -1;
-    }
-    if (!(sample->smooth_took_ms > 0)) {
-        return open > 0 ? 1 : 0; /* nothing was ever answered here: one shows how long it takes */
-    }
-    double credit = credit_per_worker >= 1 ? credit_per_worker : 1;
-    double per_s = sample->smooth_in_per_s + (double)topic->ready / drain_s;
-    double workers = ceil (per_s * sample->smooth_took_ms / 1000 / credit - 1e-9);
-    return open > 0 && workers < 1 ? 1 : workers < 100000 ? workers : 100000;
 }

@@ -42,8 +42,6 @@ typedef struct {
     numbers_histogram_t took;
     numbers_histogram_t waited;
     rates_t rates;
-    double smooth_in_per_s; /* over about half a minute */
-    double smooth_took_ms;  /* the same; mean; 0: not known */
     uint32_t died_slots[SAMPLES_SLOTS];
     uint64_t died_slot;      /* number of the slot written last */
     uint64_t crashed_ms;     /* when a crash loop was last told of; 0: never */
@@ -69,10 +67,9 @@ typedef struct {
     rates_t rates;      /* of all topics */
     double sync_p99_us; /* since the last round; NAN: none */
     uint64_t slot_ms;   /* length of a slot of died_slots */
-    uint32_t drain_s;
 } samples_t;
 
-void samples_init (samples_t *self, history_t *history, uint64_t dead_window_ms, uint32_t drain_s);
+void samples_init (samples_t *self, history_t *history, uint64_t dead_window_ms);
 /* A round is complete. */
 void samples_take (samples_t *self, numbers_t *numbers, uint64_t now_ms, uint64_t wall_ms);
 /* For numbers_t.forget. */
@@ -81,12 +78,5 @@ void samples_forget (void *self, numbers_topic_t *topic);
 sample_t *samples_of (numbers_topic_t *topic);
 /* Events that died within the window. */
 uint64_t samples_died (const sample_t *self);
-
-/* Events that a worker takes at once, on average. */
-double samples_credit (const numbers_t *numbers);
-
-/* Workers that a topic should have: those that keep up with what comes in, and besides work off
-   what waits within `drain_s`. < 0: nothing is known of it. */
-double samples_desired (const numbers_topic_t *topic, double credit_per_worker, uint32_t drain_s);
 
 #endif

@@ -157,7 +157,7 @@ s_put_rates (ef_buf_t *out, const rates_t *rates) {
 }
 
 static void
-s_put_topic (ef_buf_t *out, const numbers_topic_t *topic, double desired) {
+s_put_topic (ef_buf_t *out, const numbers_topic_t *topic, const numbers_pool_t *pool) {
     const sample_t *sample = topic->extra;
     json_raw (out, "{");
     s_put_pairs (out, &topic->map);
@@ -166,8 +166,11 @@ s_put_topic (ef_buf_t *out, const numbers_topic_t *topic, double desired) {
     }
     json_whole (out, "breakers_open", topic->breakers_open);
     json_whole (out, "breakers_half_open", topic->breakers_half_open);
-    if (desired >= 0) {
-        json_real (out, "desired_workers", desired);
+    if (!topic->has_oldest) {
+        json_whole (out, "oldest_ms", topic->oldest_ms);
+    }
+    if (pool) {
+        json_whole (out, "desired_workers", pool->desired);
     }
     json_raw (out, "}");
 }
@@ -211,12 +214,8 @@ s_put_crew (ef_buf_t *out, const numbers_t *numbers) {
     json_raw (out, "],\"pools\":[");
     is_first = true;
     for (uint32_t at = 0; (pool = ef_hash_next (&numbers->pools, &at)) != NULL;) {
-        ef_cursor_t value;
         json_raw (out, is_first ? "{" : ",{");
         s_put_pairs (out, &pool->map);
-        if (!numbers_find (ef_cursor (pool->map.data, pool->map.size), "topic", &value)) {
-            json_text (out, "topic", pool->topic);
-        }
         json_raw (out, "}");
         is_first = false;
     }
@@ -227,7 +226,6 @@ void
 snapshot_put (ef_buf_t *out, const numbers_t *numbers, const samples_t *samples, uint64_t wall_ms) {
     uint32_t count;
     numbers_topic_t **topics = numbers_topics_sorted (numbers, &count);
-    double credit = samples_credit (numbers);
     json_raw (out, "{");
     json_time (out, "time", wall_ms);
     json_raw (out, ",\"broker\":{");
@@ -238,11 +236,8 @@ snapshot_put (ef_buf_t *out, const numbers_t *numbers, const samples_t *samples,
     s_put_totals (out, numbers, samples);
     json_raw (out, "},\"topics\":[");
     for (uint32_t i = 0; i < count; i++) {
-        const numbers_pool_t *pool = numbers_pool (numbers, topics[i]->topic);
-        double desired =
-            pool ? (double)pool->desired : samples_desired (topics[i], credit, samples->drain_s);
         json_raw (out, i ? "," : "");
-        s_put_topic (out, topics[i], desired);
+        s_put_topic (out, topics[i], numbers_pool (numbers, topics[i]->topic));
     }
     json_raw (out, "]");
     s_put_crew (out, numbers);

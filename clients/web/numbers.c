@@ -39,6 +39,7 @@ static const field_t s_worker_fields[] = {
     S_OTHER (numbers_worker_t, "unhealthy", KIND_TEXT, unhealthy),
 };
 static const field_t s_pool_fields[] = {
+    S_OTHER (numbers_pool_t, "managed", KIND_BOOL, is_managed),
     NUMBERS_POOL (S_POOL)
 };
 static const field_t s_broker_fields[] = {
@@ -273,7 +274,6 @@ s_take_topic (numbers_t *self, ef_cursor_t map) {
     int rc = s_read_map (s_topic_fields, COUNT (s_topic_fields), topic, map);
     topic->died += topic->dead > dead ? topic->dead - dead : 0;
     topic->has_oldest = numbers_find (map, "oldest_ms", &value);
-    topic->oldest_ms = topic->has_oldest ? topic->oldest_ms : 0;
     s_keep (&topic->map, map);
     topic->round = self->round;
     return rc;
@@ -315,14 +315,12 @@ s_take_worker (numbers_t *self, ef_cursor_t map) {
     return rc;
 }
 
-/* A pool is known by its topic, which is the subject's end. */
 static int
-s_take_pool (numbers_t *self, ef_span_t rest, ef_cursor_t map) {
+s_take_pool (numbers_t *self, ef_cursor_t map) {
     char name[NUMBERS_NAME_BYTES];
-    if (!s_is_map (map) || rest.size >= sizeof name || memchr (rest.data, 0, rest.size)) {
+    if (!s_is_map (map) || s_name (map, "topic", name)) {
         return -1;
     }
-    ef_span_copy (rest, name, sizeof name);
     numbers_pool_t *pool = numbers_pool (self, name);
     if (pool == NULL) {
         if (self->pools.count >= NUMBERS_TOPICS_MAX) {
@@ -336,6 +334,10 @@ s_take_pool (numbers_t *self, ef_span_t rest, ef_cursor_t map) {
     int rc = s_read_map (s_pool_fields, COUNT (s_pool_fields), pool, map);
     s_keep (&pool->map, map);
     pool->round = self->round;
+    numbers_topic_t *topic = numbers_topic (self, name);
+    if (topic && !topic->has_oldest) {
+        topic->oldest_ms = pool->oldest_ms;
+    }
     return rc;
 }
 
@@ -384,29 +386,23 @@ s_take_status (numbers_t *self, ef_cursor_t map) {
     return 0;
 }
 
-/* True where the subject begins so; `*rest` is what follows. */
 static bool
-s_begins (ef_span_t subject, const char *prefix, ef_span_t *rest) {
-    uint32_t size = (uint32_t)strlen (prefix);
-    if (subject.size <= size || memcmp (subject.data, prefix, size) != 0) {
-        return false;
-    }
-    *rest = (ef_span_t){subject.data + size, subject.size - size};
-    return true;
+s_begins (ef_span_t subject, const char *prefix) {
+    size_t size = strlen (prefix);
+    return subject.size > size && memcmp (subject.data, prefix, size) == 0;
 }
 
 int
 numbers_take (numbers_t *self, ef_span_t subject, ef_cursor_t map) {
-    ef_span_t rest;
     if (ef_span_is (subject, "stats.broker")) {
         int rc = s_take_status (self, map);
         self->round += rc == 0;
         return rc;
     }
-    return s_begins (subject, "stats.topic.", &rest)    ? s_take_topic (self, map)
-           : s_begins (subject, "stats.worker.", &rest) ? s_take_worker (self, map)
-           : s_begins (subject, "stats.pool.", &rest)   ? s_take_pool (self, rest, map)
-                                                        : 1;
+    return s_begins (subject, "stats.topic.")    ? s_take_topic (self, map)
+           : s_begins (subject, "stats.worker.") ? s_take_worker (self, map)
+           : s_begins (subject, "stats.pool.")   ? s_take_pool (self, map)
+                                                 : 1;
 }
 
 static bool
@@ -452,8 +448,11 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
     if (strcmp (command, "STATUS") == 0) {
         return s_take_status (self, value);
     }
-    bool is_topics = strcmp (command, "TOPICS") == 0;
-    if (!is_topics && strcmp (command, "WORKERS") != 0) {
+    int (*take) (numbers_t *, ef_cursor_t) = strcmp (command, "TOPICS") == 0    ? s_take_topic
+                                             : strcmp (command, "WORKERS") == 0 ? s_take_worker
+                                             : strcmp (command, "POOLS") == 0   ? s_take_pool
+                                                                                : NULL;
+    if (take == NULL) {
         return 1;
     }
     if (!numbers_find (value, "items", &items) || ef_get_array (&items, &count)) {
@@ -465,7 +464,7 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
             return -1;
         }
         item.end = items.at;
-        if ((is_topics ? s_take_topic (self, item) : s_take_worker (self, item)) < 0) {
+        if (take (self, item) < 0) {
             return -1;
         }
     }

@@ -44,7 +44,8 @@ typedef struct {
     ROW (heartbeat_ms) ROW (started) ROW (cpu_ms) ROW (rss_bytes) ROW (took_p50_ms)                \
     ROW (took_p99_ms)
 #define NUMBERS_POOL(ROW)                                                                          \
-    ROW (desired) ROW (running) ROW (min) ROW (max) ROW (restarts)
+    ROW (desired) ROW (running) ROW (starting) ROW (leaving) ROW (others) ROW (min) ROW (max)      \
+    ROW (restarts) ROW (backlog) ROW (oldest_ms)
 #define NUMBERS_BROKER(ROW)                                                                        \
     ROW (epoch) ROW (topics) ROW (workers) ROW (sessions) ROW (journal_oldest)                     \
     ROW (journal_newest) ROW (journal_cleaned) ROW (journal_bytes) ROW (live_bytes)                \
@@ -62,7 +63,7 @@ typedef struct {
     NUMBERS_TOPIC (NUMBERS_FIELD)
     bool is_paused;
     bool is_draining;
-    bool has_oldest;
+    bool has_oldest;            /* it says so itself; else its pool does */
     numbers_histogram_t took;   /* ms from delivery to answer */
     numbers_histogram_t waited; /* ms from acceptance to first delivery */
     uint32_t breakers_open;     /* told by numbers_set_breakers */
@@ -89,6 +90,7 @@ typedef struct {
 typedef struct {
     char topic[NUMBERS_NAME_BYTES];
     NUMBERS_POOL (NUMBERS_FIELD)
+    bool is_managed; /* the broker starts its workers */
     ef_buf_t map;
     uint64_t round;
 } numbers_pool_t;
@@ -135,8 +137,8 @@ EF_MUST_USE int numbers_take (numbers_t *self, ef_span_t subject, ef_cursor_t ma
 /* Ends a round: what didn't come for a while is forgotten. */
 void numbers_sweep (numbers_t *self);
 
-/* The value of an admin answer: STATUS, TOPICS or WORKERS; each begins no round, so a caller that
-   lives by these counts `round` itself before it asks. */
+/* The value of an admin answer: STATUS, TOPICS, WORKERS or POOLS; each begins no round, so a caller
+   that lives by these counts `round` itself before it asks. */
 EF_MUST_USE int numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value);
 
 /* The list "breakers" of TOPIC.INFO. */

@@ -279,45 +279,36 @@ s_count_worker (const page_t *page, const numbers_worker_t *worker) {
     }
 }
 
-/* Desired and running workers, of pools of the broker's and of topics that others scale. */
+/* What a pool says of itself: all of them, or those whose workers the broker starts. */
 static void
 s_put_pools (const page_t *page) {
-    char label[160];
-    const numbers_t *numbers = page->self->numbers;
-    s_put_head (page, "pool_desired_workers", "gauge",
-                "Workers that a topic should have now, also for scalers outside.");
-    for (uint32_t i = 0; i < page->own; i++) {
-        const numbers_topic_t *topic = page->topics[i];
-        const numbers_pool_t *pool = numbers_pool (numbers, topic->topic);
-        double desired = pool                  ? (double)pool->desired
-                         : page->self->desired ? page->self->desired (page->self->arg, topic)
-                                               : -1;
-        if (desired >= 0) {
-            s_put_value (page, "pool_desired_workers", s_topic_label (topic->topic, label), NULL,
-                         desired);
-        }
-    }
     static const struct {
         const char *name;
         const char *type;
         const char *help;
         size_t offset;
+        bool is_managed;
     } rows[] = {
+        {"pool_desired_workers", "gauge",
+         "Workers that a topic should have now, also for scalers outside.",
+         offsetof (numbers_pool_t, desired), false},
         {"pool_workers", "gauge", "Workers that the broker runs.",
-         offsetof (numbers_pool_t, running)},
-        {"pool_workers_max", "gauge", "Workers that it may run.", offsetof (numbers_pool_t, max)},
-        {"pool_restarts_total", "counter", "Workers started anew after they ended by themselves.",
-         offsetof (numbers_pool_t, restarts)},
+         offsetof (numbers_pool_t, running), true},
+        {"pool_workers_max", "gauge", "Workers that it may run.", offsetof (numbers_pool_t, max),
+         true},
+        {"pool_restarts_total", "counter", "Workers that ended by themselves.",
+         offsetof (numbers_pool_t, restarts), true},
     };
-    for (size_t k = 0; numbers->pools.count > 0 && k < sizeof rows / sizeof rows[0]; k++) {
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
         s_put_head (page, rows[k].name, rows[k].type, rows[k].help);
         for (uint32_t i = 0; i < page->own; i++) {
-            const numbers_pool_t *pool = numbers_pool (numbers, page->topics[i]->topic);
+            const char *topic = page->topics[i]->topic;
+            const numbers_pool_t *pool = numbers_pool (page->self->numbers, topic);
+            char label[160];
             uint64_t value;
-            if (pool) {
+            if (pool && (pool->is_managed || !rows[k].is_managed)) {
                 memcpy (&value, (const char *)pool + rows[k].offset, sizeof value);
-                s_put_value (page, rows[k].name, s_topic_label (page->topics[i]->topic, label),
-                             NULL, (double)value);
+                s_put_value (page, rows[k].name, s_topic_label (topic, label), NULL, (double)value);
             }
         }
     }

@@ -15,10 +15,6 @@ typedef struct {
     const numbers_t *numbers; /* borrowed */
     bool is_up;               /* the broker answers; else nothing is told but that */
     uint32_t topics_max;      /* with a label of their own, by name */
-    /* Workers that a topic should have, where no pool of the broker's says so; < 0: not known.
-       NULL: nobody knows. */
-    double (*desired) (void *arg, const numbers_topic_t *topic);
-    void *arg;
 } prometheus_t;
 
 /* Everything, cheaply: numbers per topic, histograms of all topics together. */
