@@ -228,6 +228,16 @@ s_read_map (const field_t *fields, size_t count, void *base, ef_cursor_t map) {
     return 0;
 }
 
+/* What a map lacks is 0. */
+static void
+s_clear (const field_t *fields, size_t count, void *base) {
+    for (size_t i = 0; i < count; i++) {
+        if (fields[i].kind != KIND_TEXT) {
+            memset ((char *)base + fields[i].offset, 0, fields[i].bytes);
+        }
+    }
+}
+
 static void
 s_keep (ef_buf_t *map, ef_cursor_t cursor) {
     ef_buf_clear (map);
@@ -271,9 +281,12 @@ s_take_topic (numbers_t *self, ef_cursor_t map) {
         ef_hash_insert (&self->topics, topic);
     }
     uint64_t dead = topic->dead;
+    uint64_t oldest_ms = topic->oldest_ms;
+    s_clear (s_topic_fields, COUNT (s_topic_fields), topic);
     int rc = s_read_map (s_topic_fields, COUNT (s_topic_fields), topic, map);
     topic->died += topic->dead > dead ? topic->dead - dead : 0;
     topic->has_oldest = numbers_find (map, "oldest_ms", &value);
+    topic->oldest_ms = topic->has_oldest ? topic->oldest_ms : oldest_ms; /* its pool's is next */
     s_keep (&topic->map, map);
     topic->round = self->round;
     return rc;
@@ -308,6 +321,7 @@ s_take_worker (numbers_t *self, ef_cursor_t map) {
         memcpy (worker->worker, name, sizeof name);
         ef_hash_insert (&self->workers, worker);
     }
+    s_clear (s_worker_fields, COUNT (s_worker_fields), worker);
     int rc = s_read_map (s_worker_fields, COUNT (s_worker_fields), worker, map);
     s_take_topics_of (worker, map);
     s_keep (&worker->map, map);
@@ -331,6 +345,7 @@ s_take_pool (numbers_t *self, ef_cursor_t map) {
         memcpy (pool->topic, name, sizeof name);
         ef_hash_insert (&self->pools, pool);
     }
+    s_clear (s_pool_fields, COUNT (s_pool_fields), pool);
     int rc = s_read_map (s_pool_fields, COUNT (s_pool_fields), pool, map);
     s_keep (&pool->map, map);
     pool->round = self->round;
@@ -369,8 +384,7 @@ s_take_status (numbers_t *self, ef_cursor_t map) {
         ef_peek (&parts[1]) != EF_TYPE_MAP) {
         return -1;
     }
-    broker->is_recovering = false; /* said only while it is so */
-    broker->is_draining = false;
+    s_clear (s_broker_fields, COUNT (s_broker_fields), broker);
     for (unsigned i = 0; i < 2; i++) {
         if (s_read_map (s_broker_fields, COUNT (s_broker_fields), broker, parts[i])) {
             return -1;
