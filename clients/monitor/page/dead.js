@@ -1,0 +1,386 @@
+/* Dead letters: found, grouped by what they died of, shown, edited, sent back, discarded.
+   SPDX-License-Identifier: MIT */
+import {call, get, withQuery} from './api.js';
+import {actButton, letterPath, moveLetters, replayLetter} from './acts.js';
+import {ask, toast} from './dialog.js';
+import {badge, facts, fill, make, place, setAttribute, setText} from './dom.js';
+import {idText, payloadCard, sinceField, sinceTime, timeline, topicSelect} from './event.js';
+import {count, errorLine, plural, time, toMs} from './format.js';
+import {parse, print} from './json.js';
+import {live} from './live.js';
+import {Table} from './table.js';
+
+const PAGE = 200;
+const LOADED_MOST = 2000;  // then a person narrows the filter
+const EXPORT_MOST = 100000;
+const TOPICS_MOST = 50;
+const REASONS = ['', 'attempts', 'permanent', 'overflow', 'expired', 'invalid', 'poison', 'quota'];
+const FILTERS = ['topic', 'reason', 'error', 'type', 'since', 'q'];
+
+/* What differs from letter to letter of one fault: numbers, ids. */
+function signature(error) {
+    return error.replace(/\b[0-9a-f]{8}-[0-9a-f-]{27}\b/gi, '…').replace(/\d{4,}/g, '…')
+        .slice(0, 200);
+}
+
+/* Loads pages of one topic's letters, or of all, and hands each on. */
+async function load(filter, most, signal, take) {
+    let topics = [filter.topic];
+    if (!filter.topic) {
+        topics = [...live.topics.values()].filter((topic) => topic.dead > 0)
+            .map((topic) => topic.topic).sort().slice(0, TOPICS_MOST);
+    }
+    let loaded = 0;
+    let total = 0;
+    let whole = true;
+    for (const topic of topics) {
+        let cursor = null;
+        let isFirst = true;
+        do {
+            const answer = await get(withQuery('api/v1/failed-events', {
+                ...filter, topic, since: sinceTime(filter.since), limit: PAGE, cursor,
+            }), {signal});
+            const items = (answer.items || []).map((item) => ({topic, ...item}));
+            loaded += items.length;
+            if (isFirst) {
+                total += answer.total ?? 0;
+                isFirst = false;
+            }
+            cursor = answer.next ?? null;
+            take(items);
+        } while (cursor !== null && loaded < most);
+        whole = whole && cursor === null;
+        if (loaded >= most) {
+            whole = whole && topic === topics[topics.length - 1];
+            break;
+        }
+    }
+    return {loaded, total, whole};
+}
+
+const key = (letter) => `${letter.topic}/${letter.n}`;
+
+function groups(letters) {
+    const found = new Map();
+    for (const letter of letters) {
+        const error = errorLine(letter.error);
+        const id = JSON.stringify([letter.topic, letter.reason, signature(error)]);
+        const group = found.get(id) || {
+            id, topic: letter.topic, reason: letter.reason, error, letters: [], newest: 0,
+        };
+        group.letters.push(letter);
+        group.newest = Math.max(group.newest, toMs(letter.dead) ?? 0);
+        found.set(id, group);
+    }
+    return [...found.values()];
+}
+
+/* One body for each topic of these letters. */
+function bodies(letters) {
+    const byTopic = new Map();
+    for (const letter of letters) {
+        byTopic.set(letter.topic, [...(byTopic.get(letter.topic) || []), letter.n]);
+    }
+    return [...byTopic].map(([topic, n]) => ({topic, n}));
+}
+
+function groupTable(moved) {
+    return new Table({
+        caption: 'Groups by error', id: (group) => group.id, page: 20,
+        sort: {key: 'count', descending: true}, empty: 'No dead letter fits.',
+        columns: [
+            {key: 'error', label: 'Error', value: (group) => group.error, class: 'long',
+                text: (group) => group.error || '(none)'},
+            {key: 'count', label: 'Letters', number: true, value: (group) => group.letters.length,
+                text: (group) => count(group.letters.length)},
+            {key: 'topic', label: 'Topic', value: (group) => group.topic,
+                text: (group) => group.topic},
+            {key: 'reason', label: 'Reason', value: (group) => group.reason,
+                text: (group) => group.reason},
+            {key: 'newest', label: 'Newest', number: true, wide: true,
+                value: (group) => group.newest, text: (group) => time(group.newest)},
+            {key: 'acts', label: '', class: 'act', build: (cell) => {
+                let group = null;
+                const move = (verb) => async () => {
+                    if (await moveLetters(verb, bodies(group.letters), group.letters.length)) {
+                        moved();
+                    }
+                };
+                const replay = actButton('Replay …', move('replay'));
+                const discard = actButton('Discard …', move('discard'), {class: 'danger'});
+                cell.append(make('div', {class: 'acts'}, replay, discard));
+                return (next) => {
+                    group = next;
+                    setAttribute(replay, 'aria-label', `Replay ${plural(group.letters.length,
+                        'letter')} of ${group.topic}: ${group.error}`);
+                    setAttribute(discard, 'aria-label', `Discard ${plural(group.letters.length,
+                        'letter')} of ${group.topic}: ${group.error}`);
+                };
+            }},
+        ],
+    });
+}
+
+function letterTable(chosen, changed) {
+    return new Table({
+        caption: 'Letters', id: key, page: 50, sort: {key: 'dead', descending: true},
+        empty: 'No dead letter fits.',
+        columns: [
+            {key: 'choose', label: '', hiddenLabel: 'Chosen', class: 'act', plain: true, build: (cell) => {
+                let letter = null;
+                const box = make('input', {type: 'checkbox', onchange: () => {
+                    box.checked ? chosen.set(key(letter), letter) : chosen.delete(key(letter));
+                    changed();
+                }});
+                cell.append(box);
+                return (next) => {
+                    letter = next;
+                    box.checked = chosen.has(key(letter));
+                    setAttribute(box, 'aria-label', `Choose ${idText(letter.id)}`);
+                };
+            }},
+            {key: 'id', label: 'Event', value: (letter) => idText(letter.id), build: (cell) => {
+                const link = make('a', {class: 'id'});
+                cell.append(link);
+                return (letter) => {
+                    setText(link, idText(letter.id ?? letter.n));
+                    setAttribute(link, 'href', place(['dead', letter.topic, letter.n]));
+                };
+            }},
+            {key: 'dead', label: 'Died', value: (letter) => toMs(letter.dead) ?? 0,
+                text: (letter) => time(letter.dead)},
+            {key: 'topic', label: 'Topic', value: (letter) => letter.topic,
+                text: (letter) => letter.topic},
+            {key: 'type', label: 'Type', wide: true, value: (letter) => letter.type ?? '',
+                text: (letter) => letter.type ?? ''},
+            {key: 'reason', label: 'Reason', value: (letter) => letter.reason,
+                text: (letter) => letter.reason},
+            {key: 'attempts', label: 'Attempts', number: true, wide: true,
+                value: (letter) => letter.attempts, text: (letter) => count(letter.attempts)},
+            {key: 'error', label: 'Error', value: (letter) => errorLine(letter.error),
+                text: (letter) => errorLine(letter.error), class: 'long'},
+        ],
+    });
+}
+
+function filterForm(wanted) {
+    const topic = topicSelect(wanted.topic, 'all topics');
+    const reason = make('select', null, REASONS.map((each) =>
+        make('option', {value: each, selected: each === wanted.reason}, each || 'any')));
+    const text = (value, placeholder) =>
+        make('input', {type: 'search', value, placeholder, autocomplete: 'off'});
+    const error = text(wanted.error, 'code or words');
+    const type = text(wanted.type);
+    const q = text(wanted.q, 'in the payload');
+    const since = sinceField(wanted.since);
+    return make('form', {class: 'filters card', onsubmit: (event) => {
+        event.preventDefault();
+        const to = place(['dead'], {topic: topic.value, reason: reason.value,
+            error: error.value.trim(), type: type.value.trim(), since: since.value(),
+            q: q.value.trim()});
+        if (to === location.hash) {
+            dispatchEvent(new HashChangeEvent('hashchange'));
+        } else {
+            location.hash = to;
+        }
+    }}, make('label', null, 'Topic', topic), make('label', null, 'Reason', reason),
+    make('label', null, 'Error', error), make('label', null, 'Type', type), since.elements,
+    make('label', null, 'Text', q), make('button', {class: 'primary'}, 'Filter'));
+}
+
+/* One line a letter, whole, as the server has it. */
+async function exportLetters(filter, button) {
+    button.disabled = true;
+    const lines = [];
+    try {
+        const letters = [];
+        await load(filter, EXPORT_MOST, undefined, (items) => letters.push(...items));
+        for (const letter of letters) {
+            const whole = await get(letterPath(letter.topic, letter.n), {exact: true});
+            lines.push(print(whole).replace(/\n\s*/g, ''));
+            setText(button, `Exported ${count(lines.length)}`);
+        }
+        const link = make('a', {
+            href: URL.createObjectURL(new Blob([lines.join('\n') + '\n'],
+                {type: 'application/x-ndjson'})),
+            download: `dead-letters-${new Date().toISOString().slice(0, 19)}.ndjson`,
+        });
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+        toast(`Exported ${plural(lines.length, 'dead letter')}.`);
+    } catch (error) {
+        toast(`The export ended: ${error.message}`, {bad: true});
+    }
+    setText(button, 'Export');
+    button.disabled = false;
+}
+
+/* Buttons for what was ticked, and for everything that the filter finds. */
+function bulkActs(filter, chosen, state, moved) {
+    const words = make('span', {class: 'muted', role: 'status'});
+    const move = (verb, all) => async () => {
+        const wanted = all ? state.letters : [...chosen.values()];
+        // What is loaded whole goes by its numbers: that and nothing else was seen.
+        const filters = {reason: filter.reason, error: filter.error, type: filter.type,
+            since: sinceTime(filter.since), q: filter.q};
+        const named = Object.fromEntries(Object.entries(filters).filter(([, value]) => value));
+        const list = all && !state.whole && filter.topic
+            ? [{topic: filter.topic, filter: named}] : bodies(wanted);
+        const known = all && !state.whole && filter.topic ? undefined : wanted.length;
+        if (await moveLetters(verb, list, known)) {
+            chosen.clear();
+            moved();
+        }
+    };
+    const some = [actButton('Replay chosen …', move('replay', false)),
+        actButton('Discard chosen …', move('discard', false), {class: 'danger'})];
+    const all = [actButton('Replay all …', move('replay', true)),
+        actButton('Discard all …', move('discard', true), {class: 'danger'})];
+    const save = make('button', {type: 'button', onclick: () => exportLetters(filter, save)},
+        'Export');
+    return {
+        element: make('div', {class: 'acts', role: 'group', 'aria-label': 'Acts on letters'},
+            some, all, save, words),
+        update() {
+            some.forEach((button) => {
+                button.hidden = chosen.size === 0;
+            });
+            all.forEach((button) => {
+                button.hidden = chosen.size > 0 || state.letters.length === 0;
+            });
+            save.hidden = state.letters.length === 0;
+            setText(words, chosen.size ? `${count(chosen.size)} chosen` : '');
+        },
+    };
+}
+
+export function deadPage(root, {query}) {
+    const filter = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) || '']));
+    const chosen = new Map();
+    const state = {letters: [], whole: false};
+    const sum = make('p', {class: 'muted', role: 'status'}, 'Looking …');
+    const trouble = make('p', {class: 'trouble', role: 'alert'});
+    let cut = new AbortController();
+    const again = () => {
+        cut.abort();
+        cut = new AbortController();
+        look(cut.signal);
+    };
+    const moved = () => setTimeout(again, 700); // a task's first letters are gone by then
+    const acts = bulkActs(filter, chosen, state, moved);
+    const grouped = groupTable(moved);
+    const table = letterTable(chosen, () => acts.update());
+    fill(root, make('h1', {tabindex: '-1'}, 'Dead letters'), filterForm(filter), trouble,
+        make('section', {class: 'card'}, make('h2', null, 'Groups by error'), sum, grouped.element),
+        make('section', {class: 'card'}, make('div', {class: 'head'}, make('h2', null, 'Letters'),
+            make('button', {type: 'button', onclick: again}, 'Look again'), acts.element),
+        table.element));
+    const draw = () => {
+        grouped.update(groups(state.letters));
+        table.update(state.letters);
+        acts.update();
+    };
+    const look = async (signal) => {
+        const letters = [];
+        try {
+            setText(trouble, '');
+            const found = await load(filter, LOADED_MOST, signal, (items) => letters.push(...items));
+            state.letters = letters;
+            state.whole = found.whole;
+            setText(sum, found.whole ? plural(found.loaded, 'dead letter')
+                : `The first ${count(found.loaded)} dead letters` +
+                    (found.total ? ` of ${count(found.total)}` : '') + '; narrow the filter to see others');
+            for (const id of [...chosen.keys()]) {
+                letters.some((letter) => key(letter) === id) || chosen.delete(id);
+            }
+            draw();
+        } catch (error) {
+            if (!signal.aborted) {
+                setText(sum, '');
+                setText(trouble, error.message);
+            }
+        }
+    };
+    // Opened by its address: which topics there are comes with the first snapshot.
+    const begin = () => (live.snapshot || filter.topic ? look(cut.signal)
+        : (waiting = setTimeout(begin, 100)));
+    let waiting = 0;
+    begin();
+    return () => {
+        clearTimeout(waiting);
+        cut.abort();
+    };
+}
+
+/* A new event with the payload as edited; the letter stays, marked superseded. */
+async function editLetter(topic, n, event) {
+    const given = await ask({
+        title: 'Edit and replay', yes: 'Replay edited', wide: true,
+        text: `The edited payload becomes a new event in ${topic}; this letter is marked superseded.`,
+        fields: [{name: 'payload', label: 'Payload, JSON', type: 'text area', rows: 16,
+            value: print(event.payload ?? null), required: true}],
+        run: async ({payload}) => {
+            parse(payload); // what is wrong with it is said before it is sent
+            return call('POST', letterPath(topic, n) + '/replay', {text: `{"payload":${payload}}`});
+        },
+    });
+    if (given) {
+        const id = given.data?.id;
+        toast('The edited event is on its way.', id
+            ? {link: ['Follow it', place(['event', idText(id)], {topic})]} : {});
+    }
+    return given !== null;
+}
+
+export function letterPage(root, {parts: [, topic, n]}) {
+    const body = make('div', null, make('p', {class: 'muted'}, 'Looking …'));
+    const cut = new AbortController();
+    fill(root, body);
+    const gone = () => {
+        location.hash = place(['dead'], {topic});
+    };
+    const draw = (letter) => {
+        const event = letter.event || {};
+        const id = idText(letter.id ?? event.id ?? n);
+        fill(body, make('div', {class: 'head'},
+            make('h1', {tabindex: '-1', class: 'id'}, 'Dead letter ', make('span', {class: 'mono'}, id)),
+            badge(String(letter.reason ?? ''), 'bad'),
+            make('div', {class: 'acts', role: 'group', 'aria-label': 'Acts'},
+                actButton('Replay', async () => await replayLetter(topic, n) && gone(),
+                    {class: 'primary'}),
+                actButton('Edit and replay …', async () => await editLetter(topic, n, event) && look()),
+                actButton('Discard …', async () =>
+                    await moveLetters('discard', [{topic, n: [Number(n)]}], 1) && gone(),
+                {class: 'danger'}))),
+        make('p', {class: 'links'},
+            make('a', {href: place(['dead'], {topic})}, `All of ${topic}`),
+            make('a', {href: place(['event', id], {topic})}, 'The event’s page')),
+        make('div', {class: 'columns'},
+            make('section', {class: 'card'}, make('h2', null, 'What happened'),
+                timeline({...letter, state: 'dead', ended: letter.dead ?? letter.ended,
+                    history: letter.errors ?? letter.error ?? letter.history})),
+            make('section', {class: 'card'}, payloadCard(event), make('h3', null, 'Facts'), facts([
+                ['Topic', topic], ['Number', String(n)], ['Type', letter.type ?? event.type],
+                ['Failed attempts', String(letter.attempts ?? '')],
+                ['Superseded', letter.superseded && 'an edited copy was replayed'],
+                ['Accepted', letter.accepted && time(letter.accepted)],
+                ...Object.entries(event.headers || {}).map(([name, value]) =>
+                    [name, typeof value === 'string' ? value : print(value)]),
+            ]))));
+        body.querySelector('h1').focus();
+    };
+    const look = async () => {
+        try {
+            draw(await get(letterPath(topic, n), {signal: cut.signal, exact: true}));
+        } catch (error) {
+            if (!cut.signal.aborted) {
+                fill(body, make('h1', {tabindex: '-1'}, 'Dead letter'),
+                    make('p', {class: 'trouble', role: 'alert'}, error.status === 404
+                        ? 'It isn’t here any more: it was replayed or discarded.' : error.message));
+            }
+        }
+    };
+    look();
+    return () => cut.abort();
+}
+
