@@ -31,7 +31,8 @@ HOSTILE_TOPICS = [HOSTILE, "\"><script>alert(1)</script>", "javascript:alert(1)"
 ERRORS = [("TIMEOUT", "no answer within 30 s"), ("550", "5.1.1 mailbox unavailable"),
           ("CONNECT", "connection to 10.0.0.7:25 refused"), ("500", HOSTILE)]
 RANGES = {"in": 40, "done": 38, "failed": 2, "ready": 120, "leased": 20, "retrying": 6, "dead": 8,
-          "took_p50_ms": 35, "took_p99_ms": 240, "oldest_ms": 1800, "pool": 4, "desired": 4}
+          "took_p50_ms": 35, "took_p99_ms": 240, "waited_p50_ms": 18, "waited_p99_ms": 900,
+          "oldest_ms": 1800, "workers": 4, "desired": 4, "sync_p99_us": 2300}
 
 
 def rfc(ms):
@@ -40,6 +41,13 @@ def rfc(ms):
 
 def now():
     return time.time() * 1000
+
+
+def attempt(number, code, text, at):
+    return {"status_code": code, "message": text, "stack_trace": f"at handler ({HOSTILE})\nat run",
+            "date": rfc(at), "worker": "w-3", "attempt": number, "host": "node-1", "pid": 4711,
+            "start": rfc(at - 512), "delay": 1000 * 2 ** number if number < 5 else 0,
+            "rule": "retry_on: 5*"}
 
 
 class World:
@@ -78,16 +86,15 @@ class World:
         at = now() - (260 - i) * 47e3
         self.letters[topic].append({
             "n": n, "m": n, "topic": topic, "reason": "attempts" if i % 5 else "permanent",
-            "attempts": 5, "dead": rfc(at), "id": f"4f6c{i:04x}-0c1d-4a56-9d0e-{i:012x}",
+            "attempts": 5, "timestamp": rfc(at), "id": f"4f6c{i:04x}-0c1d-4a56-9d0e-{i:012x}",
             "type": ["USER_SIGNUP", "invoice.sent", HOSTILE][i % 3],
-            "error": [code, text], "accepted": rfc(at - 90e3),
-            "event": {"type": "USER_SIGNUP", "payload": {
+            "last": {"status_code": code, "message": text, "stack_trace": "at handler",
+                     "date": rfc(at), "worker": "w-3"},
+            "event": {"id": f"4f6c{i:04x}", "topic": topic, "type": "USER_SIGNUP",
+                      "dispatch_date": rfc(at - 90e3), "payload": {
                 "userId": i, "big": "@BIG@", "name": HOSTILE, "email": "anna@example.org",
                 "__proto__": {"admin": True}}, "headers": {"source": "shop"}},
-            "errors": [[code, text, f"at handler ({HOSTILE})\nat run", at - (4 - k) * 20e3, "w-3",
-                        {"attempt": k + 1, "host": "node-1", "pid": 4711,
-                         "start": at - (4 - k) * 20e3 - 512, "delay": 1000 * 2 ** k if k < 4 else 0,
-                         "rule": "retry_on: 5*"}] for k in range(5)]})
+            "error": [attempt(k + 1, code, text, at - (4 - k) * 20e3) for k in range(5)]})
 
     def topic(self, i, name):
         at = now() / 1000
@@ -134,18 +141,14 @@ class World:
                   "running": ("leased", "leased", "Worker email-0 has it."),
                   "finished": ("done", "done", "It is done.")}
         state, reason, text = states.get(key, states["waiting"])
-        item = {"topic": topic, "n": 17, "id": key, "state": state, "attempts": 2,
-                "accepted": rfc(at - 61e3), "segment": 4, "offset": 81920,
-                "event": {"id": key, "topic": topic, "type": "invoice.sent",
-                          "dispatch_date": rfc(at - 62e3), "user": HOSTILE,
-                          "payload": {"total": "@BIG@", "note": HOSTILE, "lines": [1, 2.5, None]}},
-                "history": [["TIMEOUT", "no answer", HOSTILE, at - 50e3, "email-0",
-                             {"attempt": 1, "host": "node-1", "pid": 4711, "start": at - 60e3,
-                              "delay": 2000, "rule": "retry"}],
-                            ["451", "4.7.1 greylisted, try later", None, at - 12e3, "email-2",
-                             {"attempt": 2, "host": "node-1", "pid": 4712, "start": at - 13e3,
-                              "delay": 60000, "rule": "retry_on: 451"}]],
-                "explain": {"state": state, "reason": reason, "text": text, "attempts": 2}}
+        item = {"id": key, "topic": topic, "type": "invoice.sent", "dispatch_date": rfc(at - 62e3),
+                "payload": {"total": "@BIG@", "note": HOSTILE, "lines": [1, 2.5, None]},
+                "user": HOSTILE, "headers": {"source": HOSTILE}, "attempts": 2, "n": 17,
+                "state": state, "accepted": rfc(at - 61e3), "segment": 4, "offset": 81920,
+                "history": [attempt(1, "TIMEOUT", "no answer", at - 50e3),
+                            attempt(2, "451", "4.7.1 greylisted, try later", at - 12e3)],
+                "explain": {"topic": topic, "n": 17, "state": state, "reason": reason, "text": text,
+                            "attempts": 2}}
         if state == "retrying":
             item["due"] = rfc(at + 48e3)
             item["explain"]["until"] = rfc(at + 48e3)
@@ -271,7 +274,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(f"event: {name}\ndata: {json.dumps(value)}\n\n".encode())
 
     def get_alerts(self):
-        self.answer(200, {"items": self.world.alerts, "next": None})
+        alerts = self.world.alerts
+        self.answer(200, {"items": alerts[:2], "ended": alerts[2:], "next": None, "left_out": 0,
+                          "probes": {"broker": {"state": "ok", "took_ms": 0.4, "detail": ""},
+                                     "gateway": {"state": "down", "took_ms": None,
+                                                 "detail": HOSTILE}}})
 
     def get_access(self):
         self.answer(200, {"name": "loopback", "role": "administer",
@@ -355,10 +362,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, {"topic": "email", "n": 17})
 
     def find(self, filters):
-        letters = self.world.letters.get(filters.get("topic") or self.world.names[0], [])
-        return [letter for letter in letters
+        wanted = [filters["topic"]] if filters.get("topic") else self.world.names
+        return [letter for name in wanted for letter in self.world.letters.get(name, [])
                 if filters.get("reason", "") in ("", letter["reason"])
-                and filters.get("error", "") in " ".join(letter["error"])
+                and filters.get("error", "") in " ".join(letter["last"].values())
                 and filters.get("type", "") in letter["type"]
                 and filters.get("q", "") in json.dumps(letter["event"])]
 
@@ -368,36 +375,44 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(200, found[0]) if found else self.problem(404, "NOT_FOUND", "gone")
         found = self.find(self.query)
         limit, at = int(self.query.get("limit", 50)), int(self.query.get("cursor", 0))
-        page = [{key: value for key, value in letter.items() if key not in ("event", "errors")}
+        page = [letter if self.query.get("full") == "1" else self.brief(letter)
                 for letter in found[at:at + limit]]
         following = str(at + limit) if at + limit < len(found) else None
-        return self.answer(200, {"items": page, "next": following, "total": len(found)})
+        return self.answer(200, {"items": page, "next": following})
+
+    @staticmethod
+    def brief(letter):
+        item = {key: value for key, value in letter.items() if key not in ("event", "last")}
+        return {**item, "error": [letter["last"]]}
 
     def post_failed_events(self, first, n=None, verb=None):
         if verb == "replay":
             letters = self.world.letters[first]
             if "payload" not in self.body:
                 letters[:] = [each for each in letters if each["n"] != int(n)]
-            return self.answer(202, {"topic": first, "n": 5000, "id": "edited-1"})
-        topic = self.body["topic"]
+            return self.answer(202, {"replayed": 1, "id": "edited-1", "is_edited": True})
+        topic = self.body.get("topic", "")
         wanted = self.body.get("n")
         found = self.find({"topic": topic, **self.body.get("filter", {})})
         found = [each for each in found if wanted is None or each["n"] in wanted]
         if self.body.get("dry_run"):
-            return self.answer(200, {"count": len(found)})
+            return self.answer(200, {"dry_run": True, "matched": len(found)})
         gone = {each["n"] for each in found}
-        self.world.letters[topic] = [each for each in self.world.letters[topic]
-                                     if each["n"] not in gone]
+        for letters in self.world.letters.values():
+            letters[:] = [each for each in letters if each["n"] not in gone]
         key = str(len(self.world.tasks) + 1)
-        self.world.tasks[key] = {"id": key, "kind": first, "topic": topic, "total": len(found),
-                                 "began": now(), "rate": self.body.get("rate"), "state": "running"}
+        rate = float(self.body.get("rate", "0/s")[:-2])
+        self.world.tasks[key] = {"id": key, "kind": first, "topic": topic or None,
+                                 "matched": len(found), "rate_per_s": rate, "state": "running",
+                                 "who": "loopback", "started": rfc(now()), "began": now()}
         return self.answer(202, self.task(key), {"Location": f"/api/v1/tasks/{key}"})
 
     def task(self, key):
         task = dict(self.world.tasks[key])
         seconds = (now() - task.pop("began")) / 1000
-        task["done"] = min(task["total"], int(seconds * float((task["rate"] or "1000/s")[:-2])))
-        if task["state"] == "running" and task["done"] == task["total"]:
+        task["asked"] = min(task["matched"], int(seconds * (task["rate_per_s"] or 1000)))
+        task["moved"] = task["asked"]
+        if task["state"] == "running" and task["moved"] == task["matched"]:
             task["state"] = "done"
         return task
 

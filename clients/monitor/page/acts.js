@@ -92,7 +92,7 @@ export function setBreaker(topic, downstream, state) {
     return act({
         title: `${words[0]} the breaker ${downstream || `of ${topic}`}?`, yes: words[0], text: words[1],
         danger: state === 'open',
-    }, `api/v1/breakers/${enc(topic)}/${enc(downstream || '-')}`, {state},
+    }, `api/v1/breakers/${enc(topic)}${downstream ? '/' + enc(downstream) : ''}`, {state},
     `The breaker is set to ${state}.`);
 }
 
@@ -122,25 +122,23 @@ export function actOnEvent(item, verb) {
     const topic = item.topic;
     return act(question, `api/v1/events/${enc(item.id)}/${verb}?topic=${enc(topic)}`,
         (values) => (verb === 'delay'
-            ? {topic, delay_ms: Math.round(Number(values.seconds) * 1000)} : {topic}), done);
+            ? {delay: Math.round(Number(values.seconds) * 1000)} : {}), done);
 }
 
 export const letterPath = (topic, n) => `api/v1/failed-events/${enc(topic)}/${enc(n)}`;
 
 function taskId(answer) {
-    return answer.data?.id || answer.data?.task || decodeURIComponent(
-        answer.location.split('?')[0].split('/').pop() || '');
+    return answer.data?.id ?? decodeURIComponent(answer.location.split('/').pop());
 }
 
 /* How many letters it would be, as the server counts them. */
 async function dryRun(verb, body) {
     const {data} = await post(`api/v1/failed-events/${verb}`, {...body, dry_run: true});
-    return data?.count ?? data?.total ?? data?.matched ?? data?.[verb === 'replay'
-        ? 'replayed' : 'purged'];
+    return data?.matched;
 }
 
 /* Replays or discards letters: `bodies` are one for each topic, {topic, n: […]} or
-   {topic, filter: {…}}. Each becomes a task. */
+   {topic, filter: {…}} (no topic: all). Each becomes a task. */
 export async function moveLetters(verb, bodies, known) {
     const replay = verb === 'replay';
     let most = known;
@@ -154,7 +152,7 @@ export async function moveLetters(verb, bodies, known) {
         return false;
     }
     const topics = [...new Set(bodies.map((body) => body.topic))];
-    const where = topics.length === 1 ? topics[0] : `${count(topics.length)} topics`;
+    const where = topics.length > 1 ? `${count(topics.length)} topics` : topics[0] ?? 'all topics';
     const what = typeof most === 'number' ? plural(most, 'dead letter') : 'these dead letters';
     const fields = replay ? [{name: 'rate', label: 'Events a second', type: 'number', value: '50',
         min: '0', step: 'any', help: '0 or empty: as fast as it goes.'}] : [];

@@ -9,6 +9,7 @@ const root = new URL('.', document.baseURI);
 let token = read();
 let askForToken = null; // asks a person; set by the page
 let asking = null;      // its promise while somebody is asked: once for all requests
+let isRefused = false;  // nobody gave one: not asked again until `wantToken`
 
 /* What the one who looks may do. `acts` false: nothing is shown that would change anything. */
 export const access = {acts: true, name: '', readOnly: false};
@@ -55,17 +56,28 @@ export class Problem extends Error {
     }
 }
 
+export function needsToken() {
+    return isRefused;
+}
+
+export function wantToken() {
+    isRefused = false;
+    return renewToken();
+}
+
 /* A new token, or null where it wasn't given. */
 export function renewToken() {
-    if (!askForToken) {
+    if (!askForToken || isRefused) {
         return Promise.resolve(null);
     }
     if (!asking) {
         asking = askForToken(token !== '').then((given) => {
             asking = null;
-            if (given !== null) {
+            isRefused = given === null;
+            if (!isRefused) {
                 keep(given);
             }
+            watchers.forEach((watcher) => watcher(access));
             return given;
         });
     }
@@ -164,7 +176,7 @@ export async function learnAccess() {
         changeAccess({
             name: who.name || '',
             readOnly: who.read_only === true,
-            acts: who.read_only !== true && (who.role === undefined || who.role === 'administer'),
+            acts: who.read_only !== true && who.role === 'administer',
         });
     } catch {
         changeAccess({});

@@ -1,13 +1,13 @@
 /* The page: which part of it is shown, the line to the server, the switches.
    SPDX-License-Identifier: MIT */
-import {access, learnAccess, setTokenAsker, watchAccess} from './api.js';
+import {access, learnAccess, needsToken, setTokenAsker, wantToken, watchAccess} from './api.js';
 import {alertsPage, firing} from './alerts.js';
 import {deadPage, letterPage} from './dead.js';
 import {ask} from './dialog.js';
 import {announce, fill, make, place, setAttribute, setText} from './dom.js';
 import {eventPage, eventsPage} from './event.js';
 import {duration, isUtc, setUtc, time, toMs} from './format.js';
-import {live, now, start, watch} from './live.js';
+import {hurry, live, now, start, watch} from './live.js';
 import {overview} from './overview.js';
 import {tasksPage} from './tasks.js';
 import {topicPage} from './topic.js';
@@ -82,6 +82,9 @@ let said = 'connecting';
 
 /* The broker's absence is the worst news, then ours, then none. */
 function banner() {
+    if (needsToken()) {
+        return 'This server wants a token.';
+    }
     if (live.down) {
         const since = toMs(live.down.since);
         return `The ${live.down.what || 'broker'} doesn’t answer` +
@@ -108,7 +111,8 @@ function updateFrame() {
     }
     said = state;
     const text = banner();
-    setText(byId('banner'), text);
+    setText(byId('banner-text'), text);
+    byId('banner-token').hidden = !needsToken();
     setAttribute(byId('banner'), 'hidden', text ? null : '');
     document.body.classList.toggle('old', state !== 'live');
     const alerts = firing().length;
@@ -130,7 +134,8 @@ function switches() {
     const clock = byId('clock');
     const theme = byId('theme');
     const label = () => {
-        setText(clock, isUtc() ? 'UTC' : 'Local time');
+        setText(clock, isUtc() ? 'UTC' : 'Local');
+        setAttribute(clock, 'aria-label', isUtc() ? 'UTC times' : 'Local times');
         setText(theme, `Theme: ${document.documentElement.dataset.theme || 'auto'}`);
     };
     setUtc(recall('utc') === '1');
@@ -173,6 +178,17 @@ byId('find').addEventListener('submit', (event) => {
     if (id) {
         location.hash = place(['event', id]);
     }
+});
+byId('banner-token').addEventListener('click', async () => {
+    if (await wantToken() !== null) {
+        hurry();
+        learnAccess();
+        show(true);
+    }
+});
+document.querySelector('.skip').addEventListener('click', (event) => {
+    event.preventDefault(); // its address isn't a place of the page
+    byId('main').focus();
 });
 addEventListener('hashchange', () => show(true));
 switches();

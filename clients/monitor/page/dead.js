@@ -4,16 +4,14 @@ import {call, get, withQuery} from './api.js';
 import {actButton, letterPath, moveLetters, replayLetter} from './acts.js';
 import {ask, toast} from './dialog.js';
 import {badge, facts, fill, make, place, setAttribute, setText} from './dom.js';
-import {idText, payloadCard, sinceField, sinceTime, timeline, topicSelect} from './event.js';
+import {idText, metaOf, payloadCard, sinceField, sinceTime, timeline, topicSelect} from './event.js';
 import {count, errorLine, plural, time, toMs} from './format.js';
 import {parse, print} from './json.js';
-import {live} from './live.js';
 import {Table} from './table.js';
 
-const PAGE = 200;
+const PAGE = 500;
 const LOADED_MOST = 2000;  // then a person narrows the filter
 const EXPORT_MOST = 100000;
-const TOPICS_MOST = 50;
 const REASONS = ['', 'attempts', 'permanent', 'overflow', 'expired', 'invalid', 'poison', 'quota'];
 const FILTERS = ['topic', 'reason', 'error', 'type', 'since', 'q'];
 
@@ -23,39 +21,19 @@ function signature(error) {
         .slice(0, 200);
 }
 
-/* Loads pages of one topic's letters, or of all, and hands each on. */
-async function load(filter, most, signal, take) {
-    let topics = [filter.topic];
-    if (!filter.topic) {
-        topics = [...live.topics.values()].filter((topic) => topic.dead > 0)
-            .map((topic) => topic.topic).sort().slice(0, TOPICS_MOST);
-    }
+/* Loads letters page by page and hands each page on. `whole`: those were all. */
+async function load(filter, most, options, take) {
     let loaded = 0;
-    let total = 0;
-    let whole = true;
-    for (const topic of topics) {
-        let cursor = null;
-        let isFirst = true;
-        do {
-            const answer = await get(withQuery('api/v1/failed-events', {
-                ...filter, topic, since: sinceTime(filter.since), limit: PAGE, cursor,
-            }), {signal});
-            const items = (answer.items || []).map((item) => ({topic, ...item}));
-            loaded += items.length;
-            if (isFirst) {
-                total += answer.total ?? 0;
-                isFirst = false;
-            }
-            cursor = answer.next ?? null;
-            take(items);
-        } while (cursor !== null && loaded < most);
-        whole = whole && cursor === null;
-        if (loaded >= most) {
-            whole = whole && topic === topics[topics.length - 1];
-            break;
-        }
-    }
-    return {loaded, total, whole};
+    let cursor = null;
+    do {
+        const answer = await get(withQuery('api/v1/failed-events', {
+            ...filter, since: sinceTime(filter.since), limit: PAGE, cursor, full: options.full,
+        }), options);
+        loaded += answer.items.length;
+        cursor = answer.next;
+        take(answer.items);
+    } while (cursor !== null && loaded < most);
+    return {loaded, whole: cursor === null};
 }
 
 const key = (letter) => `${letter.topic}/${letter.n}`;
@@ -69,7 +47,7 @@ function groups(letters) {
             id, topic: letter.topic, reason: letter.reason, error, letters: [], newest: 0,
         };
         group.letters.push(letter);
-        group.newest = Math.max(group.newest, toMs(letter.dead) ?? 0);
+        group.newest = Math.max(group.newest, toMs(letter.timestamp) ?? 0);
         found.set(id, group);
     }
     return [...found.values()];
@@ -95,7 +73,7 @@ function groupTable(moved) {
                 text: (group) => count(group.letters.length)},
             {key: 'topic', label: 'Topic', value: (group) => group.topic,
                 text: (group) => group.topic},
-            {key: 'reason', label: 'Reason', value: (group) => group.reason,
+            {key: 'reason', label: 'Reason', wide: true, value: (group) => group.reason,
                 text: (group) => group.reason},
             {key: 'newest', label: 'Newest', number: true, wide: true,
                 value: (group) => group.newest, text: (group) => time(group.newest)},
@@ -139,7 +117,7 @@ function letterTable(chosen, changed) {
                     setAttribute(box, 'aria-label', `Choose ${idText(letter.id)}`);
                 };
             }},
-            {key: 'id', label: 'Event', value: (letter) => idText(letter.id), build: (cell) => {
+            {key: 'id', label: 'Event', head: true, value: (letter) => idText(letter.id), build: (cell) => {
                 const link = make('a', {class: 'id'});
                 cell.append(link);
                 return (letter) => {
@@ -147,13 +125,13 @@ function letterTable(chosen, changed) {
                     setAttribute(link, 'href', place(['dead', letter.topic, letter.n]));
                 };
             }},
-            {key: 'dead', label: 'Died', value: (letter) => toMs(letter.dead) ?? 0,
-                text: (letter) => time(letter.dead)},
-            {key: 'topic', label: 'Topic', value: (letter) => letter.topic,
+            {key: 'dead', label: 'Died', value: (letter) => toMs(letter.timestamp) ?? 0,
+                text: (letter) => time(letter.timestamp)},
+            {key: 'topic', label: 'Topic', wide: true, value: (letter) => letter.topic,
                 text: (letter) => letter.topic},
             {key: 'type', label: 'Type', wide: true, value: (letter) => letter.type ?? '',
                 text: (letter) => letter.type ?? ''},
-            {key: 'reason', label: 'Reason', value: (letter) => letter.reason,
+            {key: 'reason', label: 'Reason', wide: true, value: (letter) => letter.reason,
                 text: (letter) => letter.reason},
             {key: 'attempts', label: 'Attempts', number: true, wide: true,
                 value: (letter) => letter.attempts, text: (letter) => count(letter.attempts)},
@@ -193,16 +171,12 @@ async function exportLetters(filter, button) {
     button.disabled = true;
     const lines = [];
     try {
-        const letters = [];
-        await load(filter, EXPORT_MOST, undefined, (items) => letters.push(...items));
-        for (const letter of letters) {
-            const whole = await get(letterPath(letter.topic, letter.n), {exact: true});
-            lines.push(print(whole).replace(/\n\s*/g, ''));
+        await load(filter, EXPORT_MOST, {full: '1', exact: true}, (letters) => {
+            lines.push(...letters.map((letter) => print(letter, null) + '\n'));
             setText(button, `Exported ${count(lines.length)}`);
-        }
+        });
         const link = make('a', {
-            href: URL.createObjectURL(new Blob([lines.join('\n') + '\n'],
-                {type: 'application/x-ndjson'})),
+            href: URL.createObjectURL(new Blob(lines, {type: 'application/x-ndjson'})),
             download: `dead-letters-${new Date().toISOString().slice(0, 19)}.ndjson`,
         });
         link.click();
@@ -224,10 +198,10 @@ function bulkActs(filter, chosen, state, moved) {
         const filters = {reason: filter.reason, error: filter.error, type: filter.type,
             since: sinceTime(filter.since), q: filter.q};
         const named = Object.fromEntries(Object.entries(filters).filter(([, value]) => value));
-        const list = all && !state.whole && filter.topic
-            ? [{topic: filter.topic, filter: named}] : bodies(wanted);
-        const known = all && !state.whole && filter.topic ? undefined : wanted.length;
-        if (await moveLetters(verb, list, known)) {
+        const byFilter = all && !state.whole;
+        const list = byFilter ? [{topic: filter.topic || undefined, filter: named}]
+            : bodies(wanted);
+        if (await moveLetters(verb, list, byFilter ? undefined : wanted.length)) {
             chosen.clear();
             moved();
         }
@@ -284,12 +258,12 @@ export function deadPage(root, {query}) {
         const letters = [];
         try {
             setText(trouble, '');
-            const found = await load(filter, LOADED_MOST, signal, (items) => letters.push(...items));
+            const found = await load(filter, LOADED_MOST, {signal},
+                (items) => letters.push(...items));
             state.letters = letters;
             state.whole = found.whole;
             setText(sum, found.whole ? plural(found.loaded, 'dead letter')
-                : `The first ${count(found.loaded)} dead letters` +
-                    (found.total ? ` of ${count(found.total)}` : '') + '; narrow the filter to see others');
+                : `The first ${count(found.loaded)} dead letters; narrow the filter to see others`);
             for (const id of [...chosen.keys()]) {
                 letters.some((letter) => key(letter) === id) || chosen.delete(id);
             }
@@ -301,39 +275,39 @@ export function deadPage(root, {query}) {
             }
         }
     };
-    // Opened by its address: which topics there are comes with the first snapshot.
-    const begin = () => (live.snapshot || filter.topic ? look(cut.signal)
-        : (waiting = setTimeout(begin, 100)));
-    let waiting = 0;
-    begin();
-    return () => {
-        clearTimeout(waiting);
-        cut.abort();
-    };
+    look(cut.signal);
+    return () => cut.abort();
 }
 
-/* A new event with the payload as edited; the letter stays, marked superseded. */
+/* A new event with the payload as edited; the letter stays unless it is to go. */
 async function editLetter(topic, n, event) {
     const given = await ask({
         title: 'Edit and replay', yes: 'Replay edited', wide: true,
-        text: `The edited payload becomes a new event in ${topic}; this letter is marked superseded.`,
+        text: `The edited payload becomes a new event in ${topic}, which names this letter as the ` +
+            'one that it supersedes.',
         fields: [{name: 'payload', label: 'Payload, JSON', type: 'text area', rows: 16,
-            value: print(event.payload ?? null), required: true}],
-        run: async ({payload}) => {
+            value: print(event.payload ?? null), required: true},
+        {name: 'after', label: 'This letter then', type: 'select', value: 'keep',
+            options: [['keep', 'stays'], ['discard', 'is discarded']]}],
+        run: async ({payload, after}) => {
             parse(payload); // what is wrong with it is said before it is sent
-            return call('POST', letterPath(topic, n) + '/replay', {text: `{"payload":${payload}}`});
+            const answer = await call('POST', letterPath(topic, n) + '/replay',
+                {text: `{"payload":${payload}}`});
+            if (after === 'discard') {
+                await call('POST', 'api/v1/failed-events/discard', {body: {topic, n: [Number(n)]}});
+            }
+            return {id: idText(answer.data.id)};
         },
     });
     if (given) {
-        const id = given.data?.id;
-        toast('The edited event is on its way.', id
-            ? {link: ['Follow it', place(['event', idText(id)], {topic})]} : {});
+        toast('The edited event is on its way.',
+            {link: ['Follow it', place(['event', given.id], {topic})]});
     }
     return given !== null;
 }
 
 export function letterPage(root, {parts: [, topic, n]}) {
-    const body = make('div', null, make('p', {class: 'muted'}, 'Looking …'));
+    const body = make('div', {class: 'stack'}, make('p', {class: 'muted'}, 'Looking …'));
     const cut = new AbortController();
     fill(root, body);
     const gone = () => {
@@ -341,7 +315,7 @@ export function letterPage(root, {parts: [, topic, n]}) {
     };
     const draw = (letter) => {
         const event = letter.event || {};
-        const id = idText(letter.id ?? event.id ?? n);
+        const id = idText(letter.id ?? n);
         fill(body, make('div', {class: 'head'},
             make('h1', {tabindex: '-1', class: 'id'}, 'Dead letter ', make('span', {class: 'mono'}, id)),
             badge(String(letter.reason ?? ''), 'bad'),
@@ -357,15 +331,11 @@ export function letterPage(root, {parts: [, topic, n]}) {
             make('a', {href: place(['event', id], {topic})}, 'The event’s page')),
         make('div', {class: 'columns'},
             make('section', {class: 'card'}, make('h2', null, 'What happened'),
-                timeline({...letter, state: 'dead', ended: letter.dead ?? letter.ended,
-                    history: letter.errors ?? letter.error ?? letter.history})),
+                timeline({...letter, accepted: event.dispatch_date, state: 'dead',
+                    ended: letter.timestamp})),
             make('section', {class: 'card'}, payloadCard(event), make('h3', null, 'Facts'), facts([
-                ['Topic', topic], ['Number', String(n)], ['Type', letter.type ?? event.type],
-                ['Failed attempts', String(letter.attempts ?? '')],
-                ['Superseded', letter.superseded && 'an edited copy was replayed'],
-                ['Accepted', letter.accepted && time(letter.accepted)],
-                ...Object.entries(event.headers || {}).map(([name, value]) =>
-                    [name, typeof value === 'string' ? value : print(value)]),
+                ['Topic', topic], ['Number', String(n)],
+                ['Failed attempts', String(letter.attempts ?? '')], ...metaOf(event),
             ]))));
         body.querySelector('h1').focus();
     };

@@ -19,10 +19,18 @@ function assign(element, attributes) {
     }
 }
 
+/* Characters that would hide, or turn around what follows, are shown by their number: a name must
+   not look like another. */
+const SLY = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+function plain(text) {
+    return text.replace(SLY, (character) =>
+        `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 function append(element, children) {
     for (const child of children.flat(Infinity)) {
         if (child !== undefined && child !== null && child !== false) {
-            element.append(child instanceof Node ? child : String(child));
+            element.append(child instanceof Node ? child : plain(String(child)));
         }
     }
     return element;
@@ -43,7 +51,7 @@ export function makeSvg(tag, attributes, ...children) {
 
 /* Writes only where something changes: a page of numbers is mostly the same as a second ago. */
 export function setText(element, text) {
-    const value = String(text);
+    const value = plain(String(text));
     if (element.textContent !== value) {
         element.textContent = value;
     }
@@ -87,7 +95,7 @@ export function place(parts, query) {
 export function facts(pairs, attributes) {
     const list = make('dl', {class: 'facts', ...attributes});
     for (const [word, value] of pairs) {
-        if (value !== undefined && value !== null && value !== '') {
+        if (value !== undefined && value !== null && value !== '' && value !== false) {
             list.append(make('div', null, make('dt', null, word), make('dd', null, value)));
         }
     }

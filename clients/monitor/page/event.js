@@ -5,24 +5,11 @@ import {actButton, actOnEvent} from './acts.js';
 import {badge, facts, fill, make, place, setText, stateBadge} from './dom.js';
 import {count, duration, fromInput, time, toInput, toMs} from './format.js';
 import {print} from './json.js';
-import {live, now} from './live.js';
+import {live, now, watch} from './live.js';
 import {Table} from './table.js';
 
 const LOOK_MS = 3000;
 const ENDED = ['done', 'dead', 'purged'];
-
-/* An attempt as it came: [code, text, trace, ms, worker, {…}] or a map of the same. */
-function attemptOf(raw) {
-    if (Array.isArray(raw)) {
-        const [code, text, trace, at, worker, more] = raw;
-        return {code, text, trace, at: toMs(at), worker, ...(more || {})};
-    }
-    return {
-        ...raw, code: raw.code ?? raw.status_code, text: raw.text ?? raw.message,
-        trace: raw.trace ?? raw.stack_trace, at: toMs(raw.at ?? raw.time ?? raw.date ?? raw.ms),
-        delay: raw.delay ?? raw.delay_ms,
-    };
-}
 
 function step(kind, when, title, ...more) {
     return make('li', {class: kind}, make('div', {class: 'step'},
@@ -32,19 +19,20 @@ function step(kind, when, title, ...more) {
 
 function attemptStep(attempt, index) {
     const start = toMs(attempt.start);
-    const took = start !== undefined && attempt.at !== undefined ? attempt.at - start : undefined;
+    const ended = toMs(attempt.date);
+    const took = start !== undefined && ended !== undefined ? ended - start : undefined;
+    const code = attempt.status_code ?? '';
     const place = [attempt.worker, attempt.host, attempt.pid && `pid ${attempt.pid}`]
         .filter(Boolean).join(', ');
-    return step('bad', attempt.at, `Attempt ${attempt.attempt ?? index + 1} failed`,
-        make('p', null, attempt.code !== undefined && attempt.code !== null && attempt.code !== ''
-            ? badge(String(attempt.code), 'bad') : null, ' ', attempt.text ?? ''),
+    return step('bad', attempt.date, `Attempt ${attempt.attempt ?? index + 1} failed`,
+        make('p', null, code === '' ? null : badge(String(code), 'bad'), ' ', attempt.message ?? ''),
         make('p', {class: 'muted small'}, [
             place && `by ${place}`, took !== undefined && `took ${duration(took)}`,
             attempt.rule && `rule ${attempt.rule}`,
             attempt.delay > 0 && `next after ${duration(Number(attempt.delay))}`,
         ].filter(Boolean).join(' · ')),
-        attempt.trace ? make('details', null, make('summary', null, 'Trace'),
-            make('pre', {tabindex: '0'}, attempt.trace)) : null);
+        attempt.stack_trace ? make('details', null, make('summary', null, 'Trace'),
+            make('pre', {tabindex: '0'}, String(attempt.stack_trace))) : null);
 }
 
 /* What is so at present, or how it ended. */
@@ -67,9 +55,9 @@ function lastStep(item) {
 }
 
 export function timeline(item) {
-    const attempts = (item.history || item.errors || []).map(attemptOf);
     return make('ol', {class: 'timeline', 'aria-label': 'Time-line'},
-        step('', item.accepted, 'Accepted'), attempts.map(attemptStep), lastStep(item));
+        step('', item.accepted, 'Accepted'), (item.history || item.error || []).map(attemptStep),
+        lastStep(item));
 }
 
 function acts(item, done) {
@@ -105,23 +93,27 @@ function why(item) {
                 duration(Math.max(0, (toMs(explain.until) ?? 0) - now()))],
             ['Worker', explain.worker],
             ['Behind', explain.behind !== undefined && explain.behind !== null &&
-                make('a', {href: place(['event', `${item.topic}:${explain.behind}`])},
+                make('a', {href: place(['event', `${item.topic}#${explain.behind}`])},
                     `#${explain.behind}`)],
         ]));
 }
 
+const SHOWN = ['payload', 'error', 'history', 'explain', 'id', 'topic', 'attempts', 'n', 'state',
+    'segment', 'offset', 'accepted', 'ended', 'due', 'deadline', 'worker', 'tag', 'result', 'reason',
+    'is_loaded', 'timestamp'];
+
 /* The event's own members, without what is shown apart. */
-function metaOf(event) {
-    const hidden = ['payload', 'error', 'id', 'topic', 'attempts'];
-    return Object.keys(event || {}).filter((key) => !hidden.includes(key)).map((key) =>
-        [key, typeof event[key] === 'object' && event[key] !== null
+export function metaOf(event) {
+    return Object.keys(event || {}).filter((key) => !SHOWN.includes(key)).map((key) =>
+        [key.replace(/_/g, ' '), typeof event[key] === 'object' && event[key] !== null
             ? print(event[key]) : String(event[key])]);
 }
 
 export function payloadCard(event, title) {
     return [make('h3', null, title || 'Payload'),
         make('pre', {class: 'payload', tabindex: '0', 'aria-label': 'Payload'},
-            event && 'payload' in event ? print(event.payload) : 'It isn’t kept any more.')];
+            event.is_loaded === false || !('payload' in event)
+                ? 'It isn’t kept any more, or is being read from the disk.' : print(event.payload))];
 }
 
 function card(item, again) {
@@ -132,13 +124,13 @@ function card(item, again) {
         why(item),
         make('div', {class: 'columns'},
             make('div', null, make('h3', null, 'Time-line'), timeline(item)),
-            make('div', null, payloadCard(item.event),
+            make('div', null, payloadCard(item),
                 make('h3', null, 'Facts'), facts([
                     ['Number', item.n !== undefined && String(item.n)],
                     ['Failed attempts', String(item.attempts ?? '')],
                     ['Segment', item.segment !== undefined &&
                         `${item.segment}, offset ${item.offset}`],
-                    ...metaOf(item.event),
+                    ...metaOf(item),
                 ]))));
 }
 
@@ -147,15 +139,14 @@ export function idText(id) {
     return typeof id === 'string' || typeof id === 'number' ? String(id) : print(id ?? '');
 }
 
-/* "topic:n" finds by number what has no id at hand. */
+/* `id` may be TOPIC#N too. */
 async function find(id, topic, signal) {
     const path = `api/v1/events/${encodeURIComponent(id)}`;
-    const answer = await get(withQuery(path, {topic}), {signal, exact: true});
-    return answer.items || [answer];
+    return (await get(withQuery(path, {topic}), {signal, exact: true})).items;
 }
 
 export function eventPage(root, {parts: [, id], query}) {
-    const cards = make('div', null, make('p', {class: 'muted'}, 'Looking …'));
+    const cards = make('div', {class: 'stack'}, make('p', {class: 'muted'}, 'Looking …'));
     const cut = new AbortController();
     let timer = 0;
     let shown = null;
@@ -197,7 +188,7 @@ export function eventPage(root, {parts: [, id], query}) {
 const COLUMNS = [
     {key: 'accepted', label: 'Accepted', value: (item) => toMs(item.accepted) ?? 0,
         text: (item) => time(item.accepted), plain: true},
-    {key: 'id', label: 'Event', value: (item) => idText(item.id), build: (cell) => {
+    {key: 'id', label: 'Event', head: true, value: (item) => idText(item.id), build: (cell) => {
         const link = make('a', {class: 'id'});
         cell.append(link);
         return (item) => {
@@ -206,8 +197,8 @@ const COLUMNS = [
         };
     }},
     {key: 'topic', label: 'Topic', value: (item) => item.topic, text: (item) => item.topic},
-    {key: 'type', label: 'Type', value: (item) => item.type ?? item.event?.type ?? '',
-        text: (item) => item.type ?? item.event?.type ?? ''},
+    {key: 'type', label: 'Type', value: (item) => item.type ?? '',
+        text: (item) => item.type ?? ''},
     {key: 'state', label: 'State', value: (item) => item.state, build: (cell) => {
         let state = null;
         return (item) => {
@@ -248,13 +239,28 @@ export function sinceTime(value) {
         ? new Date(now() - Number(value) * 60000).toISOString() : value || '';
 }
 
+/* The topics to choose from; which there are comes with the first snapshot. */
 export function topicSelect(chosen, any) {
-    const names = [...live.topics.keys()].sort();
-    if (chosen && !names.includes(chosen)) {
-        names.unshift(chosen);
+    const select = make('select');
+    const draw = () => {
+        const wanted = select.value || chosen;
+        const names = [...live.topics.keys()].sort();
+        if (wanted && !names.includes(wanted)) {
+            names.unshift(wanted);
+        }
+        fill(select, make('option', {value: ''}, any), names.map((name) =>
+            make('option', {value: name, selected: name === wanted}, name)));
+    };
+    draw();
+    if (!live.snapshot) {
+        const end = watch(() => {
+            if (live.snapshot) {
+                end();
+                draw();
+            }
+        });
     }
-    return make('select', null, make('option', {value: ''}, any),
-        names.map((name) => make('option', {value: name, selected: name === chosen}, name)));
+    return select;
 }
 
 export function eventsPage(root, {query}) {

@@ -123,21 +123,14 @@ export function fromInput(text) {
     return Number.isNaN(ms) ? undefined : ms;
 }
 
-/* What came as an error's parts, in one line. */
+/* The last of an event's errors, in one line. */
 export function errorLine(error) {
     if (error === null || error === undefined || error === '') {
         return '';
     }
     if (Array.isArray(error)) {
-        return error.length && Array.isArray(error[0])
-            ? errorLine(error[error.length - 1])
-            : error.slice(0, 2).filter((part) => part !== null && part !== '').join(' ');
+        return errorLine(error[error.length - 1]);
     }
-    if (typeof error === 'object') {
-        const code = error.code ?? error.status_code;
-        const text = error.text ?? error.message;
-        return [code, text].filter((part) => part !== undefined && part !== null && part !== '')
-            .join(' ');
-    }
-    return String(error);
+    return [error.status_code, error.message]
+        .filter((part) => part !== undefined && part !== null && part !== '').join(' ');
 }

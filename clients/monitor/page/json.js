@@ -122,9 +122,8 @@ export function parse(text) {
     return value;
 }
 
-/* Spread over lines where it is long. */
-export function print(value, indent) {
-    indent = indent || '';
+/* Spread over lines where it is long; `indent` null: all in one line. */
+export function print(value, indent = '') {
     if (value instanceof Exact) {
         return value.text;
     }
@@ -132,13 +131,13 @@ export function print(value, indent) {
         return JSON.stringify(value) ?? 'null';
     }
     const isList = Array.isArray(value);
-    const inner = indent + '    ';
+    const inner = indent === null ? null : indent + '    ';
     const items = isList
         ? value.map((item) => print(item, inner))
         : Object.keys(value).map((key) => JSON.stringify(key) + ': ' + print(value[key], inner));
     const [open, close] = isList ? '[]' : '{}';
     const short = items.join(', ');
-    if (short.length < 60 && !short.includes('\n')) {
+    if (indent === null || (short.length < 60 && !short.includes('\n'))) {
         return open + short + close;
     }
     return `${open}\n${items.map((item) => inner + item).join(',\n')}\n${indent}${close}`;

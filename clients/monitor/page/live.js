@@ -64,7 +64,7 @@ function keepSample(list, value) {
 
 /* Sums and maxima over all topics: the page's top line. */
 export function totals(snapshot) {
-    const sum = {in: 0, done: 0, failed: 0, age: 0, leased: 0, dead: 0, ready: 0};
+    const sum = {in: 0, done: 0, failed: 0, age: 0, leased: 0, dead: 0};
     for (const topic of snapshot.topics || []) {
         sum.in += topic.in_per_s || 0;
         sum.done += topic.done_per_s || 0;
@@ -72,9 +72,8 @@ export function totals(snapshot) {
         sum.age = Math.max(sum.age, topic.oldest_ms || 0);
         sum.leased += topic.leased || 0;
         sum.dead += topic.dead || 0;
-        sum.ready += topic.ready || 0;
     }
-    sum.sync = (snapshot.process?.sync_us ?? NaN) / 1000;
+    sum.sync = snapshot.totals?.sync_p99_ms ?? (snapshot.process?.sync_us ?? NaN) / 1000;
     return sum;
 }
 
@@ -105,7 +104,7 @@ function takeSnapshot(snapshot) {
 }
 
 export function isFiring(alert) {
-    return !['resolved', 'ok', 'ended', 'cleared', 'inactive'].includes(alert.state);
+    return alert.state === 'firing' || alert.state === 'reminder';
 }
 
 export function alertId(alert) {
@@ -151,9 +150,10 @@ class Lines {
     }
 
     take(text) {
-        const lines = (this.rest + text).split(/\r\n|\n|\r(?!$)/);
+        const lines = text.split('\n'); // a long line comes in pieces: only the new one is searched
+        lines[0] = this.rest + lines[0];
         this.rest = lines.pop();
-        lines.forEach((line) => this.line(line));
+        lines.forEach((line) => this.line(line.endsWith('\r') ? line.slice(0, -1) : line));
     }
 
     line(line) {
@@ -226,6 +226,11 @@ function pause(ms) {
             resolve();
         };
     });
+}
+
+/* Doesn't wait any longer before it tries again. */
+export function hurry() {
+    wake();
 }
 
 export async function start() {

@@ -29,7 +29,7 @@ function tile(spec) {
     const note = spec.note && make('span', {class: 'muted small'});
     const box = make(spec.href ? 'a' : 'div', {class: 'tile', href: spec.href},
         make('span', {class: 'label'}, spec.label),
-        make('span', {class: 'number'}, value, spec.unit && make('span', {class: 'unit'}, spec.unit)),
+        make('span', {class: 'amount'}, value, spec.unit && make('span', {class: 'unit'}, spec.unit)),
         note, spark && spark.element);
     return {
         element: make('li', null, box),
@@ -44,19 +44,21 @@ function tile(spec) {
     };
 }
 
+/* A series of the history -> a list of live.total. Scale doesn't matter to a line. */
+const PAST_NAMES = {in: 'in', done: 'done', failed: 'failed', leased: 'leased', dead: 'dead',
+    oldest_ms: 'age', sync_p99_us: 'sync'};
+
 /* The past before this page was opened, so that the lines don't begin empty. */
 async function seed(signal) {
     const to = Date.now();
     const answer = await get(withQuery('api/v1/history', {
-        series: 'in,done,failed,leased,dead,oldest_ms', step: 1,
+        series: Object.keys(PAST_NAMES).join(), step: 1,
         from: new Date(to - PAST * 1000).toISOString(), to: new Date(to).toISOString(),
     }), {signal});
-    const names = {in: 'in', done: 'done', failed: 'failed', leased: 'leased', dead: 'dead',
-        oldest_ms: 'age'};
     if (answer.step_s !== 1) {
         return;
     }
-    for (const [from, name] of Object.entries(names)) {
+    for (const [from, name] of Object.entries(PAST_NAMES)) {
         const list = live.total[name];
         const past = answer.series?.[from] || [];
         if (list.length < PAST / 2) {
@@ -79,13 +81,14 @@ function trouble(topic) {
 }
 
 function nameCell(cell) {
-    const link = make('a');
+    const link = make('a', {class: 'name'});
     const paused = badge('paused', 'warn');
     const draining = badge('draining', 'warn');
     const idle = badge('no worker', 'bad');
     cell.append(link, paused, draining, idle);
     return (topic) => {
         setText(link, topic.topic);
+        setAttribute(link, 'title', topic.topic.length > 40 ? topic.topic : null);
         setAttribute(link, 'href', place(['topics', topic.topic]));
         paused.hidden = !topic.paused;
         draining.hidden = !topic.draining;
@@ -117,7 +120,7 @@ const COLUMNS = [
     {key: 'age', label: 'Oldest', number: true, help: 'How long the oldest of them has waited',
         value: (topic) => topic.oldest_ms,
         text: (topic) => (topic.ready > 0 ? duration(topic.oldest_ms) : '–')},
-    {key: 'in', label: 'In/s', number: true, value: (topic) => topic.in_per_s,
+    {key: 'in', label: 'In/s', number: true, wide: true, value: (topic) => topic.in_per_s,
         text: (topic) => rate(topic.in_per_s)},
     {key: 'done', label: 'Done/s', number: true, value: (topic) => topic.done_per_s,
         text: (topic) => rate(topic.done_per_s)},

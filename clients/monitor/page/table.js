@@ -21,7 +21,8 @@ function compare(a, b) {
 }
 
 /* A column: {key, label, value (row) to sort by, text (row), build (cell) -> update (row) for
-   more than text, number, wide (left out on narrow screens), first ('descending'), help} */
+   more than text, number, wide (left out on narrow screens), head (names the row; the first does
+   where it isn't `plain`), help} */
 export class Table {
     constructor({caption, columns, id, empty, sort, store, page}) {
         this.columns = columns;
@@ -59,7 +60,7 @@ export class Table {
         this.body = make('tbody');
         this.note = make('p', {class: 'muted empty', hidden: true}, this.empty);
         const captionId = freshId('caption');
-        this.table = make('table', {'aria-labelledby': captionId},
+        this.table = make('table', {'aria-labelledby': captionId, hidden: true},
             make('thead', null, make('tr', null, this.heads)), this.body);
         this.back = make('button', {type: 'button', onclick: () => this.turn(-1)}, 'Previous');
         this.on = make('button', {type: 'button', onclick: () => this.turn(1)}, 'Next');
@@ -169,7 +170,7 @@ export class Table {
         const updates = [];
         const cells = this.columns.map((column, i) => {
             const attributes = {class: this.classes(column)};
-            const cell = i === 0 && !column.plain
+            const cell = column.head ?? (i === 0 && !column.plain)
                 ? make('th', {scope: 'row', ...attributes}) : make('td', attributes);
             updates.push(column.build ? column.build(cell)
                 : (row) => setText(cell, column.text(row)));

@@ -7,7 +7,7 @@ import {count, time, toMs} from './format.js';
 const KEY = 'eventflow.tasks';
 const MOST = 50;
 const LOOK_MS = 1000;
-const ENDED = ['done', 'cancelled', 'failed', 'finished', 'ended', 'gone'];
+const ENDED = ['done', 'cancelled', 'failed', 'gone'];
 
 /* Those that this tab has begun. */
 let own = [];
@@ -55,8 +55,8 @@ async function look(signal) {
     return [...byId.values()];
 }
 
-const moved = (task) => task.moved ?? task.done ?? task.replayed ?? task.purged ?? 0;
-const total = (task) => task.total ?? task.count;
+const moved = (task) => task.moved ?? 0;
+const total = (task) => task.matched ?? task.count;
 
 async function cancel(task) {
     const answer = await ask({
@@ -71,7 +71,7 @@ async function cancel(task) {
 
 function entry(first) {
     let task = first;
-    const verb = first.verb || first.kind || first.act || 'task';
+    const verb = first.kind ?? first.verb;
     const bar = make('progress', {'aria-label': 'Progress'});
     const text = make('span', {class: 'grow'});
     const state = badge('');
@@ -81,25 +81,26 @@ function entry(first) {
     return {
         element: make('li', {class: 'card task'},
             make('div', {class: 'head'},
-                make('h2', null, `${verb} `, first.topic && make('a',
-                    {href: place(['topics', first.topic])}, first.topic)), state, stop),
+                make('h2', null, `${verb} `, first.topic
+                ? make('a', {href: place(['topics', first.topic])}, first.topic)
+                : 'all topics'), state, stop),
             bar, make('div', {class: 'row'}, text, make('span', {class: 'muted small'},
-                time(first.started ?? first.created ?? first.at))), trouble),
+                time(first.started ?? first.at), first.who && ` by ${first.who}`)), trouble),
         update(next) {
             task = next;
             const most = total(task);
             const ended = ENDED.includes(task.state);
             setAttribute(bar, 'max', most || 1);
-            setAttribute(bar, 'value', ended && task.state !== 'cancelled' && !most ? 1 : moved(task));
+            setAttribute(bar, 'value', most ? moved(task) : Number(task.state === 'done'));
             setText(text, `${count(moved(task))} of ${most === undefined ? '?' : count(most)}` +
-                (task.failed ? `, ${count(task.failed)} failed` : '') +
-                (task.rate ? `, ${typeof task.rate === 'number' ? task.rate + '/s' : task.rate}` : ''));
+                (task.asked > moved(task) ? `, ${count(task.asked - moved(task))} had gone` : '') +
+                (task.rate_per_s > 0 ? `, ${task.rate_per_s}/s` : ''));
             setText(state, task.state || 'running');
             setAttribute(state, 'class', 'badge ' + (ended
                 ? (task.state === 'failed' ? 'bad' : task.state === 'cancelled' ? 'warn' : 'good')
                 : 'busy'));
             stop.hidden = ended;
-            setText(trouble, task.error?.detail ?? task.error ?? '');
+            setText(trouble, task.error ?? '');
         },
     };
 }
@@ -114,8 +115,7 @@ export function tasksPage(root) {
     const again = async () => {
         try {
             const tasks = await look(cut.signal);
-            tasks.sort((a, b) => (toMs(b.started ?? b.created ?? b.at) ?? 0) -
-                (toMs(a.started ?? a.created ?? a.at) ?? 0));
+            tasks.sort((a, b) => (toMs(b.started ?? b.at) ?? 0) - (toMs(a.started ?? a.at) ?? 0));
             none.hidden = tasks.length > 0;
             tasks.forEach((task, i) => {
                 const id = String(task.id);

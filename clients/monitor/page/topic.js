@@ -25,8 +25,10 @@ const CHARTS = [
         {key: 'took_p50_ms', label: 'p50'}, {key: 'took_p99_ms', label: 'p99'}]},
     {title: 'Oldest event waits', format: duration, series: [
         {key: 'oldest_ms', label: 'oldest'}]},
+    {title: 'First delivery after', format: duration, series: [
+        {key: 'waited_p50_ms', label: 'p50'}, {key: 'waited_p99_ms', label: 'p99'}]},
     {title: 'Workers', format: count, series: [
-        {key: 'pool', label: 'workers'}, {key: 'desired', label: 'wanted'}]},
+        {key: 'workers', label: 'here'}, {key: 'desired', label: 'wanted'}]},
 ];
 const SERIES = CHARTS.flatMap((chart) => chart.series.map((series) => series.key)).join();
 
@@ -42,7 +44,8 @@ const NUMBERS = [
     ['Parked', (topic) => count(topic.parked)],
     ['Dead', (topic) => count(topic.dead)],
     ['Workers', (topic) => count(topic.workers)],
-    ['p50 · p99', (topic) => `${duration(topic.took_p50_ms)} · ${duration(topic.took_p99_ms)}`],
+    ['p50', (topic) => duration(topic.recent_p50_ms ?? topic.took_p50_ms)],
+    ['p99', (topic) => duration(topic.recent_p99_ms ?? topic.took_p99_ms)],
     ['Accepted in all', (topic) => count(topic.accepted)],
     ['Done in all', (topic) => count(topic.done)],
     ['Bytes', (topic) => bytes(topic.bytes)],
@@ -187,12 +190,10 @@ function poolCard(name) {
             }
         },
         async look(signal) {
-            if (poolOf(name)) {
-                const answer = await get(`api/v1/pools/${encodeURIComponent(name)}/history`,
-                    {signal});
-                table.update((answer.items || []).map((decision, i, all) =>
-                    ({...decision, key: `${decision.time}/${all.length - i}`})));
-            }
+            const path = `api/v1/pools/${encodeURIComponent(name)}/history`;
+            const answer = await get(path, {signal});
+            table.update((answer.items || []).map((decision, i, all) =>
+                ({...decision, key: `${decision.time}/${all.length - i}`})));
         },
     };
 }
@@ -215,8 +216,8 @@ function breakerRow(name, breaker) {
 function simpleTable(caption, heads, rows) {
     return make('div', {class: 'scroll', role: 'region', tabindex: '0', 'aria-label': caption},
         make('table', {'aria-label': caption},
-            make('thead', null, make('tr', null, heads.map((label) =>
-                make('th', {scope: 'col'}, label)))),
+            make('thead', null, make('tr', null, heads.map(([label, number]) =>
+                make('th', {scope: 'col', class: number || null}, label)))),
             make('tbody', null, rows)));
 }
 
@@ -224,8 +225,8 @@ function breakerCard(name, breakers) {
     if (!breakers.length) {
         return make('p', {class: 'muted'}, 'None: no downstream has failed, or none is set.');
     }
-    return simpleTable('Breakers', ['Downstream', 'State', 'Failed', 'Opened', 'Waiting', 'Until',
-        'Acts'], breakers.map((breaker) => breakerRow(name, breaker)));
+    return simpleTable('Breakers', [['Downstream'], ['State'], ['Failed', 'number'],
+        ['Opened', 'number'], ['Waiting', 'number'], ['Until'], ['Acts', 'number act']], breakers.map((breaker) => breakerRow(name, breaker)));
 }
 
 function keyCard(name, info, keys) {
@@ -234,15 +235,15 @@ function keyCard(name, info, keys) {
         facts([['Busy', count(info.busy)], ['Held up', count(info.blocked)],
             ['Parked', count(info.parked)], ['Events waiting behind', count(info.waiting)]]),
         keys.length ? simpleTable('Keys that are held up',
-            ['Key', 'Head', 'Why', 'Since', 'Waiting', 'Acts'],
+            [['Key'], ['Head'], ['Why'], ['Since'], ['Waiting', 'number'], ['Acts', 'number act']],
             keys.map((key) => make('tr', null, make('th', {scope: 'row'}, key.key || '(empty)'),
-                make('td', null, make('a', {href: place(['event', `${name}:${key.n}`])},
+                make('td', null, make('a', {href: place(['event', `${name}#${key.n}`])},
                     `#${key.n}`)),
                 make('td', null, stateBadge(key.reason)),
                 make('td', null, time(key.since)),
                 make('td', {class: 'number'}, count(key.waiting)),
-                make('td', {class: 'act'}, key.reason === 'parked' &&
-                    actButton('Unpark', () => unparkKey(name, key.key)))))) : null,
+                make('td', {class: 'act'}, make('div', {class: 'acts'}, key.reason === 'parked' &&
+                    actButton('Unpark', () => unparkKey(name, key.key))))))) : null,
         parked ? make('div', {class: 'acts'},
             actButton('Unpark all', () => unparkKey(name, null))) : null,
     ];
