@@ -16,7 +16,8 @@ export async function lookAt(browser, url, places, {scheme, width, name}, shots)
     await isLive(page);
     for (const [place, hash] of Object.entries(places)) {
         await go(page, hash);
-        await page.waitForFunction(() => !/Looking/.test(document.getElementById('main').textContent));
+        await page.waitForFunction(() =>
+            !/Looking/.test(document.getElementById('main').textContent));
         await pause(1500);
         found.push(...(await accessibility(page)).map((line) => `${place}: ${line}`),
             ...(await overflow(page)).map((line) => `${place} is too wide: ${line}`));

@@ -6,7 +6,8 @@ import {Mock, accessibility, assert, close, go, isLive, open, pause, root, until
     from './support.mjs';
 
 const PLACES = ['#/', '#/topics/email', '#/workers', '#/workers?worker=email-1', '#/dead',
-    '#/dead?topic=email&reason=permanent', '#/dead/email/1000', '#/events', '#/event/waiting?topic=email',
+    '#/dead?topic=email&reason=permanent', '#/dead/email/1000', '#/events',
+    '#/event/waiting?topic=email',
     '#/event/running?topic=email', '#/event/finished', '#/event/missing', '#/tasks', '#/alerts',
     '#/nowhere', '#/%E0%A4%A'];
 const HOSTILE = '<img src=x onerror=alert(1)>';
@@ -32,7 +33,8 @@ export async function test_page_is_small() {
 
 export async function test_page_has_no_door_for_markup() {
     const folder = path.join(root, 'clients/monitor/page');
-    const doors = /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|https?:\/\/(?!www\.w3\.org\/2000\/svg)/;
+    const doors = new RegExp('innerHTML|outerHTML|insertAdjacentHTML|document\\.write|\\beval\\b|' +
+        'new Function|https?://(?!www\\.w3\\.org/2000/svg)');
     for (const file of fs.readdirSync(folder).filter((name) => /\.(js|html)$/.test(name))) {
         const text = fs.readFileSync(path.join(folder, file), 'utf8');
         assert(!doors.test(text), `${file}: ${doors.exec(text)?.[0]}`);
@@ -165,7 +167,8 @@ export async function test_read_only_hides_acts(browser) {
         const acts = await page.locator('.act:visible').count();
         assert(acts === 0, `${acts} acts are shown at ${place}`);
         for (const word of ['Pause', 'Purge', 'Replay', 'Discard', 'Cancel', 'Run now', 'Unpark']) {
-            assert(await page.getByRole('button', {name: word}).count() === 0, `${word} at ${place}`);
+            assert(await page.getByRole('button', {name: word}).count() === 0,
+                `${word} at ${place}`);
         }
     }
     await close(page);
@@ -226,8 +229,8 @@ export async function test_json_survives_reading_and_printing(browser) {
         const right = ['0', '-0', '1.0', '1e400', '9007199254740993', '""', '[]', '{}', 'null',
             '[1, 2.50, {"a": [true, false, null]}]', '"\\u00e9\\ud83d\\ude00\\n"', '{"": 1}',
             '{"toString": 1}', '-12345678901234567890.123456789e-10'];
-        const bad = ['', '01', '1.', '+1', '[1,]', '{"a":1,}', '"\n"', '"a', 'nul', '[1 2]', '{"a"}',
-            '"\\x"', 'NaN', '[', '1 1', "'a'", '['.repeat(2000)];
+        const bad = ['', '01', '1.', '+1', '[1,]', '{"a":1,}', '"\n"', '"a', 'nul', '[1 2]',
+            '{"a"}', '"\\x"', 'NaN', '[', '1 1', "'a'", '['.repeat(2000)];
         const lost = right.filter((text) => {
             const again = print(parse(text));
             return print(parse(again)) !== again ||
@@ -284,7 +287,8 @@ export async function test_letters_are_filtered_grouped_and_moved(browser) {
     await page.getByText('Discarding 2 dead letters').first().waitFor();
     const acts = await mock.trouble('acts');
     const sent = acts.map(([, , body]) => JSON.parse(body));
-    assert(sent.some((body) => body.rate === '4/s' && body.n.length === most), JSON.stringify(sent));
+    assert(sent.some((body) => body.rate === '4/s' && body.n.length === most),
+        JSON.stringify(sent));
     await close(page);
 }
 
@@ -318,7 +322,8 @@ export async function test_keyboard_alone_will_do(browser) {
         for (let i = 0; i < 150; i++) {
             await press('Tab');
             const at = await focused();
-            assert(at.tag === 'BODY' || at.tag === 'H1' || at.seen, `no focus to be seen at ${JSON.stringify(at)}`);
+            assert(at.tag === 'BODY' || at.tag === 'H1' || at.seen,
+                `no focus to be seen at ${JSON.stringify(at)}`);
             if (at.name === name) {
                 return;
             }
@@ -364,7 +369,8 @@ export async function test_times_and_colours_switch(browser) {
     const hours = (text) => Number(/(\d\d):\d\d:\d\d/.exec(text)[1]);
     const difference = (hours(local) - hours(await shown()) + 24) % 24;
     assert(difference === 1 || difference === 2, `${local} is not ${await shown()}`);
-    const ground = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const ground = () => page.evaluate(() =>
+        getComputedStyle(document.documentElement).backgroundColor);
     const light = await ground();
     await page.getByRole('button', {name: 'Theme: auto'}).click();
     await page.getByRole('button', {name: 'Theme: light'}).click();

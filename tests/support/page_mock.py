@@ -73,12 +73,14 @@ class World:
         for i in range(260):
             self.kill(self.names[i % 3 if i < 220 else i % len(self.names)], i)
         self.alerts = [
-            {"id": "1", "name": "dead_letters_growing", "state": "firing", "topic": "email",
-             "since": rfc(now() - 340e3), "text": "74 letters died in the last 5 minutes"},
-            {"id": "2", "name": "breaker_open", "state": "firing", "topic": "api",
-             "since": rfc(now() - 42e3), "text": "partner.example:443 is held open"},
+            {"id": "1", "name": "dead_letters_growing", "severity": "warning",
+             "state": "firing", "topic": "email", "since": rfc(now() - 340e3),
+             "text": "74 letters died in the last 5 minutes"},
+            {"id": "2", "name": "breaker_open", "severity": "critical",
+             "state": "firing", "topic": "api", "since": rfc(now() - 42e3),
+             "text": "partner.example:443 is held open"},
             {"id": "3", "name": "oldest_age", "state": "resolved", "topic": "db",
-             "since": rfc(now() - 7200e3), "text": HOSTILE}]
+             "since": rfc(now() - 7200e3), "changed": rfc(now() - 6000e3), "text": HOSTILE}]
 
     def kill(self, topic, i):
         code, text = ERRORS[(i * 7) % len(ERRORS)]
@@ -137,7 +139,8 @@ class World:
 
     def event(self, topic, key):
         at = now()
-        states = {"waiting": ("retrying", "backoff", "It failed twice and is tried again at its time."),
+        states = {"waiting": ("retrying", "backoff",
+                              "It failed twice and is tried again at its time."),
                   "running": ("leased", "leased", "Worker email-0 has it."),
                   "finished": ("done", "done", "It is done.")}
         state, reason, text = states.get(key, states["waiting"])
@@ -276,7 +279,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def get_alerts(self):
         alerts = self.world.alerts
         self.answer(200, {"items": alerts[:2], "ended": alerts[2:], "next": None, "left_out": 0,
-                          "probes": {"broker": {"state": "ok", "took_ms": 0.4, "detail": ""},
+                          "probes": {"broker": {"state": "up", "took_ms": 0.4, "detail": ""},
                                      "gateway": {"state": "down", "took_ms": None,
                                                  "detail": HOSTILE}}})
 
@@ -293,9 +296,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         series = {}
         for name in wanted:
             scale = RANGES.get(name, 1)
-            series[name] = [None if 60 < i < 70 else round(
-                scale * (1 + 0.6 * math.sin((start / 1000 + i * step) / (step * 20) + len(name))), 2)
-                for i in range(count)]
+            waves = [math.sin((start / 1000 + i * step) / (step * 20) + len(name))
+                     for i in range(count)]
+            series[name] = [None if 60 < i < 70 else round(scale * (1 + 0.6 * wave), 2)
+                            for i, wave in enumerate(waves)]
         self.answer(200, {"step_s": step, "from": rfc(start), "series": series})
 
     def get_topics(self, name=None, what=None):

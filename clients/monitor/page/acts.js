@@ -58,7 +58,8 @@ export function drainTopic(name) {
 export function purgeTopic(name, waiting) {
     return act({
         title: `Purge ${name}?`, yes: 'Purge', danger: true,
-        text: `Throws away what waits in it, ${plural(waiting, 'event')} now. This can’t be undone.`,
+        text: `Throws away what waits in it, ${plural(waiting, 'event')} now. ` +
+            'This can’t be undone.',
         fields: [{name: 'sure', label: `Type ${name} to go on`, must: name, required: true}],
     }, topicPath(name, 'purge'), {}, ({answer}) =>
         `Purged ${plural(answer.data?.purged ?? waiting, 'event')} of ${name}.`);
@@ -90,8 +91,8 @@ export function setBreaker(topic, downstream, state) {
         auto: ['Give back', 'It opens and closes by its rule again.'],
     }[state];
     return act({
-        title: `${words[0]} the breaker ${downstream || `of ${topic}`}?`, yes: words[0], text: words[1],
-        danger: state === 'open',
+        title: `${words[0]} the breaker ${downstream || `of ${topic}`}?`, yes: words[0],
+        text: words[1], danger: state === 'open',
     }, `api/v1/breakers/${enc(topic)}${downstream ? '/' + enc(downstream) : ''}`, {state},
     `The breaker is set to ${state}.`);
 }

@@ -1,16 +1,19 @@
 /* Alerts that fire or did, and what the broker said lately. SPDX-License-Identifier: MIT */
+import {get} from './api.js';
 import {badge, fill, make, place, setAttribute, setText} from './dom.js';
 import {duration, time, toMs} from './format.js';
-import {isFiring, live, now, watch} from './live.js';
+import {live, now, watch} from './live.js';
 import {Table} from './table.js';
 
+const LOOK_MS = 5000;
+
 export function firing() {
-    return [...live.alerts.values()].filter(isFiring)
+    return [...live.alerts.values()].filter((alert) => alert.state !== 'pending')
         .sort((a, b) => (toMs(b.since) ?? 0) - (toMs(a.since) ?? 0));
 }
 
 function kindOf(alert) {
-    return alert.severity === 'warning' || alert.state === 'pending' ? 'warn' : 'bad';
+    return alert.severity === 'critical' ? 'bad' : 'warn';
 }
 
 const words = (name) => String(name ?? '').replace(/_/g, ' ');
@@ -59,34 +62,49 @@ function numberOf(notice) { // two notices may be alike in every word
     return numbers.get(notice);
 }
 
-export function noticeTable(caption) {
-    return new Table({
-        caption, columns: NOTICES, id: numberOf, page: 50,
-        sort: {key: 'time', descending: true}, empty: 'Nothing since this page was opened.',
-    });
-}
+const lasted = (alert) => (toMs(alert.changed) ?? NaN) - (toMs(alert.since) ?? NaN);
 
 const ENDED = [
     {key: 'since', label: 'Since', value: (alert) => toMs(alert.since) ?? 0,
         text: (alert) => time(alert.since), plain: true},
+    {key: 'lasted', label: 'Lasted', number: true, value: lasted,
+        text: (alert) => duration(lasted(alert))},
     {key: 'name', label: 'Alert', value: (alert) => alert.name, text: (alert) => words(alert.name)},
-    {key: 'state', label: 'State', value: (alert) => alert.state, text: (alert) => alert.state},
     {key: 'topic', label: 'Topic', value: (alert) => alert.topic || '',
         text: (alert) => alert.topic || ''},
     {key: 'text', label: 'Text', text: (alert) => alert.text ?? '', class: 'long'},
 ];
 
+const PROBES = {up: 'good', recovering: 'warn', down: 'bad', unknown: ''};
+
+/* What the monitor finds when it knocks at the broker and the gateway. */
+function probeList(probes) {
+    return make('ul', {class: 'plain'}, Object.entries(probes).map(([name, probe]) =>
+        make('li', {class: 'row'}, make('b', null, name),
+            badge(words(probe.state), PROBES[probe.state]),
+            typeof probe.took_ms === 'number' && make('span', {class: 'muted small'},
+                `answers in ${duration(probe.took_ms)}`),
+            make('span', null, probe.detail))));
+}
+
 export function alertsPage(root) {
     const now = make('div');
+    const probes = make('div');
     const ended = new Table({
         caption: 'Alerts that are over', columns: ENDED,
-        id: (alert) => String(alert.id ?? alert.name + alert.topic),
-        sort: {key: 'since', descending: true}, empty: 'None is kept.',
+        id: (alert) => `${alert.id} ${alert.since}`,
+        sort: {key: 'since', descending: true}, empty: 'None is kept.', page: 50,
     });
-    const notices = noticeTable('Notices');
+    const notices = new Table({
+        caption: 'Notices', columns: NOTICES, id: numberOf, page: 50,
+        sort: {key: 'time', descending: true}, empty: 'Nothing since this page was opened.',
+    });
+    const cut = new AbortController();
     let shown = null;
+    let timer = 0;
     fill(root, make('h1', {tabindex: '-1'}, 'Alerts'),
         make('section', {class: 'card'}, make('h2', null, 'Firing'), now),
+        make('section', {class: 'card'}, make('h2', null, 'Probes'), probes),
         make('section', {class: 'card'}, make('h2', null, 'Over'), ended.element),
         make('section', {class: 'card'}, make('h2', null, 'Notices of the broker'),
             notices.element));
@@ -97,9 +115,26 @@ export function alertsPage(root) {
             fill(now, firing().length ? alertList(firing())
                 : make('p', {class: 'muted'}, 'Nothing fires.'));
         }
-        ended.update([...live.alerts.values()].filter((alert) => !isFiring(alert)));
+        ended.update(live.ended);
         notices.update(live.notices);
     };
+    const look = async () => {
+        try {
+            const answer = await get('api/v1/alerts', {signal: cut.signal});
+            fill(probes, probeList(answer.probes));
+        } catch {
+            if (cut.signal.aborted) {
+                return;
+            }
+        }
+        timer = setTimeout(look, LOOK_MS);
+    };
+    look();
     update();
-    return watch(update);
+    const end = watch(update);
+    return () => {
+        end();
+        cut.abort();
+        clearTimeout(timer);
+    };
 }

@@ -46,7 +46,7 @@ function changeAccess(change) {
     watchers.forEach((watcher) => watcher(access));
 }
 
-export class Problem extends Error {
+class Problem extends Error {
     constructor(status, body) {
         super(body.detail || body.title || `the server answered ${status}`);
         this.status = status;

@@ -62,7 +62,8 @@ function show(focus) {
     leave = null;
     if (!found || (found[3] && !to.parts[1])) {
         fill(main, make('h1', {tabindex: '-1'}, 'Not here'),
-            make('p', null, 'No page has this address. ', make('a', {href: place([])}, 'Overview')));
+            make('p', null, 'No page has this address. ',
+                make('a', {href: place([])}, 'Overview')));
         return;
     }
     const [page, entry, title] = found;
@@ -80,18 +81,19 @@ function show(focus) {
 const LINKS = {connecting: 'connecting', live: 'live', stale: 'no news', lost: 'connection lost'};
 let said = 'connecting';
 
-/* The broker's absence is the worst news, then ours, then none. */
+/* The worst news, if there is any. */
 function banner() {
     if (needsToken()) {
         return 'This server wants a token.';
     }
-    if (live.down) {
-        const since = toMs(live.down.since);
-        return `The ${live.down.what || 'broker'} doesn’t answer` +
-            (since ? ` since ${time(since)}` : '') + '. What is shown is from before.';
-    }
     if (live.link === 'lost') {
         return 'The connection to the monitor is lost; trying again. What is shown is old.';
+    }
+    if (live.down.size) {
+        const [what, since] = live.down.has('broker')
+            ? ['broker', live.down.get('broker')] : [...live.down][0];
+        return `The ${what} doesn’t answer since ${time(since)}.` +
+            (what === 'broker' ? ' What is shown is from before.' : '');
     }
     const broker = live.snapshot?.broker;
     if (broker?.recovering) {
@@ -102,8 +104,9 @@ function banner() {
 }
 
 function updateFrame() {
-    const state = live.down ? 'down' : live.link;
-    const words = live.down ? `${live.down.what || 'broker'} down` : LINKS[live.link];
+    const isDown = live.down.has('broker') && live.link !== 'lost';
+    const state = isDown ? 'down' : live.link;
+    const words = isDown ? 'broker down' : LINKS[live.link];
     setText(byId('link'), words);
     setAttribute(byId('link'), 'data-state', state);
     if (said !== state && !(said === 'connecting' && state === 'live')) {
@@ -122,7 +125,8 @@ function updateFrame() {
     if (process) {
         const up = toMs(process.started);
         setText(byId('about'), [`eventflow ${process.version ?? ''}`, broker?.broker,
-            up && `up ${duration(Math.floor((now() - up) / 60000) * 60000)}`, access.readOnly && 'read only',
+            up && `up ${duration(Math.floor((now() - up) / 60000) * 60000)}`,
+            access.readOnly && 'read only',
             access.name && access.name !== 'loopback' && `as ${access.name}`]
             .filter(Boolean).join(' · '));
     }

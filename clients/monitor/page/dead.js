@@ -4,7 +4,8 @@ import {call, get, withQuery} from './api.js';
 import {actButton, letterPath, moveLetters, replayLetter} from './acts.js';
 import {ask, toast} from './dialog.js';
 import {badge, facts, fill, make, place, setAttribute, setText} from './dom.js';
-import {idText, metaOf, payloadCard, sinceField, sinceTime, timeline, topicSelect} from './event.js';
+import {idText, metaOf, payloadCard, sinceField, sinceTime, timeline, topicSelect}
+    from './event.js';
 import {count, errorLine, plural, time, toMs} from './format.js';
 import {parse, print} from './json.js';
 import {Table} from './table.js';
@@ -12,6 +13,7 @@ import {Table} from './table.js';
 const PAGE = 500;
 const LOADED_MOST = 2000;  // then a person narrows the filter
 const EXPORT_MOST = 100000;
+const GONE = 'It isn’t here any more: it was replayed or discarded.';
 const REASONS = ['', 'attempts', 'permanent', 'overflow', 'expired', 'invalid', 'poison', 'quota'];
 const FILTERS = ['topic', 'reason', 'error', 'type', 'since', 'q'];
 
@@ -99,32 +101,42 @@ function groupTable(moved) {
     });
 }
 
+function chooser(cell, chosen, changed) {
+    let letter = null;
+    const box = make('input', {type: 'checkbox', onchange: () => {
+        if (box.checked) {
+            chosen.set(key(letter), letter);
+        } else {
+            chosen.delete(key(letter));
+        }
+        changed();
+    }});
+    cell.append(box);
+    return (next) => {
+        letter = next;
+        box.checked = chosen.has(key(letter));
+        setAttribute(box, 'aria-label', `Choose ${idText(letter.id)}`);
+    };
+}
+
+function letterLink(cell) {
+    const link = make('a', {class: 'id'});
+    cell.append(link);
+    return (letter) => {
+        setText(link, idText(letter.id ?? letter.n));
+        setAttribute(link, 'href', place(['dead', letter.topic, letter.n]));
+    };
+}
+
 function letterTable(chosen, changed) {
     return new Table({
         caption: 'Letters', id: key, page: 50, sort: {key: 'dead', descending: true},
         empty: 'No dead letter fits.',
         columns: [
-            {key: 'choose', label: '', hiddenLabel: 'Chosen', class: 'act', plain: true, build: (cell) => {
-                let letter = null;
-                const box = make('input', {type: 'checkbox', onchange: () => {
-                    box.checked ? chosen.set(key(letter), letter) : chosen.delete(key(letter));
-                    changed();
-                }});
-                cell.append(box);
-                return (next) => {
-                    letter = next;
-                    box.checked = chosen.has(key(letter));
-                    setAttribute(box, 'aria-label', `Choose ${idText(letter.id)}`);
-                };
-            }},
-            {key: 'id', label: 'Event', head: true, value: (letter) => idText(letter.id), build: (cell) => {
-                const link = make('a', {class: 'id'});
-                cell.append(link);
-                return (letter) => {
-                    setText(link, idText(letter.id ?? letter.n));
-                    setAttribute(link, 'href', place(['dead', letter.topic, letter.n]));
-                };
-            }},
+            {key: 'choose', label: '', hiddenLabel: 'Chosen', class: 'act', plain: true,
+                build: (cell) => chooser(cell, chosen, changed)},
+            {key: 'id', label: 'Event', head: true, value: (letter) => idText(letter.id),
+                build: letterLink},
             {key: 'dead', label: 'Died', value: (letter) => toMs(letter.timestamp) ?? 0,
                 text: (letter) => time(letter.timestamp)},
             {key: 'topic', label: 'Topic', wide: true, value: (letter) => letter.topic,
@@ -264,9 +276,8 @@ export function deadPage(root, {query}) {
             state.whole = found.whole;
             setText(sum, found.whole ? plural(found.loaded, 'dead letter')
                 : `The first ${count(found.loaded)} dead letters; narrow the filter to see others`);
-            for (const id of [...chosen.keys()]) {
-                letters.some((letter) => key(letter) === id) || chosen.delete(id);
-            }
+            const here = new Set(letters.map(key));
+            [...chosen.keys()].filter((id) => !here.has(id)).forEach((id) => chosen.delete(id));
             draw();
         } catch (error) {
             if (!signal.aborted) {
@@ -283,8 +294,8 @@ export function deadPage(root, {query}) {
 async function editLetter(topic, n, event) {
     const given = await ask({
         title: 'Edit and replay', yes: 'Replay edited', wide: true,
-        text: `The edited payload becomes a new event in ${topic}, which names this letter as the ` +
-            'one that it supersedes.',
+        text: `The edited payload becomes a new event in ${topic}, which names this letter as ` +
+            'the one that it supersedes.',
         fields: [{name: 'payload', label: 'Payload, JSON', type: 'text area', rows: 16,
             value: print(event.payload ?? null), required: true},
         {name: 'after', label: 'This letter then', type: 'select', value: 'keep',
@@ -317,12 +328,14 @@ export function letterPage(root, {parts: [, topic, n]}) {
         const event = letter.event || {};
         const id = idText(letter.id ?? n);
         fill(body, make('div', {class: 'head'},
-            make('h1', {tabindex: '-1', class: 'id'}, 'Dead letter ', make('span', {class: 'mono'}, id)),
+            make('h1', {tabindex: '-1', class: 'id'}, 'Dead letter ',
+                make('span', {class: 'mono'}, id)),
             badge(String(letter.reason ?? ''), 'bad'),
             make('div', {class: 'acts', role: 'group', 'aria-label': 'Acts'},
                 actButton('Replay', async () => await replayLetter(topic, n) && gone(),
                     {class: 'primary'}),
-                actButton('Edit and replay …', async () => await editLetter(topic, n, event) && look()),
+                actButton('Edit and replay …', async () =>
+                    await editLetter(topic, n, event) && look()),
                 actButton('Discard …', async () =>
                     await moveLetters('discard', [{topic, n: [Number(n)]}], 1) && gone(),
                 {class: 'danger'}))),
@@ -345,8 +358,8 @@ export function letterPage(root, {parts: [, topic, n]}) {
         } catch (error) {
             if (!cut.signal.aborted) {
                 fill(body, make('h1', {tabindex: '-1'}, 'Dead letter'),
-                    make('p', {class: 'trouble', role: 'alert'}, error.status === 404
-                        ? 'It isn’t here any more: it was replayed or discarded.' : error.message));
+                    make('p', {class: 'trouble', role: 'alert'}, error.status === 404 ? GONE
+                        : error.message));
             }
         }
     };

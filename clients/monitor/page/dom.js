@@ -21,7 +21,8 @@ function assign(element, attributes) {
 
 /* Characters that would hide, or turn around what follows, are shown by their number: a name must
    not look like another. */
-const SLY = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+const SLY = new RegExp('[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u200b\\u200e\\u200f' +
+    '\\u202a-\\u202e\\u2066-\\u2069\\ufeff]', 'g');
 function plain(text) {
     return text.replace(SLY, (character) =>
         `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
@@ -78,7 +79,7 @@ export function freshId(prefix) {
     return `${prefix}-${lastId}`;
 }
 
-/* A place inside the page: #/topics/email?x=y. Every part is escaped, so no name leads elsewhere. */
+/* A place inside the page: #/topics/email?x=y. Every part is escaped: no name leads elsewhere. */
 export function place(parts, query) {
     const path = parts.map((part) => '/' + encodeURIComponent(part)).join('') || '/';
     const search = new URLSearchParams();

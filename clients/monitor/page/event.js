@@ -25,7 +25,8 @@ function attemptStep(attempt, index) {
     const place = [attempt.worker, attempt.host, attempt.pid && `pid ${attempt.pid}`]
         .filter(Boolean).join(', ');
     return step('bad', attempt.date, `Attempt ${attempt.attempt ?? index + 1} failed`,
-        make('p', null, code === '' ? null : badge(String(code), 'bad'), ' ', attempt.message ?? ''),
+        make('p', null, code === '' ? null : badge(String(code), 'bad'), ' ',
+            attempt.message ?? ''),
         make('p', {class: 'muted small'}, [
             place && `by ${place}`, took !== undefined && `took ${duration(took)}`,
             attempt.rule && `rule ${attempt.rule}`,
@@ -99,8 +100,8 @@ function why(item) {
 }
 
 const SHOWN = ['payload', 'error', 'history', 'explain', 'id', 'topic', 'attempts', 'n', 'state',
-    'segment', 'offset', 'accepted', 'ended', 'due', 'deadline', 'worker', 'tag', 'result', 'reason',
-    'is_loaded', 'timestamp'];
+    'segment', 'offset', 'accepted', 'ended', 'due', 'deadline', 'worker', 'tag', 'result',
+    'reason', 'is_loaded', 'timestamp'];
 
 /* The event's own members, without what is shown apart. */
 export function metaOf(event) {
@@ -113,7 +114,8 @@ export function payloadCard(event, title) {
     return [make('h3', null, title || 'Payload'),
         make('pre', {class: 'payload', tabindex: '0', 'aria-label': 'Payload'},
             event.is_loaded === false || !('payload' in event)
-                ? 'It isn’t kept any more, or is being read from the disk.' : print(event.payload))];
+                ? 'It isn’t kept any more, or is being read from the disk.'
+                : print(event.payload))];
 }
 
 function card(item, again) {
@@ -151,7 +153,8 @@ export function eventPage(root, {parts: [, id], query}) {
     let timer = 0;
     let shown = null;
     fill(root, make('div', {class: 'head'},
-        make('h1', {tabindex: '-1', class: 'id'}, 'Event ', make('span', {class: 'mono'}, id))), cards);
+        make('h1', {tabindex: '-1', class: 'id'}, 'Event ', make('span', {class: 'mono'}, id))),
+    cards);
     const look = async () => {
         let last = false;
         try {
@@ -212,7 +215,7 @@ const COLUMNS = [
         text: (item) => count(item.attempts)},
 ];
 
-export const AGES = [['', 'any time'], ['15', '15 minutes'], ['60', '1 hour'], ['1440', '1 day'],
+const AGES = [['', 'any time'], ['15', '15 minutes'], ['60', '1 hour'], ['1440', '1 day'],
     ['10080', '7 days'], ['at', 'a date …']];
 
 /* A choice of how far back, by minutes or by a date. Value: minutes, or RFC 3339. */
@@ -286,7 +289,8 @@ export function eventsPage(root, {query}) {
             location.hash = place(['events'], {topic: topic.value, state: state.value,
                 type: type.value.trim(), since: since.value()});
         }}, make('label', null, 'Topic', topic), make('label', null, 'State', state),
-        make('label', null, 'Type', type), since.elements, make('button', {class: 'primary'}, 'Filter')),
+        make('label', null, 'Type', type), since.elements,
+        make('button', {class: 'primary'}, 'Filter')),
         make('section', {class: 'card'}, trouble, table.element, more));
     const look = async () => {
         more.disabled = true;

@@ -4,7 +4,7 @@
 
 const DEPTH_MAX = 512;
 
-export class Exact {
+class Exact {
     constructor(text) {
         this.text = text;
     }

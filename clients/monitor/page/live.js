@@ -8,6 +8,7 @@ import {toMs} from './format.js';
 
 export const PAST = 120;  // samples of the short past, one a second
 const NOTICES_MOST = 500;
+const ENDED_MOST = 100;
 const TRY_FIRST_MS = 500; // doubled for each failure, up to
 const TRY_LAST_MS = 8000;
 const SILENCE_MS = 10000; // a connection on which nothing came for so long is taken for dead
@@ -19,18 +20,19 @@ export const live = {
     topics: new Map(),  // name -> as in the snapshot
     past: new Map(),    // name -> {depth: [], done: []}
     total: {in: [], done: [], failed: [], age: [], leased: [], dead: [], sync: []},
-    alerts: new Map(),
+    alerts: new Map(),  // pending or firing, by id
+    ended: [],          // alerts that are over, newest first
     notices: [],        // newest first
-    down: null,         // {what, since} while the broker is
+    down: new Map(),    // "broker", "gateway" -> since when
 };
 
-let offset = 0;       // the server's clock less ours
-let snapshotAt = 0;   // by our clock
+let offset = -Infinity; // the server's clock less ours, as the fastest snapshot had it
+let snapshotAt = 0;     // by our clock
 const watchers = new Set();
 let frame = 0;
 
 export function now() {
-    return Date.now() + offset;
+    return Date.now() + (offset > -Infinity ? offset : 0);
 }
 
 /* Called with nothing, in an animation frame. Returns what ends it. */
@@ -79,9 +81,9 @@ export function totals(snapshot) {
 
 function takeSnapshot(snapshot) {
     snapshotAt = Date.now();
-    offset = (toMs(snapshot.time) ?? snapshotAt) - snapshotAt;
+    offset = Math.max(offset, (toMs(snapshot.time) ?? snapshotAt) - snapshotAt);
     live.snapshot = snapshot;
-    live.down = null;
+    live.down.delete('broker');
     const seen = new Map();
     for (const topic of snapshot.topics || []) {
         const past = live.past.get(topic.topic) || {depth: [], done: []};
@@ -103,14 +105,6 @@ function takeSnapshot(snapshot) {
     setLink('live');
 }
 
-export function isFiring(alert) {
-    return alert.state === 'firing' || alert.state === 'reminder';
-}
-
-export function alertId(alert) {
-    return String(alert.id ?? `${alert.name}/${alert.topic ?? ''}`);
-}
-
 const TAKERS = {
     snapshot: takeSnapshot,
     notice(notice) {
@@ -118,13 +112,19 @@ const TAKERS = {
         live.notices.length = Math.min(live.notices.length, NOTICES_MOST);
     },
     alert(alert) {
-        live.alerts.set(alertId(alert), alert);
+        if (alert.state === 'resolved') {
+            live.alerts.delete(alert.id);
+            live.ended.unshift(alert);
+            live.ended.length = Math.min(live.ended.length, ENDED_MOST);
+        } else {
+            live.alerts.set(alert.id, alert);
+        }
     },
-    down(what) {
-        live.down = what;
+    down({what, since}) {
+        live.down.set(what, since);
     },
-    up() {
-        live.down = null;
+    up({what}) {
+        live.down.delete(what);
     },
 };
 
@@ -174,7 +174,8 @@ class Lines {
 /* Alerts that fire are told once; those who come later ask. */
 async function learnAlerts() {
     const answer = await get('api/v1/alerts');
-    live.alerts = new Map((answer.items || []).map((alert) => [alertId(alert), alert]));
+    live.alerts = new Map(answer.items.map((alert) => [alert.id, alert]));
+    live.ended = answer.ended;
     changed();
 }
 
@@ -198,6 +199,7 @@ async function stream() {
         if (!response.ok || !response.body) {
             return false;
         }
+        live.down.clear();
         learnAlerts().catch(() => undefined);
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         const lines = new Lines();

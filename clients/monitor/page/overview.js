@@ -29,7 +29,8 @@ function tile(spec) {
     const note = spec.note && make('span', {class: 'muted small'});
     const box = make(spec.href ? 'a' : 'div', {class: 'tile', href: spec.href},
         make('span', {class: 'label'}, spec.label),
-        make('span', {class: 'amount'}, value, spec.unit && make('span', {class: 'unit'}, spec.unit)),
+        make('span', {class: 'amount'}, value,
+            spec.unit && make('span', {class: 'unit'}, spec.unit)),
         note, spark && spark.element);
     return {
         element: make('li', null, box),
@@ -68,10 +69,7 @@ async function seed(signal) {
     }
 }
 
-export function openBreakers(topic) {
-    const value = topic.breakers_open ?? topic.breakers;
-    return Array.isArray(value) ? value.filter((each) => each.state !== 'closed').length : value;
-}
+const openBreakers = (topic) => (topic.breakers_open || 0) + (topic.breakers_half_open || 0);
 
 /* What of a topic wants to be looked at; '' where all is well. */
 function trouble(topic) {
@@ -140,9 +138,8 @@ const COLUMNS = [
     {key: 'workers', label: 'Workers', number: true, wide: true, value: (topic) => topic.workers,
         text: (topic) => count(topic.workers) + (topic.unwell ? ` (${topic.unwell} unwell)` : '')},
     {key: 'breakers', label: 'Breakers', wide: true, number: true,
-        help: 'Breakers that are open or trying', value: (topic) => openBreakers(topic) || 0,
-        text: (topic) => (openBreakers(topic) > 0 ? `${openBreakers(topic)} open`
-            : openBreakers(topic) === undefined ? '–' : '0')},
+        help: 'Breakers that are open or trying', value: openBreakers,
+        text: (topic) => (openBreakers(topic) > 0 ? `${openBreakers(topic)} open` : '0')},
 ];
 
 function filterForm(change) {

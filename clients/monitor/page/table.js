@@ -65,8 +65,9 @@ export class Table {
         this.back = make('button', {type: 'button', onclick: () => this.turn(-1)}, 'Previous');
         this.on = make('button', {type: 'button', onclick: () => this.turn(1)}, 'Next');
         this.where = make('span');
-        this.pager = make('nav', {class: 'pager', 'aria-label': `Pages of ${caption}`, hidden: true},
-            this.back, this.where, this.on);
+        this.pager = make('nav', {
+            class: 'pager', 'aria-label': `Pages of ${caption}`, hidden: true,
+        }, this.back, this.where, this.on);
         this.element = make('div', {class: 'table'},
             make('div', {class: 'hidden', id: captionId}, caption),
             make('div', {

@@ -1,4 +1,5 @@
-/* Replays and discards that go on in the server, with their progress. SPDX-License-Identifier: MIT */
+/* Replays and discards that go on in the server, with their progress.
+   SPDX-License-Identifier: MIT */
 import {call, get} from './api.js';
 import {ask, toast} from './dialog.js';
 import {badge, fill, make, place, setAttribute, setText} from './dom.js';
@@ -107,7 +108,8 @@ function entry(first) {
 
 export function tasksPage(root) {
     const list = make('ul', {class: 'plain'});
-    const none = make('p', {class: 'muted'}, 'None. Replays and discards of dead letters show here.');
+    const none = make('p', {class: 'muted'},
+        'None. Replays and discards of dead letters show here.');
     const entries = new Map();
     const cut = new AbortController();
     let timer = 0;

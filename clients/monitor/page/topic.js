@@ -226,7 +226,8 @@ function breakerCard(name, breakers) {
         return make('p', {class: 'muted'}, 'None: no downstream has failed, or none is set.');
     }
     return simpleTable('Breakers', [['Downstream'], ['State'], ['Failed', 'number'],
-        ['Opened', 'number'], ['Waiting', 'number'], ['Until'], ['Acts', 'number act']], breakers.map((breaker) => breakerRow(name, breaker)));
+        ['Opened', 'number'], ['Waiting', 'number'], ['Until'], ['Acts', 'number act']],
+    breakers.map((breaker) => breakerRow(name, breaker)));
 }
 
 function keyCard(name, info, keys) {
@@ -302,7 +303,8 @@ export function topicPage(root, {parts: [, name]}) {
     const cut = new AbortController();
     let timer = 0;
     fill(root, top.element,
-        make('p', {class: 'links'}, make('a', {href: place(['dead'], {topic: name})}, 'Dead letters'),
+        make('p', {class: 'links'},
+            make('a', {href: place(['dead'], {topic: name})}, 'Dead letters'),
             make('a', {href: place(['events'], {topic: name})}, 'Events')),
         trouble, make('section', {class: 'card', 'aria-label': 'Now'}, numbers.element),
         history.element, pool.element,

@@ -16,7 +16,8 @@ function stateCell(cell) {
     return (worker) => {
         const unwell = worker.healthy === false;
         setText(mark, unwell ? 'unwell' : worker.draining ? 'draining' : 'well');
-        setAttribute(mark, 'class', 'badge ' + (unwell ? 'bad' : worker.draining ? 'warn' : 'good'));
+        setAttribute(mark, 'class',
+            'badge ' + (unwell ? 'bad' : worker.draining ? 'warn' : 'good'));
         setText(why, worker.unhealthy || '');
     };
 }
