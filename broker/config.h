@@ -19,7 +19,7 @@ typedef struct {
     char command[EF_POOL_COMMAND_MAX]; /* run by /bin/sh -c; empty: no pool */
     uint32_t min;
     uint32_t max;
-    uint32_t credit;         /* told to each worker as EVENTFLOW_CREDIT */
+    uint32_t credit;         /* told to each worker as EVENTFLOW_CREDIT; 0: it has its own */
     uint32_t idle_ms;        /* a worker above min that is idle so long goes */
     uint32_t cooldown_ms;    /* between two changes */
     uint64_t recycle_events; /* a worker that has answered so many is replaced; 0: never */

@@ -101,7 +101,7 @@ static const setting_t s_pool[] = {
     {"command", &config_text, POOL (command), 0, 0, NULL, false},
     {"min", &config_number, POOL (min), 0, 1000, NULL, false},
     {"max", &config_number, POOL (max), 1, 1000, NULL, false},
-    {"credit", &config_number, POOL (credit), 1, EF_CREDIT_MAX, NULL, false},
+    {"credit", &config_number, POOL (credit), 0, EF_CREDIT_MAX, NULL, false},
     {"stall", &config_duration, TOPIC (stall_ms), 10, HOUR, NULL, false},
     {"idle", &config_duration, POOL (idle_ms), 100, DAY, NULL, false},
     {"cooldown", &config_duration, POOL (cooldown_ms), 10, HOUR, NULL, false},
@@ -220,7 +220,7 @@ s_init_defaults (ef_config_topic_t *self) {
                   .insert_base_ms = 500,
                   .insert_cap_ms = 30000,
                   .insert_capacity = 10000},
-        .pool = {.min = 0, .max = 4, .credit = 5, .idle_ms = 30000, .cooldown_ms = 1000},
+        .pool = {.min = 0, .max = 4, .credit = 0, .idle_ms = 30000, .cooldown_ms = 1000},
     };
 }
 

@@ -278,8 +278,9 @@ s_clear (call_t *self) {
     self->trouble[0] = '\0';
     self->status = 0;
     self->retry_ms = -1;
-    self->code = NULL;
     self->text[0] = '\0';
+    self->result = EVENTFLOW_RETRY; /* until something says better */
+    self->code = "PROTOCOL";
 }
 
 /* Method, body and headers, as they are by now. */
@@ -423,6 +424,7 @@ s_judge_response (call_t *self) {
     ef_span_t reason = {self->reason, (uint32_t)strlen (self->reason)};
     ef_span_t body = {(const char *)self->received.data, (uint32_t)self->received.size};
     self->result = response_judge (self->status);
+    self->code = NULL;
     if (self->result == EVENTFLOW_RETRY) {
         struct curl_header *header;
         if (curl_easy_header (self->easy, "Retry-After", 0, CURLH_HEADER, -1, &header) ==

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define HOST_MAX 240 /* with its port it fits the 255 bytes of a downstream */
+
 static const char s_help[] =
     "Sends a mail for each event. The recipient is the payload's to_email, to or email, or the\n"
     "payload itself where it is a string: an address, \"Name <address>\", or a list of them; cc, "
@@ -102,7 +104,7 @@ email_read_server (const char *text, email_server_t *server, char error[512]) {
     }
     bool is_smtp = parts[0] && (strcmp (parts[0], "smtp") == 0 || strcmp (parts[0], "smtps") == 0);
     bool has_more = parts[4] || (parts[3] && strcmp (parts[3], "/") != 0);
-    if (is_smtp && !has_more && parts[1] && parts[1][0] && strlen (parts[1]) < 256) {
+    if (is_smtp && !has_more && parts[1] && parts[1][0] && strlen (parts[1]) <= HOST_MAX) {
         rc = 0;
         server->is_secure = parts[0][4] == 's';
         snprintf (server->host, sizeof server->host, "%s", parts[1]);

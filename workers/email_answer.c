@@ -1,6 +1,8 @@
 /* What is answered to the broker about a mail. SPDX-License-Identifier: MIT */
 #include "email_answer.h"
 
+#include "../proto/limits.h"
+
 #include <stdio.h>
 
 /* Verdicts, counted by what follows from them. */
@@ -151,7 +153,9 @@ s_put_result (email_answer_t *self, const smtp_dialog_t *dialog, const tally_t *
         s_put_addresses (out, dialog, 400, 500);
     }
     self->result_bytes = (eventflow_bytes_t){out->data, out->size};
-    self->words.result = &self->result_bytes;
+    if (out->size <= EF_RESULT_MAX) { /* else none: what matters more has to be said */
+        self->words.result = &self->result_bytes;
+    }
 }
 
 /* An event for those that may take it later. */

@@ -126,7 +126,7 @@ s_end_mail (email_t *self, line_t *line, const smtp_failure_t *failure, uint64_t
     email_answer_dialog (&self->answer, &line->smtp.dialog, failure,
                          (ef_span_t){(char *)job->event.data, (uint32_t)job->event.size});
     if (self->answer.is_login) {
-        smtp_failure_t login = {.is_login = true};
+        smtp_failure_t login = {.reply = (unsigned)self->answer.words.number, .is_login = true};
         snprintf (login.text, sizeof login.text, "%lld %.300s",
                   (long long)self->answer.words.number, self->answer.text);
         self->login_ms = now_ms + EMAIL_LOGIN_MS;
@@ -178,13 +178,24 @@ s_count_lines (const email_t *self, smtp_state_t least, smtp_state_t most) {
     return count;
 }
 
+/* Connections that are being opened and haven't taken suspiciously long. */
+static uint32_t
+s_count_hopeful (const email_t *self, uint64_t now_ms) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < self->line_count; i++) {
+        const smtp_t *smtp = &self->lines[i].smtp;
+        count += smtp->state == SMTP_DIALING && now_ms < smtp->since_ms + self->options->connect_ms;
+    }
+    return count;
+}
+
 void
 email_dispatch (email_t *self, uint64_t now_ms) {
     line_t *line;
     while (self->waiting > 0 && (line = email_find_line (self, SMTP_IDLE)) != NULL) {
         s_give (self, line, s_take_first (self), now_ms);
     }
-    uint32_t dialing = s_count_lines (self, SMTP_DIALING, SMTP_DIALING);
+    uint32_t dialing = s_count_hopeful (self, now_ms);
     while (self->waiting > dialing && now_ms >= self->dial_ms &&
            (line = email_find_line (self, SMTP_CLOSED)) != NULL) {
         smtp_dial (&line->smtp, now_ms);
@@ -220,10 +231,13 @@ s_failed_to_dial (email_t *self, const line_t *line, uint64_t now_ms) {
 static void
 s_lost (email_t *self, line_t *line, uint64_t now_ms) {
     job_t *job = line->job;
+    if (job == NULL && self->probe_ms) {
+        smtp_dial (&line->smtp, now_ms); /* whether a new one can be had is what is asked */
+    }
     if (job == NULL) {
         return;
     }
-    bool is_stale = line->smtp.mails > 1 && smtp_dialog_is_unheard (&line->smtp.dialog);
+    bool is_stale = line->smtp.was_idle && smtp_dialog_is_unheard (&line->smtp.dialog);
     if (is_stale) { /* it ends: there are only so many, and a new one isn't stale */
         line->job = NULL;
         job->since_ms = now_ms;

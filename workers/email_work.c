@@ -217,6 +217,9 @@ email_polls (void *arg, struct pollfd *items, nfds_t most, int *timeout_ms) {
         const line_t *line = &self->lines[i];
         uint64_t own = line->smtp.state == SMTP_IDLE ? line->used_ms + self->options->idle_ms
                                                      : smtp_due_ms (&line->smtp);
+        uint64_t hope = line->smtp.since_ms + self->options->connect_ms;
+        bool has_hope = line->smtp.state == SMTP_DIALING && self->waiting > 0 && hope > now;
+        own = has_hope && hope < own ? hope : own; /* then another one is opened for what waits */
         due = own < due ? own : due;
     }
     due = self->waiting > 0 && self->dial_ms > now && self->dial_ms < due ? self->dial_ms : due;

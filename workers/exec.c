@@ -16,6 +16,7 @@
 
 #define HOUR      3600000.0
 #define STRAYS_MS 1000 /* between two looks for what was left behind */
+#define SPAWN_MS  1000 /* before an event comes again that no command could be started for */
 
 typedef struct {
     exec_way_t way;
@@ -151,13 +152,16 @@ exec_explain_unreadable (const exec_way_t *way) {
     return EVENTFLOW_DEAD;
 }
 
+/* Too many processes or descriptors, no memory: the event can't help it, and others may have room.
+ */
 eventflow_result_t
 exec_explain_spawn (const exec_way_t *way, int error) {
     char text[200];
     snprintf (text, sizeof text, "can't start a command: %s", strerror (-error));
-    eventflow_answer_t words = {.code = "SPAWN", .text = text, .retry_ms = -1};
+    eventflow_answer_t words = {.code = "SPAWN", .text = text, .retry_ms = SPAWN_MS};
     runtime_explain (way->runtime, &words);
-    return EVENTFLOW_RETRY;
+    runtime_unhealthy (way->runtime, text); /* until the next probe */
+    return EVENTFLOW_RELEASE;
 }
 
 static eventflow_result_t

@@ -17,7 +17,7 @@ s_put (ef_buf_t *out, const char *text) {
 /* Characters of the line that is being written. */
 static size_t
 s_column (const ef_buf_t *out) {
-    const uint8_t *end = memrchr (out->data, '\n', out->size);
+    const uint8_t *end = out->size ? memrchr (out->data, '\n', out->size) : NULL;
     return end ? (size_t)(out->data + out->size - end - 1) : out->size;
 }
 

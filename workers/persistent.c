@@ -257,6 +257,7 @@ static void
 s_begin_batch (persistent_t *self, runner_t *place, uint64_t now) {
     int rc = s_start (self, place, now);
     if (rc == 0) {
+        self->failures = 0;
         place->is_leaving = true;
         place->child->ends_input = true;
         while (self->first && place->count < self->capacity) {
@@ -300,8 +301,13 @@ s_stop_held (persistent_t *self, runner_t *runner, held_t *held, stop_reason_t r
         runner_end (runner, now);
     } else if (reason == STOP_RELEASE) {
         runner_end (runner, now);
-    } else if (!self->is_batch) { /* a batch has others in it, and goes on */
+    } else if (!self->is_batch) {
         runner_cancel (runner, held, now + CANCEL_MS);
+    } else {
+        held->cancel_ms = now;
+        if (runner_is_unwanted (runner)) { /* else others are in it, and it goes on */
+            runner_end (runner, now);
+        }
     }
 }
 
@@ -316,11 +322,9 @@ persistent_stop (persistent_t *self, uint64_t tag, stop_reason_t reason) {
         }
     }
     for (waiting_t **at = &self->first; *at; at = &(*at)->next) {
-        if ((*at)->tag == tag) {
-            eventflow_answer_t words;
-            eventflow_result_t result = runtime_stop_words (reason, &words);
+        if ((*at)->tag == tag) { /* it wasn't begun: too late or not, no attempt was made */
             s_free_waiting (s_unlink (self, at));
-            runtime_answer (self->way->runtime, tag, result, &words);
+            runtime_answer (self->way->runtime, tag, EVENTFLOW_RELEASE, NULL);
             return;
         }
     }
@@ -493,7 +497,7 @@ void
 persistent_probe (persistent_t *self) {
     runner_t *place;
     uint64_t now = ef_mono_ms ();
-    if (self->failures < FAILURES_BAD) {
+    if (self->failures < FAILURES_BAD || (self->is_batch && now >= self->start_ms)) {
         runtime_healthy (self->way->runtime);
         return;
     }

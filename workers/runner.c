@@ -71,6 +71,16 @@ runner_cancel (runner_t *self, held_t *held, uint64_t until_ms) {
     lines_put_cancel (&self->child->bytes, self->lines->is_json, held->tag);
 }
 
+bool
+runner_is_unwanted (const runner_t *self) {
+    for (uint32_t i = 0; i < self->count; i++) {
+        if (self->held[i].cancel_ms == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void
 runner_insist (runner_t *self, uint64_t now_ms) {
     if (self->cancel_ms == 0 || now_ms < self->cancel_ms) {

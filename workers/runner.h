@@ -42,6 +42,8 @@ void runner_give (runner_t *self, uint64_t tag, const ef_buf_t *bytes);
 bool runner_take (runner_t *self, uint64_t tag, held_t *held);
 /* Nobody wants it any more. */
 void runner_cancel (runner_t *self, held_t *held, uint64_t until_ms);
+/* All that it has in hand was cancelled. */
+bool runner_is_unwanted (const runner_t *self);
 /* Ends it where something that was cancelled hasn't been answered in time. */
 void runner_insist (runner_t *self, uint64_t now_ms);
 /* Told to end, it gets nothing more. */

@@ -171,7 +171,7 @@ smtp_dial (smtp_t *self, uint64_t now_ms) {
     self->words[0] = 0;
     self->is_greeted = false;
     self->is_secure = strncmp (self->settings->url, "smtps", 5) == 0;
-    self->mails = 0;
+    self->has_sent = false;
     s_set_options (self);
     self->is_added = curl_multi_add_handle (self->multi, self->easy) == CURLM_OK;
     self->due_ms = now_ms; /* also where it couldn't be added: the step says so */
@@ -358,13 +358,19 @@ s_read_reply (smtp_t *self) {
 static smtp_event_t
 s_take_reply (smtp_t *self, uint64_t now_ms) {
     char text[SMTP_TEXT_MAX + 60];
-    bool is_old = smtp_dialog_is_unheard (&self->dialog) && self->mails > 1;
+    bool is_old = smtp_dialog_is_unheard (&self->dialog) && self->was_idle;
     if (is_old && self->reply.code == 421) {
         return s_fail (self, "CONNECTION", self->reply.text); /* it waited too long for this mail */
     }
     switch (smtp_dialog_reply (&self->dialog, &self->reply)) {
     case DIALOG_GOES_ON: return SMTP_NOTHING;
-    case DIALOG_IS_OVER: s_enter (self, SMTP_IDLE, now_ms); return SMTP_ENDED;
+    case DIALOG_IS_OVER:
+        s_enter (self, SMTP_IDLE, now_ms);
+        if (self->in_at < self->in_end) {
+            smtp_close (
+                self); /* it says more than it was asked: replies would be taken for others */
+        }
+        return SMTP_ENDED;
     case DIALOG_RESETS:
         s_enter (self, SMTP_WAITING, now_ms);
         s_flush (self);
@@ -428,7 +434,8 @@ void
 smtp_send (smtp_t *self, const mail_t *mail, uint64_t now_ms) {
     ef_assert (self->state == SMTP_IDLE);
     smtp_dialog_begin (&self->dialog, mail, &self->abilities);
-    self->mails++;
+    self->was_idle = self->has_sent || now_ms > self->since_ms;
+    self->has_sent = true;
     s_enter (self, SMTP_MAIL, now_ms);
     s_flush (self); /* a failure is seen by the next step: the socket is ready then */
 }

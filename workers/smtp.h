@@ -64,7 +64,7 @@ typedef struct {
     smtp_dialog_t dialog;
     smtp_failure_t failure;
     uint64_t since_ms; /* in this state */
-    uint32_t mails;    /* that were taken up on this connection */
+    bool was_idle;     /* the connection had waited when this mail came: it may be gone */
     void *owner;       /* the caller's */
     /* of its own */
     CURLM *multi;
@@ -78,6 +78,7 @@ typedef struct {
     bool wants_out; /* it waits until the socket takes more */
     bool may_read;  /* the socket may have more */
     bool is_greeted;
+    bool has_sent;  /* a mail */
     bool is_secure; /* by TLS */
     bool is_deaf;   /* the other side takes nothing more; it may have said why */
     char in[4096];  /* read and not yet looked at: from in_at to in_end */

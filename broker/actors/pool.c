@@ -3,17 +3,18 @@
 
 #include <math.h>
 
-#define SMOOTH_MS     2000.0  /* rates follow a change by half in so much, at the most */
-#define FADE_MS       10000.0 /* what was learned of a worker's speed, and errors, the same */
-#define CATCH_UP_S    5.0     /* what waits is to be worked off in so much */
-#define START_MS      10000   /* those started may need so long until they are here */
-#define SPARE         0.8     /* of what workers can do is counted upon before one goes */
-#define LEARNED       2.0     /* events that must have ended before a speed is believed */
-#define OLD_STALLS    5u      /* the oldest waits for so many times `stall` */
-#define OLD_MS        5000u   /* and so long at least */
-#define RETRIES_HANDS 4u      /* retries for each event that could be in hand */
-#define CAUTION_MAX   8u
-#define LOAD_FLOOR    3u /* a busy machine doesn't keep a pool below this */
+#define SMOOTH_MS      2000.0  /* rates follow a change by half in so much, at the most */
+#define FADE_MS        10000.0 /* what was learned of a worker's speed, and errors, the same */
+#define CATCH_UP_S     5.0     /* what waits is to be worked off in so much */
+#define START_MS       10000   /* those started may need so long until they are here */
+#define SPARE          0.8     /* of what workers can do is counted upon before one goes */
+#define GUESSED_CREDIT 5       /* of a worker that has its own, and hasn't told it yet */
+#define LEARNED        2.0     /* events that must have ended before a speed is believed */
+#define OLD_STALLS     5u      /* the oldest waits for so many times `stall` */
+#define OLD_MS         5000u   /* and so long at least */
+#define RETRIES_HANDS  4u      /* retries for each event that could be in hand */
+#define CAUTION_MAX    8u
+#define LOAD_FLOOR     3u /* a busy machine doesn't keep a pool below this */
 
 const char *
 ef_pool_reason_name (ef_pool_reason_t reason) {
@@ -110,13 +111,20 @@ s_speed (const ef_pool_t *self) {
     return self->sat_end >= LEARNED ? self->sat_end / self->sat_seconds : 0;
 }
 
+/* Of one worker: as those here say, else as the pool says; a worker's own is guessed. */
+static double
+s_credit (const ef_pool_t *self, const ef_load_t *load) {
+    double told = self->config.credit > 0 ? self->config.credit : GUESSED_CREDIT;
+    double credit = load->workers > 0 ? (double)load->credit / load->workers : told;
+    return credit < 1 ? 1 : credit;
+}
+
 /* How many workers, with others' workers, what is going on takes. As many as have something in hand
    are busy at the most, and as few as could hold it at the least. */
 static uint32_t
 s_needed (const ef_pool_t *self, const ef_load_t *load, const ef_pool_view_t *view,
           bool is_failing) {
-    double credit = load->workers > 0 ? (double)load->credit / load->workers : self->config.credit;
-    double least = self->in_hand / (credit < 1 ? 1 : credit);
+    double least = self->in_hand / s_credit (self, load);
     double speed = s_speed (self);
     double busy = speed > 0 ? self->end / speed : least;
     busy = s_min (busy < least ? least : busy, self->in_hand);
@@ -141,7 +149,7 @@ s_reason (const ef_pool_t *self, const ef_load_t *load, uint32_t workers, uint32
     bool is_busy = load->leased >= workers; /* nobody is without work */
     bool is_stalled = load->stalled_ms > 0;
     uint64_t old = (uint64_t)OLD_STALLS * self->stall_ms;
-    uint64_t hands = (uint64_t)(own > 0 ? own : 1) * self->config.credit;
+    uint64_t hands = (uint64_t)((own > 0 ? own : 1) * s_credit (self, load));
     bool is_long = self->pressure_ms >= self->stall_ms && self->has_stalled;
     return is_long                                                          ? EF_POOL_STALLED
            : load->overflowed > self->seen.overflowed && is_busy            ? EF_POOL_OVERFLOW

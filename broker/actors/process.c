@@ -54,7 +54,9 @@ s_environment (const ef_process_place_t *place, const char *token, char (*own)[O
                          place->bin[0] && path && path[0] ? ":" : "", path ? path : "");
     bool has_path = (place->bin[0] || path) && size < OWN_BYTES; /* else it stays as it is */
     for (uint32_t i = 0; i < 4; i++) {
-        list[at++] = own[i];
+        if (i != 2 || place->credit > 0) {
+            list[at++] = own[i];
+        }
     }
     if (place->file[0]) {
         list[at++] = own[4];

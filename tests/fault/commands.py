@@ -81,6 +81,8 @@ class Commands:
         if kind in ("worker", "term"):
             key = dice.choice(sorted(self.processes))
             process = self.processes[key]
+            if kind == "term" and process.pid not in self.ready():
+                return  # one that hasn't begun yet dies of it, as any program
             process.send_signal(signal.SIGTERM if kind == "term" else signal.SIGKILL)
             self.processes[key] = self.process(key[0])
             if kind == "term":
@@ -90,6 +92,10 @@ class Commands:
         elif not self.strike_by_name(kind, dice):
             return
         self.counts[kind] += 1
+
+    def ready(self):
+        """Workers that the broker knows: they take signals by now."""
+        return {item["pid"] for item in self.broker.admin(["WORKERS"])[1]["items"]}
 
     def strike_by_name(self, kind, dice):
         found = [p for p in family(self.broker).values() if p.state != "Z" and self.fits(kind, p)]
@@ -145,7 +151,7 @@ def commands(run):
                 report = round_of_strikes(broker, load, parts, run.dice())
                 now = settled(broker, parts)
                 first = now if number <= run.options.start_round + 1 else first  # once all is warm
-                flat(first, now)
+                flat(broker, first)
                 if number % 10 == 0 or is_last:
                     run.say(f"{parts.counts}, {load.ledger.total} confirmed, 0 lost; broker: {now[0]} descriptors, "
                             f"{now[1]} KiB; last: {report[0]} confirmed, {report[2]} dead")
@@ -182,11 +188,30 @@ def settled(broker, parts):
         p for p in family(broker).values() if p.name == "sleep" or p.name == "sh"], 5)
     workers = len(parts.processes) + 3
     wait_for("all workers are there", lambda: len(broker.admin(["WORKERS"])[1]["items"]) >= workers, 90)
+    return len(descriptors(broker)), memory(broker)
+
+
+def descriptors(broker):
+    """What each one is."""
+    folder, found = f"/proc/{broker.process.pid}/fd", []
+    for name in os.listdir(folder):
+        try:
+            found.append(os.readlink(f"{folder}/{name}").split("[")[0])
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
+def memory(broker):
     with open(f"/proc/{broker.process.pid}/status") as file:
-        private = int(file.read().split("RssAnon:")[1].split()[0])
-    return len(os.listdir(f"/proc/{broker.process.pid}/fd")), private
+        return int(file.read().split("RssAnon:")[1].split()[0])
 
 
-def flat(first, now):
-    assert now[0] <= first[0] + 12, f"descriptors: {first[0]}, now {now[0]}"
-    assert now[1] <= first[1] + (16 << 10), f"KiB of memory: {first[1]}, now {now[1]}"
+def flat(broker, first):
+    """Connections of those who were killed take a moment to be closed."""
+    try:
+        wait_for("as many descriptors as before", lambda: len(descriptors(broker)) <= first[0] + 12, 30)
+    except AssertionError as error:
+        now = descriptors(broker)
+        raise AssertionError(f"{first[0]} descriptors, now { {n: now.count(n) for n in set(now)} }") from error
+    assert memory(broker) <= first[1] + (16 << 10), f"{first[1]} KiB of memory, now {memory(broker)}"

@@ -1,18 +1,20 @@
 """A worker db, and what it has written. SPDX-License-Identifier: MIT"""
 import atexit
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(1, os.path.join(HERE, "..", "support"))
 
 from postgres import Postgres  # noqa: E402
 from delivery import ask  # noqa: E402
-from support import wait_for  # noqa: E402
+from support import free_ports, wait_for  # noqa: E402
 
 TOPICS = "defaults\n    retry_base = 50ms\n    retry_cap = 300ms\n    attempts = 5\n    retry_jitter = 0\ndb"
 
@@ -23,11 +25,12 @@ class Db:
     def __init__(self, broker, url, *words, topic="db", extra=None):
         self.broker = broker
         self.log = os.path.join(broker.directory, f"db-{time.monotonic_ns()}")
+        [self.port] = free_ports(1)
         environment = dict(broker.environment, EVENTFLOW_BACK=broker.endpoints["back"], **(extra or {}))
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 [os.path.join(broker.binaries, "eventflow-worker"), "db", "--topic", topic, "--url", url,
-                 *words], env=environment, stderr=log)
+                 "--health", f"127.0.0.1:{self.port}", *words], env=environment, stderr=log)
 
     def logged(self):
         with open(self.log) as file:
@@ -59,6 +62,14 @@ class Db:
             if item["pid"] == self.process.pid:
                 return item
         return None
+
+    def in_hand(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=20) as answer:
+            return json.load(answer)["in_flight"]
+
+    def wait_in_hand(self, count):
+        """Until it has heard of so many, which the broker gave it before."""
+        wait_for(f"{count} are in hand", lambda: self.in_hand() == count)
 
     def wait_unwell(self, word, seconds=40):
         """Until the broker hears that it isn't well, and why."""

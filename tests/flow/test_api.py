@@ -2,9 +2,10 @@
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import os
-import signal
+import re
 import subprocess
 import time
 
@@ -278,6 +279,18 @@ def test_api_signature_verified_by_the_receiver(binaries):
             assert request.headers["x-eventflow-signature"] == "sha256=" + wanted
             assert abs(float(at) - request.time) < 20
             assert json.loads(request.body) == {"i": int(request.id[1:]), "text": "\u00e4" * int(request.id[1:])}
+        text = open(os.path.join(os.path.dirname(__file__), "..", "..", "workers", "README.md")).read()
+        shown = {}
+        exec(re.search(r"```python\n# readme: webhook\n(.*?)```", text, re.S)[1], shown)
+        with Api(broker, "--url", f"{server.url}/readme", "--secret-file", secret):
+            publish(broker, {"readme": {"a": 1}})
+            ended(broker, "readme")
+        request, = server.seen("/readme")
+        headers = http.client.HTTPMessage()
+        for name, value in request.headers.items():
+            headers[name] = value
+        assert shown["is_genuine"](b"geheim", headers, request.body)
+        assert not shown["is_genuine"](b"geheim", headers, request.body + b" ")
         server.requests.clear()
         key = os.urandom(24)
         with Api(broker, "--url", server.url + "/x", "--signature", "standard",
@@ -343,18 +356,19 @@ def test_api_cloudevents(binaries):
                                    "data_base64": "AAE="}
 
 
-def test_api_requests_of_payloads(binaries):
-    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker):
+def requests_of_payloads(binaries, *words):
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, *words):
         publish(broker, {
             "put": {"url": server.url + "/put?a=b", "method": "PUT", "headers": {"X-A": "\u00e4", "N": 1}, "body": b"\0\xff"},
             "get": {"url": server.url + "/get", "method": "get"}, "head": {"url": server.url + "/json", "method": "HEAD"},
             "delete": {"url": server.url + "/delete", "method": "DELETE"},
             "patch": {"url": server.url + "/patch", "method": "PATCH", "body": {"x": [1]}},
             "user": {"url": f"http://me:pw@127.0.0.1:{server.port}/user"},
+            "after": {"url": server.url + "/after", "body": "y"},
             "empty": {"url": server.url + "/empty"}, "large": {"url": server.url + "/large", "body": "x" * 900_000},
             "inject": {"url": server.url + "/x", "headers": {"A": "b\r\nHost: c"}}, "text": "no request", "none": None,
             "spaces": {"url": server.url + "/a b"}, "port": {"url": "http://127.0.0.1:99999/"}, "what": {"url": "http://"}})
-        for name in ("put", "get", "head", "delete", "patch", "empty", "large", "user"):
+        for name in ("put", "get", "head", "delete", "patch", "empty", "large", "user", "after"):
             ended(broker, name)
         dies(broker, "inject", "BAD_HEADER")
         dies(broker, "text", "NO_URL")
@@ -362,17 +376,29 @@ def test_api_requests_of_payloads(binaries):
         for name in ("spaces", "port", "what"):
             dies(broker, name, "BAD_URL")
         got = {r.id: r for r in server.seen()}
-        assert len(server.seen()) == len(got) == 8
+        assert len(server.seen()) == len(got) == 9
         assert {name: (r.method, r.body[:9]) for name, r in got.items()} == {
             "put": ("PUT", b"\0\xff"), "get": ("GET", b""), "head": ("HEAD", b""), "delete": ("DELETE", b""),
-            "patch": ("PATCH", b'{"x":[1]}'), "empty": ("POST", b""), "large": ("POST", b"x" * 9), "user": ("POST", b"")}
+            "patch": ("PATCH", b'{"x":[1]}'), "empty": ("POST", b""), "large": ("POST", b"x" * 9), "user": ("POST", b""),
+            "after": ("POST", b"y")}
         assert len(got["large"].body) == 900_000
         assert got["put"].headers["x-a"].encode("latin-1").decode() == "\u00e4" and got["put"].headers["n"] == "1"
         assert got["put"].path == "/put?a=b" and got["put"].headers["content-type"] == "application/octet-stream"
         assert got["user"].headers["authorization"] == "Basic " + base64.b64encode(b"me:pw").decode()
+        assert [name for name, r in got.items() if "authorization" in r.headers] == ["user"]
+        assert [name for name, r in got.items() if "x-a" in r.headers] == ["put"]
         for request in got.values():
             assert request.headers["user-agent"].startswith("eventflow/")
             assert len(request.names) == len(set(request.names)), request.names
+
+
+def test_api_requests_of_payloads(binaries):
+    requests_of_payloads(binaries)
+
+
+def test_api_requests_of_payloads_one_after_the_other(binaries):
+    """All through one handle: nothing of a request is left over for the next one."""
+    requests_of_payloads(binaries, "--concurrency", "1")
 
 
 def test_api_responses_are_kept(binaries):
@@ -475,6 +501,21 @@ def test_api_settings_are_checked(binaries):
         assert word in help_text
 
 
+def test_api_settings_from_file_and_environment(binaries):
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker:
+        with open(broker.config, "a") as file:
+            file.write(f'worker\n    api\n        url = "{server.url}/x"\n        header = "X-One: 1"\n'
+                       f'        header = "X-Two: 2"\n        method = PUT\n        allow = "10.0.0.0/8, 127.0.0.1"\n')
+        with Api(broker, "--header", "X-Three: 3", allow=None,
+                 extra={"EVENTFLOW_CONFIG": broker.config, "EVENTFLOW_API_METHOD": "PATCH"}):
+            publish(broker, {"e": {"a": 1}})
+            ended(broker, "e")
+        request, = server.seen()
+        assert (request.method, request.path) == ("PATCH", "/x")
+        assert {f"x-{name}": value for name, value in (("one", "1"), ("two", "2"), ("three", "3"))
+                }.items() <= request.headers.items(), request.headers
+
+
 def test_api_event_taken_away_lets_go_of_its_connection(binaries):
     with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, "--concurrency", "1"):
         publish(broker, {"e": {"url": server.url + "/hang"}})
@@ -540,6 +581,31 @@ def test_api_nothing_is_lost_when_it_is_stopped(binaries):
         assert {line[0] for line in seen} == {f"e{i}" for i in range(count)}
         assert {line[3] for line in seen} == {"204"}
         assert len(seen) <= count + 6 * 40 + 200, len(seen)  # repeats only of what was in hand
+
+
+def test_api_what_arrives_is_what_was_published(binaries):
+    """Through errors of all kinds and TERM in the middle: each body as it was published, by the same id each time."""
+    paths = ["ok", "status/503?times=2", "reset", "truncated", "garbage", "status/429?times=1", "slow/0.05"]
+    sent = {f"e{i}": {"n": i, "text": "\u00e4\u20ac" * (i % 50), "list": [None, True, i / 7, {"k": "v" * i}]}
+            for i in range(400)}
+    topics = TOPICS.replace("attempts = 3", "attempts = 20")
+    with Recorder() as server, Broker(binaries, topics).start() as broker:
+        words = ["--url", server.url + "/x", "--request", "payload", "--request-timeout", "5s"]
+        events = {name: {"url": f"{server.url}/{paths[i % len(paths)]}", "body": value}
+                  for i, (name, value) in enumerate(sent.items())}
+        publish(broker, events)
+        for _ in range(3):
+            before = broker.topic("api")["done"]
+            with Api(broker, *words):
+                wait_for("some more are done", lambda: broker.topic("api")["done"] >= min(before + 80, len(sent)))
+        with Api(broker, *words):
+            wait_for("all are done", lambda: broker.topic("api")["done"] == len(sent), 60)
+        seen = server.seen()
+        assert {r.id for r in seen} == set(sent)
+        for request in seen:
+            assert json.loads(request.body) == sent[request.id]
+            assert f"{server.url}{request.path}" == events[request.id]["url"]
+        broker.check_law()
 
 
 def test_api_term_waits_for_what_is_under_way(binaries):

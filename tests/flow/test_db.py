@@ -130,8 +130,8 @@ def test_a_lock_of_another_process_is_waited_for_and_told(binaries):
                 accept(broker, [["db", f"e{i}", i] for i in range(50)])
                 wait_for("attempts fail", lambda: broker.topic("db")["failed"] > 50)
                 assert worker.seen()["healthy"], worker.seen()  # it answers all the while
-                show = item(broker, "e7", "EVENT.SHOW")
-                assert show["history"][0][0] == "LOCKED", show
+                history = wait_for("e7 was tried", lambda: item(broker, "e7", "EVENT.SHOW")["history"])
+                assert history[0][0] == "LOCKED", history
             wait_ended(broker, 51)
         assert rows(broker, "SELECT count(*), count(DISTINCT id) FROM events") == [(51, 51)]
 
@@ -139,14 +139,14 @@ def test_a_lock_of_another_process_is_waited_for_and_told(binaries):
 def test_an_event_whose_time_is_over_ends_its_wait(binaries):
     topics = TOPICS + "\n    attempts = 1"
     with Broker(binaries, topics).start() as broker:
-        words = ("--statement-timeout", "10m", "--timeout", "500ms")
+        words = ("--statement-timeout", "10m", "--timeout", "2s")
         with Db(broker, url_of(broker), *words) as worker:
             accept(broker, [["db", "first", 0]])
-            wait_ended(broker, 1)
+            wait_for("the first is done", lambda: broker.topic("db")["done"] == 1)
             with Locker(file_of(broker)):
                 accept(broker, [["db", "late", 1]])
                 wait_for("it timed out", lambda: broker.topic("db")["dead"] == 1)
-                assert letters(broker)["late"][0] == "TIMEOUT", letters(broker)
+                assert wait_for("its letter", lambda: letters(broker))["late"][0] == "TIMEOUT"
                 accept(broker, [["db", "cancelled", 2]])
             wait_for("what came then ends", lambda: worker.seen()["in_flight"] == 0)
 
@@ -158,7 +158,7 @@ def test_term_finishes_what_is_in_hand_and_a_second_one_gives_it_back(binaries):
         wait_ended(broker, 1)
         with Locker(file_of(broker)) as locker:
             accept(broker, [["db", f"e{i}", i] for i in range(20)])
-            wait_for("they are in hand", lambda: broker.topic("db")["leased"] == 20)
+            worker.wait_in_hand(20)
             worker.process.terminate()
             wait_for("it takes no more", lambda: worker.seen()["draining"] or not worker.seen()["credit"])
             locker.release()
@@ -168,7 +168,7 @@ def test_term_finishes_what_is_in_hand_and_a_second_one_gives_it_back(binaries):
         worker.wait_well()
         with Locker(file_of(broker)):
             accept(broker, [["db", f"f{i}", i] for i in range(20)])
-            wait_for("they are in hand", lambda: broker.topic("db")["leased"] == 20)
+            worker.wait_in_hand(20)
             worker.process.terminate()
             wait_for("it takes no more", lambda: worker.seen()["draining"] or not worker.seen()["credit"])
             worker.stop()  # the second one

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import msgpack
@@ -238,6 +239,24 @@ def test_each_recipient_has_an_outcome_of_its_own(binaries):
             assert len(mailbox.mails) == 2
 
 
+def test_many_recipients(binaries):
+    """More than a result can hold: those that are left are told all the same."""
+    def rule(command, argument):
+        return "451 later" if command == "RCPT" and int(argument.split("-")[1]) % 2 else None
+
+    for pipelining in (False, True):
+        with Mailbox(pipelining=pipelining, rule=rule) as mailbox, Post(binaries, mailbox) as post:
+            everybody = [f"{'x' * 30}-{i}-{'y' * 20}@{'z' * 60}.{'z' * 60}.example.org" for i in range(1000)]
+            post.mail(1, to=everybody)
+            answer = post.answer(1, 60)
+            assert answer[0] == "ACK" and mailbox.mails[0].recipients == everybody[::2]
+            [[_, _, payload, _]] = answer[3]
+            assert payload["rest"]["to"] == everybody[1::2]
+            assert mailbox.mails[0].message["To"].count("@") == 1000
+            post.mail(2, to=everybody + ["one-more@example.org"])
+            assert_nack(post.answer(2), "TOO_MANY", "to", dead=True)
+
+
 def test_a_dropped_connection_is_transient(binaries):
     for pipelining in (False, True):
         with Mailbox(pipelining=pipelining) as mailbox, Post(binaries, mailbox) as post:
@@ -265,7 +284,8 @@ def test_a_server_that_hangs_is_left_after_the_event_s_time(binaries):
             mailbox.rule = only({})
             mailbox.hang_up()
             post.mail(2)
-            assert post.answer(2)[0] == "ACK"
+            answer = post.answer(2)
+            assert answer[0] == "ACK", (command, answer)
 
 
 def test_one_that_hangs_holds_up_no_other(binaries):
@@ -327,6 +347,80 @@ def test_no_server_is_transient_and_told(binaries):
             each.close()
 
 
+class Babbler:
+    """A server that says to each command what `says` has for it, in pieces of so many bytes."""
+
+    def __init__(self, piece=1000, **says):
+        self.piece = piece
+        self.says = {"": "220 hi", "EHLO": "250-x\r\n250 PIPELINING", "MAIL": "250 ok", "RCPT": "250 ok",
+                     "DATA": "354 go", ".": "250 taken", **says}
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.listen(20)
+        self.url = f"smtp://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                peer, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.talk, args=(peer,), daemon=True).start()
+
+    def talk(self, peer):
+        with peer, peer.makefile("rb") as lines:
+            try:
+                self.say(peer, "")
+                is_text = False
+                for line in lines:
+                    word = line.split()[0].decode() if line.split() else ""
+                    if is_text and word != ".":
+                        continue
+                    is_text = word == "DATA" and self.says["DATA"].startswith("354")
+                    if word in self.says:
+                        self.say(peer, word)
+            except OSError:
+                pass
+
+    def say(self, peer, word):
+        said = self.says[word].encode() + b"\r\n"
+        for at in range(0, len(said), self.piece):
+            peer.sendall(said[at:at + self.piece])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def test_a_server_that_makes_no_sense_is_no_reason_to_end(binaries):
+    odd = ({"": "hello"}, {"": "x" * 70000}, {"EHLO": "nothing"}, {"MAIL": "hello"}, {"MAIL": "354 what"},
+           {"MAIL": "250-one\r\n251 two"}, {"RCPT": "\0\xff"}, {"DATA": "250 what"}, {"DATA": "x" * 70000},
+           {"MAIL": "250 " + "x" * 70000}, {".": "354 what"}, {".": "999 what"}, {"RCPT": "199 wait"})
+    for says in odd:
+        with Babbler(**says) as babbler, Post(binaries, babbler.url, "--ready-timeout", "1s") as post:
+            post.mail(1)
+            answer = post.answer(1)
+            assert answer[0] == "NACK" and not answer[4].get("dead"), (says, answer)
+            babbler.says.update({"": "220 hi", "EHLO": "250 x", "MAIL": "250 ok", "RCPT": "250 ok", "DATA": "354 go",
+                                 ".": "250 taken"})
+            post.mail(2)
+            assert post.answer(2)[0] == "ACK", says
+    with Babbler(piece=1, EHLO="250-" + "\r\n250-".join("WORD%d" % i for i in range(20)) + "\r\n250 PIPELINING") \
+            as babbler, Post(binaries, babbler.url) as post:
+        for tag in range(1, 20):
+            post.mail(tag)
+        for tag in range(1, 20):
+            assert post.answer(tag)[0] == "ACK"
+    with Babbler(**{".": "250 taken\r\n250 again"}) as babbler, Post(binaries, babbler.url) as post:
+        for tag in range(1, 20):  # what it says too much ends the connection, and counts for no other mail
+            post.mail(tag)
+        for tag in range(1, 20):
+            assert post.answer(tag)[0] == "ACK"
+
+
 def test_what_cannot_be_sent_dies_at_once_and_names_the_field(binaries):
     with Mailbox() as mailbox, Post(binaries, mailbox) as post:
         cases = [({"text": "x"}, "NO_RECIPIENT", "to_email"),
@@ -372,6 +466,25 @@ def test_a_mail_too_large_for_the_server_is_not_begun(binaries):
 # ---- Connections
 
 
+def test_probes_follow_the_server(binaries):
+    def health(post, wanted):
+        deadline = time.monotonic() + 30
+        while not (post.pinged and post.pinged.get("health") == wanted):
+            assert time.monotonic() < deadline, post.pinged
+            post.receive_any(("PING",), 20)
+
+    with Mailbox() as mailbox, Post(binaries, mailbox, "--probe", "200ms") as post:
+        wait_for("it asks again and again", lambda: [c[0] for c in mailbox.commands].count("NOOP") > 2)
+        mailbox.rule = only({"NOOP": DROP})  # a connection that is gone is no server that is gone
+        time.sleep(1)
+        mailbox.rule = only({"NOOP": "421 going down", "CONNECT": "554 no mail here"})
+        health(post, "unhealthy")
+        assert "554 no mail here" in post.pinged["reason"]
+        mailbox.rule = only({})
+        health(post, "ok")
+        assert mailbox.most_open <= 2
+
+
 def test_connections_are_kept_and_bounded(binaries):
     with Mailbox() as mailbox, Post(binaries, mailbox, "--concurrency", "30", "--connections", "3", "--idle",
                                     "1s") as post:
@@ -392,6 +505,14 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(binaries):
             post.mail(2 * round_ + 1)
             assert post.answer(2 * round_)[0] == post.answer(2 * round_ + 1)[0] == "ACK"
             mailbox.hang_up()
+        time.sleep(0.1)
+        mailbox.hang_up()
+        with Post(binaries, mailbox, "--probe", "1s") as other:  # one that a probe has opened
+            wait_for("it is open", lambda: mailbox.open)
+            time.sleep(0.1)
+            mailbox.hang_up()
+            other.mail(49)
+            assert other.answer(49)[0] == "ACK"
         was_busy = [False]
 
         def rule(command, argument):  # says so only when it is spoken to
@@ -404,7 +525,7 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(binaries):
         mailbox.rule = rule
         post.mail(51)
         assert post.answer(51)[0] == "ACK" and was_busy[0]
-        assert len(mailbox.mails) == 22
+        assert len(mailbox.mails) == 23
 
 
 def test_a_server_that_takes_few_connections_gets_all_mails(binaries):
@@ -472,8 +593,11 @@ def test_login(binaries):
                 assert_nack(post.answer(2), 535)
                 assert mailbox.connections == connections
             with Post(binaries, mailbox, "--ca-file", ca_file()) as post:  # nobody: 530
-                post.mail(1)
-                assert_nack(post.answer(1), 530)
+                for tag in (1, 2):
+                    post.mail(tag)
+                    answer = post.answer(tag)
+                    assert_nack(answer, 530)
+                    assert answer[4]["retry"] == 60000
         with Mailbox(users=users) as mailbox, Post(binaries, mailbox, *ca, "--password-file", file.name) as post:
             post.mail(1)
             assert_nack(post.answer(1), "TLS")  # a password isn't said for everybody to hear

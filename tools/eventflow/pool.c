@@ -1,6 +1,5 @@
-/* eventflow pool: how many workers topics have and should have, and why. SPDX-License-Identifier:
- * MIT
- */
+/* eventflow pool: how many workers topics have and should have, and why.
+   SPDX-License-Identifier: MIT */
 #include "cli.h"
 
 #define NAMES_MAX 4096
