@@ -15,7 +15,7 @@ static const struct {
     db_verdict_t verdict;
     const char *code;
 } s_states[] = {{"40P01", DB_AGAIN, "DEADLOCK"},  {"40", DB_AGAIN, "SERIALIZATION"},
-                {"55P03", DB_LATER, "LOCKED"},    {"55", DB_LATER, "LOCKED"},
+                {"55P03", DB_LATER, "LOCKED"},    {"55", DB_WRONG, "SETUP"},
                 {"57014", DB_SLOW, "TIMEOUT"},    {"57", DB_LOST, "CONNECT"},
                 {"08", DB_LOST, "CONNECT"},       {"53300", DB_LOST, "CONNECT"},
                 {"53", DB_FULL, "FULL"},          {"58", DB_LATER, "IO"},

@@ -27,6 +27,7 @@ typedef struct {
     ef_buf_t insert; /* ends with NUL, as the others */
     ef_buf_t enter;
     ef_buf_t forget;
+    ef_buf_t words; /* of its own statements */
 } postgres_t;
 
 /* ---- Setting up ---- */
@@ -43,10 +44,11 @@ s_create (const db_options_t *options, db_map_t *map, const db_wait_t *wait, cha
         return NULL;
     }
     unsigned timeout = options->statement_timeout_ms;
+    /* A lock's comes first, so that it is told from a statement that is slow. */
     snprintf (self->begin, sizeof self->begin,
               "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = %u; "
               "SET LOCAL lock_timeout = %u; SET CONSTRAINTS ALL IMMEDIATE",
-              timeout, timeout);
+              timeout, timeout - timeout / 10);
     return self;
 }
 
@@ -66,6 +68,7 @@ s_destroy (void **self_p) {
     ef_buf_free (&self->insert);
     ef_buf_free (&self->enter);
     ef_buf_free (&self->forget);
+    ef_buf_free (&self->words);
     free (self->rows);
     free (self);
     *self_p = NULL;
@@ -84,6 +87,11 @@ s_downstream (const void *arg) {
 static uint64_t
 s_patience (const postgres_t *self) {
     return (uint64_t)self->options->statement_timeout_ms + SPARE_MS;
+}
+
+static int
+s_do (postgres_t *self, const char *sql, db_fault_t *fault) {
+    return db_link_do (&self->link, sql, s_patience (self), fault);
 }
 
 /* The first line of the file. 0 or -1. */
@@ -125,33 +133,42 @@ s_connect (postgres_t *self, db_fault_t *fault) {
     return rc;
 }
 
+/* 1: there is such a table; 0: there is none; -1. */
 static int
-s_make_table (postgres_t *self, const char *name, void (*write) (const postgres_t *, ef_buf_t *),
-              db_fault_t *fault) {
+s_is_there (postgres_t *self, const char *name, db_fault_t *fault) {
     ef_buf_t sql = {0};
-    /* Looked at first: whoever may not create tables may use one that is there. */
     db_put (&sql, "SELECT to_regclass(");
     db_put_literal_name (&sql, name);
     db_put (&sql, ")");
     PGresult *result = db_link_run (&self->link, db_finish (&sql), NULL, s_patience (self), fault);
-    int rc = result ? 0 : -1;
-    if (result && PQgetisnull (result, 0, 0)) {
-        ef_buf_clear (&sql);
-        /* Two workers that make it at once would stumble over each other. */
-        db_put (&sql, "BEGIN; SELECT pg_advisory_xact_lock(7308895133777716855); ");
-        write (self, &sql);
-        db_put (&sql, "; COMMIT");
-        rc = db_link_do (&self->link, db_finish (&sql), s_patience (self), fault);
-    }
+    int is_there = result ? !PQgetisnull (result, 0, 0) : -1;
     PQclear (result);
     ef_buf_free (&sql);
-    return rc;
+    return is_there;
+}
+
+/* Whoever may not make tables may use one that is there; and two workers that would make it at once
+   do so one after the other. */
+static int
+s_make_table (postgres_t *self, const char *name, void (*write) (const postgres_t *, ef_buf_t *),
+              db_fault_t *fault) {
+    ef_buf_t sql = {0};
+    int is_there = s_is_there (self, name, fault);
+    if (is_there == 0) {
+        int rc = s_do (self, "BEGIN; SELECT pg_advisory_xact_lock(7308895133777716855)", fault);
+        is_there = rc ? rc : s_is_there (self, name, fault);
+        write (self, &sql);
+        rc = is_there == 0 ? s_do (self, db_finish (&sql), fault) : 0;
+        is_there = rc || is_there < 0 || s_do (self, "COMMIT", fault) ? -1 : 1;
+    }
+    ef_buf_free (&sql);
+    return is_there < 0 ? -1 : 0;
 }
 
 static void
 s_write_table (const postgres_t *self, ef_buf_t *sql) {
     static const char *const natural[] = {"text", "bigint", "timestamptz", "jsonb"};
-    db_put (sql, "CREATE TABLE IF NOT EXISTS ");
+    db_put (sql, "CREATE TABLE ");
     db_put_name (sql, self->options->table, true);
     db_put (sql, " (");
     for (uint32_t i = 0; i < self->map->count; i++) {
@@ -173,7 +190,7 @@ s_write_table (const postgres_t *self, ef_buf_t *sql) {
 
 static void
 s_write_ledger (const postgres_t *self, ef_buf_t *sql) {
-    db_put (sql, "CREATE TABLE IF NOT EXISTS ");
+    db_put (sql, "CREATE TABLE ");
     db_put_name (sql, self->options->ledger, true);
     db_put (sql,
             " (topic text NOT NULL, id text NOT NULL, mark text NOT NULL, time timestamptz NOT "
@@ -228,6 +245,33 @@ s_write_others (postgres_t *self) {
     db_put (&self->enter, " (topic, id, mark) SELECT * FROM unnest($1::text[], $2::text[], "
                           "$3::text[]) ON CONFLICT DO NOTHING RETURNING topic, id, mark");
     (void)db_finish (&self->enter);
+    ef_buf_clear (&self->forget);
+    db_put (&self->forget, "DELETE FROM ");
+    db_put_name (&self->forget, ledger, true);
+    db_put (&self->forget, " WHERE ctid = ANY (ARRAY(SELECT ctid FROM ");
+    db_put_name (&self->forget, ledger, true);
+    db_put (&self->forget,
+            " WHERE time < to_timestamp(($1::text[])[1]::float8 / 1000) ORDER BY time "
+            "LIMIT ($1::text[])[2]::int))");
+    (void)db_finish (&self->forget);
+}
+
+/* Whether a statement could be run: its tables, columns, casts, rights, the index that knows
+   repeats. Nothing is written. */
+static int
+s_explain (postgres_t *self, const ef_buf_t *statement, uint32_t params, db_fault_t *fault) {
+    ef_buf_t sql = {0};
+    db_params_t nothing = {self->arrays, (int)params};
+    for (uint32_t i = 0; i < params; i++) {
+        db_array_open (&self->arrays[i], 0);
+    }
+    db_put (&sql, "EXPLAIN ");
+    db_put (&sql, (const char *)statement->data);
+    PGresult *result =
+        db_link_run (&self->link, db_finish (&sql), &nothing, s_patience (self), fault);
+    PQclear (result);
+    ef_buf_free (&sql);
+    return result ? 0 : -1;
 }
 
 /* Takes the columns' types from the catalogue, which know better than what was written of them. */
@@ -257,41 +301,25 @@ static int
 s_look_at_table (postgres_t *self, db_fault_t *fault) {
     ef_buf_t sql = {0};
     /* format_type with -1: without sizes, which a cast would cut to in silence. */
-    db_put (&sql,
-            "SELECT a.attname, format_type(a.atttypid, -1), "
-            "format_type(coalesce(nullif(t.typbasetype, 0), t.oid), -1), "
-            "has_any_column_privilege(a.attrelid, 'INSERT') FROM pg_attribute a JOIN pg_type t "
-            "ON t.oid = a.atttypid WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = ");
+    db_put (&sql, "SELECT a.attname, format_type(a.atttypid, -1), "
+                  "format_type(coalesce(nullif(t.typbasetype, 0), t.oid), -1) FROM pg_attribute a "
+                  "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attnum > 0 AND NOT a.attisdropped "
+                  "AND a.attrelid = ");
     db_put_literal_name (&sql, self->options->table);
     db_put (&sql, "::regclass");
     PGresult *result = db_link_run (&self->link, db_finish (&sql), NULL, s_patience (self), fault);
     int rc = result ? s_read_columns (self, result, fault) : -1;
-    if (rc == 0 && PQgetvalue (result, 0, 3)[0] != 't') {
-        rc = db_blame (fault, DB_WRONG, "SETUP", "42501: no right to insert into the table");
-    }
     PQclear (result);
     ef_buf_free (&sql);
-    return rc;
+    return rc ? rc : s_explain (self, &self->insert, self->map->count, fault);
 }
 
 static int
 s_look_at_ledger (postgres_t *self, db_fault_t *fault) {
-    ef_buf_t sql = {0};
-    db_put (&sql,
-            "SELECT has_table_privilege(r, 'INSERT') AND has_table_privilege(r, 'SELECT') AND "
-            "has_table_privilege(r, 'DELETE') FROM (SELECT ");
-    db_put_literal_name (&sql, self->options->ledger);
-    db_put (&sql, "::regclass::oid AS r) AS l");
-    PGresult *result = db_link_run (&self->link, db_finish (&sql), NULL, s_patience (self), fault);
-    int rc = result ? 0 : -1;
-    if (result && PQgetvalue (result, 0, 0)[0] != 't') {
-        rc = db_blame (fault, DB_WRONG, "SETUP",
-                       "42501: no right to select, insert and delete in the ledger");
-    }
-    PQclear (result);
-    ef_buf_free (&sql);
     s_write_others (self);
-    return rc;
+    return s_explain (self, &self->enter, 3, fault) || s_explain (self, &self->forget, 1, fault)
+               ? -1
+               : 0;
 }
 
 static int
@@ -317,11 +345,6 @@ s_open (void *arg, db_fault_t *fault) {
 }
 
 /* ---- Writing ---- */
-
-static int
-s_do (postgres_t *self, const char *sql, db_fault_t *fault) {
-    return db_link_do (&self->link, sql, s_patience (self), fault);
-}
 
 static int
 s_write_rows (postgres_t *self, const db_batch_t *batch, uint32_t count, db_fault_t *fault) {
@@ -484,24 +507,23 @@ s_ping (void *arg, db_fault_t *fault) {
 static int
 s_forget (void *arg, uint64_t before_ms, db_fault_t *fault) {
     postgres_t *self = arg;
-    char text[200];
+    char text[64];
     int count = -1;
     if (self->options->unique[0]) {
         return 0;
     }
-    ef_buf_t *sql = &self->forget;
-    ef_buf_clear (sql);
-    db_put (sql, "DELETE FROM ");
-    db_put_name (sql, self->options->ledger, true);
-    db_put (sql, " WHERE ctid = ANY (ARRAY(SELECT ctid FROM ");
-    db_put_name (sql, self->options->ledger, true);
-    snprintf (text, sizeof text,
-              " WHERE time < to_timestamp(%llu / 1000.0) ORDER BY time LIMIT %d))",
-              (unsigned long long)before_ms, DB_LEDGER_STEP);
-    db_put (sql, text);
+    db_batch_t batch = {.arena = &self->words};
+    db_params_t params = {self->arrays, 1};
+    ef_buf_clear (&self->words);
+    int before = snprintf (text, sizeof text, "%llu", (unsigned long long)before_ms);
+    int most = snprintf (text + before, sizeof text - (size_t)before, "%d", DB_LEDGER_STEP);
+    ef_buf_put (&self->words, text, (size_t)(before + most));
+    db_array_open (&self->arrays[0], 2);
+    db_array_put_span (&self->arrays[0], &batch, (db_span_t){0, (uint32_t)before});
+    db_array_put_span (&self->arrays[0], &batch, (db_span_t){(size_t)before, (uint32_t)most});
     if (s_do (self, self->begin, fault) == 0) {
-        PGresult *result =
-            db_link_run (&self->link, db_finish (sql), NULL, s_patience (self), fault);
+        PGresult *result = db_link_run (&self->link, (const char *)self->forget.data, &params,
+                                        s_patience (self), fault);
         count = result ? atoi (PQcmdTuples (result)) : -1;
         PQclear (result);
     }

@@ -232,6 +232,9 @@ s_read_members (reading_t *self, ef_cursor_t *map) {
         }
         part_t part = s_part (name);
         bool is_nil = ef_peek (&value) == EF_TYPE_NIL;
+        if (part == PART_IGNORED) {
+            continue;
+        }
         if (part < PART_OTHER && self->values[part].data) {
             return s_fail (self->why, name, "it once only, and under one name");
         }
@@ -240,7 +243,7 @@ s_read_members (reading_t *self, ef_cursor_t *map) {
                 (ef_span_t){(const char *)value.at, (uint32_t)(map->at - value.at)};
         }
         /* Null is as if it weren't there, but for the payload, whose value it is. */
-        bool is_meta = part > PART_PAYLOAD && part != PART_TYPE && part != PART_IGNORED && !is_nil;
+        bool is_meta = part > PART_PAYLOAD && part != PART_TYPE && !is_nil;
         if (is_meta && s_take_meta (self, part, name, value)) {
             return -1;
         }

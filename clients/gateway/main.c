@@ -144,6 +144,7 @@ main (int argc, char **argv) {
     char error[512] = "";
     gateway_defaults (&options);
     web_defaults (&web, "127.0.0.1:8080");
+    web.header_bytes = 8u << 10; /* the library clears as much for every request */
     int status = program_options (&program, argc, argv);
     if (status >= 0) {
         return status;

@@ -368,7 +368,8 @@ s_read_order (call_t *call, const ef_buf_t *body, order_t *order) {
     bool flag = false;
     *order = (order_t){.filter = {.since_ms = -1, .until_ms = -1}};
     ef_span_t topic = admin_text (root, "topic");
-    if (topic.data && (topic.size == 0 || topic.size >= sizeof order->filter.topic)) {
+    if (admin_find (root, "topic", &value) &&
+        (topic.data == NULL || topic.size == 0 || topic.size >= sizeof order->filter.topic)) {
         return s_bad (call, "topic: expected a topic's name");
     }
     ef_span_copy (topic, order->filter.topic, sizeof order->filter.topic);

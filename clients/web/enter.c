@@ -157,8 +157,11 @@ static bool
 s_fits (call_t *call) {
     const server_t *server = call->listener->server;
     if (call->head.has_length && call->head.length > server->options->body_bytes) {
-        REFUSE (call, call->head.length > WEB_DISCARD_BYTES, "TOO_LARGE",
-                "a body may have %llu bytes", (unsigned long long)server->options->body_bytes);
+        /* Most clients listen only once they have said all. */
+        bool is_hopeless = call->head.length / WEB_DISCARD_TIMES > server->options->body_bytes;
+        call->is_over = true;
+        REFUSE (call, is_hopeless, "TOO_LARGE", "a body may have %llu bytes",
+                (unsigned long long)server->options->body_bytes);
         return false;
     }
     return true;
@@ -186,5 +189,5 @@ call_enter (call_t *self, const char *version, const char *url) {
     }
     /* What would be read only to be thrown away must be little. */
     bool is_large = self->head.is_chunked || self->head.length > WEB_DISCARD_BYTES;
-    self->is_closing = self->is_closing || (self->is_refused && is_large);
+    self->is_closing = self->is_closing || (self->is_refused && is_large && !self->is_over);
 }

@@ -116,10 +116,9 @@ s_start (listener_t *self, int fd) {
     const struct MHD_OptionItem items[] = {
         {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)options->connections + WEB_SPARE, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, WEB_HEADER_BYTES, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->header_bytes, NULL},
         {MHD_OPTION_PER_IP_CONNECTION_LIMIT, options->per_client, NULL},
         {MHD_OPTION_THREAD_POOL_SIZE, options->threads > 1 ? options->threads : 0, NULL},
-        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)guard_notify, self},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)server_completed, self},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)server_line, self},

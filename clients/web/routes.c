@@ -18,6 +18,11 @@ routes_path (const server_t *server, const char *url) {
         (url[size] == '/' || url[size] == 0)) {
         url = url[size] ? url + size : "/";
     }
+    for (const char *at = url; *at; at++) {
+        if ((uint8_t)*at <= ' ' || *at == 0x7f) {
+            return NULL;
+        }
+    }
     return url[0] == '/' ? url : NULL;
 }
 

@@ -19,6 +19,8 @@ static const setting_t s_rows[] = {
      "of a listener; past it 503"},
     {"per_client", &config_number, OF (per_client), 0, 1000000, NULL, true,
      "connections of one address; 0: no bound"},
+    {"headers", &config_size, OF (header_bytes), 2048, 1 << 20, NULL, true,
+     "bytes of a request's line and headers; past it 431"},
     {"body", &config_size, OF (body_bytes), 1024, 64u << 20, NULL, true,
      "bytes of a request; past it 413"},
     {"held", &config_size, OF (held_bytes), 65536, (double)(1ull << 40), NULL, true,
@@ -60,6 +62,7 @@ web_defaults (web_options_t *options, const char *listen) {
     *options = (web_options_t){.threads = 2,
                                .helpers = 4,
                                .connections = 8192,
+                               .header_bytes = 16u << 10,
                                .body_bytes = 8u << 20,
                                .held_bytes = 256u << 20,
                                .header_ms = 10000,
@@ -280,7 +283,7 @@ s_feed (call_t *call, const char *bytes, size_t size) {
     count_add (&server->counts.received_bytes, size);
     if (call->is_refused || call->is_over) {
         /* Read so that the connection lives on, and thrown away. */
-        return sum > most + WEB_DISCARD_BYTES ? MHD_NO : MHD_YES;
+        return sum > most * WEB_DISCARD_TIMES + WEB_DISCARD_BYTES ? MHD_NO : MHD_YES;
     }
     size_t before = call->body.capacity;
     if (sum > most) {

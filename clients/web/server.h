@@ -39,6 +39,7 @@ typedef struct {
     uint32_t helpers;           /* threads for ROUTE_BLOCKING */
     uint32_t connections;       /* of a listener; past it 503 */
     uint32_t per_client;        /* connections of one address, 0: no bound */
+    uint32_t header_bytes;      /* of a request's line and headers; past it 431 */
     uint64_t body_bytes;        /* of a request; past it 413 */
     uint64_t held_bytes;        /* of all bodies together; past it 503 */
     uint32_t header_ms;         /* a request's line and headers must be here within it */

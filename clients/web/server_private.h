@@ -14,12 +14,11 @@
 #define WEB_ADDRESSES_MAX 4  /* of a listener */
 #define WEB_TABLES_MAX    8  /* of routes, of a listener */
 #define WEB_LISTENERS_MAX 8
-#define WEB_HELPED_MAX    1024        /* calls that wait for a helper; past it 503 */
-#define WEB_HEADER_BYTES  (32u << 10) /* of a request's line and headers; past it 431 */
-#define WEB_DISCARD_BYTES (1u << 20)  /* so much of a refused request's body is read all the same  \
-                                       */
-#define WEB_STREAM_BYTES  (1u << 20)  /* that a stream's client may be behind */
-#define WEB_SPARE         256         /* connections beyond the bound, which are told 503 */
+#define WEB_HELPED_MAX    1024       /* calls that wait for a helper; past it 503 */
+#define WEB_DISCARD_BYTES (1u << 20) /* of a refused request's body are read all the same */
+#define WEB_DISCARD_TIMES 4          /* of one that is too large: times the bound */
+#define WEB_STREAM_BYTES  (1u << 20) /* that a stream's client may be behind */
+#define WEB_SPARE         256        /* connections beyond the bound, which are told 503 */
 
 /* Where a connection is, for what may take how long. */
 typedef enum {

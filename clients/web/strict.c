@@ -183,6 +183,9 @@ strict_read (struct MHD_Connection *connection, const char *method, const char *
     if (reading.why == NULL && head->has_length && head->is_chunked) {
         reading.why = "Content-Length and Transfer-Encoding exclude each other";
     }
+    if (reading.why == NULL && head->host == NULL && version[7] == '1') {
+        reading.why = "HTTP/1.1 needs a Host";
+    }
     if (reading.why == NULL && head->is_chunked && version[7] == '0') {
         reading.why = "HTTP/1.0 has no Transfer-Encoding";
     }

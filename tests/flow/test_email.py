@@ -283,9 +283,12 @@ def test_a_server_that_hangs_is_left_after_the_event_s_time(binaries):
             assert ("may have been delivered" in answer[3]) == (command in ("END", "TAKEN")), answer
             mailbox.rule = only({})
             mailbox.hang_up()
-            post.mail(2)
-            answer = post.answer(2)
-            assert answer[0] == "ACK", (command, answer)
+            for tag in range(2, 30):  # a second may be short for a busy machine
+                post.mail(tag)
+                if post.answer(tag)[0] == "ACK":
+                    break
+            else:
+                raise AssertionError("nothing is sent any more")
 
 
 def test_one_that_hangs_holds_up_no_other(binaries):

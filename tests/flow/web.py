@@ -4,6 +4,7 @@ Both on ephemeral ports, in temporary directories, ended with their `with`. SPDX
 import http.server
 import os
 import shutil
+import signal
 import socket
 import ssl
 import struct
@@ -91,9 +92,14 @@ class Nginx:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self):
+        """Gracefully: at once (TERM) nginx may answer a last round of requests and not log them."""
         if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(timeout=20)
+            self.process.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.terminate()
+                self.process.wait(timeout=20)
 
     def seen(self):
         """[id, method, path, status] of every request that was answered."""

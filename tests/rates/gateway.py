@@ -1,7 +1,7 @@
 """How fast the gateway confirms events, beside a bare libmicrohttpd handler in the same run.
 SPDX-License-Identifier: MIT
 
-usage: http_rate.py BINARIES [SECONDS]   (needs wrk; prints one JSON object)"""
+usage: gateway.py BINARIES [SECONDS]   (needs wrk; prints one JSON object)"""
 import json
 import os
 import re
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.request
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "flow"))
 import http_gateway  # noqa: E402
 import support  # noqa: E402
 
