@@ -1,5 +1,4 @@
 /* Numbers: read, rates, Prometheus' text, lines of InfluxDB. SPDX-License-Identifier: MIT */
- */
 #include "dice.h"
 #include "unit.h"
 
