@@ -73,7 +73,7 @@ function groupTable(moved) {
                 text: (group) => group.error || '(none)'},
             {key: 'count', label: 'Letters', number: true, value: (group) => group.letters.length,
                 text: (group) => count(group.letters.length)},
-            {key: 'topic', label: 'Topic', value: (group) => group.topic,
+            {key: 'topic', label: 'Topic', wide: true, value: (group) => group.topic,
                 text: (group) => group.topic},
             {key: 'reason', label: 'Reason', wide: true, value: (group) => group.reason,
                 text: (group) => group.reason},
