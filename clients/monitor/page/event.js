@@ -108,7 +108,8 @@ export function metaOf(event) {
     return Object.keys(event || {}).filter((key) => key && !SHOWN.includes(key)).map((key) => {
         const value = event[key];
         return [key[0].toUpperCase() + key.slice(1).replace(/_/g, ' '),
-            typeof value === 'object' && value !== null ? print(value) : String(value)];
+            key === 'dispatch_date' ? time(value, true)
+                : typeof value === 'object' && value !== null ? print(value) : String(value)];
     });
 }
 
