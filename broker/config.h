@@ -11,16 +11,27 @@
 #include "core/core.h"
 
 #define EF_POOL_COMMAND_MAX 1024
+#define EF_WORKERS_CEILING                                                                         \
+    1000 /* processes; each costs a descriptor and a look four times a second */
 
 /* The worker processes of a topic that the broker starts itself. */
 typedef struct {
     char command[EF_POOL_COMMAND_MAX]; /* run by /bin/sh -c; empty: no pool */
     uint32_t min;
     uint32_t max;
-    uint32_t credit;      /* told to each worker as EVENTFLOW_CREDIT */
-    uint32_t idle_ms;     /* a worker above min that is idle so long goes */
-    uint32_t cooldown_ms; /* between two changes */
+    uint32_t credit;         /* told to each worker as EVENTFLOW_CREDIT; 0: it has its own */
+    uint32_t idle_ms;        /* a worker above min that is idle so long goes */
+    uint32_t cooldown_ms;    /* between two changes */
+    uint64_t recycle_events; /* a worker that has answered so many is replaced; 0: never */
+    uint64_t recycle_rss;    /* the same of one whose process has so many bytes in memory */
 } ef_pool_config_t;
+
+/* What all pools together may take of the machine. */
+typedef struct {
+    uint32_t workers_max; /* processes */
+    double load_max; /* for each core; past it pools of three or more don't grow; 0: no bound */
+    double memory_free_min; /* bytes, or up to 1 a share; below it pools don't grow past min */
+} ef_config_machine_t;
 
 typedef struct {
     ef_topic_config_t topic;
@@ -49,6 +60,7 @@ typedef struct {
     uint32_t publisher_burst; /* that may come at once after a pause */
     uint64_t retention_ms;    /* how long processed events can be looked at; 0: not at all */
     uint64_t retention_bytes; /* of the journal that are kept for that at the most */
+    ef_config_machine_t machine;
     ef_config_topic_t defaults;
     ef_config_topic_t *topics; /* owned */
     uint32_t topic_count;

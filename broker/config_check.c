@@ -166,6 +166,24 @@ s_check_routes (const ef_config_t *self, char error[512]) {
     return 0;
 }
 
+/* What every pool is to have at least must find a place. */
+static int
+s_check_pools (const ef_config_t *self, char error[512]) {
+    uint64_t least = 0;
+    for (uint32_t i = 0; i < self->topic_count; i++) {
+        const ef_pool_config_t *pool = &self->topics[i].pool;
+        least += pool->command[0] ? pool->min : 0;
+    }
+    if (least > self->machine.workers_max) {
+        snprintf (error, 512,
+                  "the pools' min are %llu workers together: with server/workers_max = %u expected "
+                  "no more",
+                  (unsigned long long)least, self->machine.workers_max);
+        return -1;
+    }
+    return 0;
+}
+
 int
 ef_config_check (ef_config_t *self, char error[512]) {
     config_settle_rules (&self->defaults.topic);
@@ -177,6 +195,7 @@ ef_config_check (ef_config_t *self, char error[512]) {
     for (uint32_t i = 0; rc == 0 && i < self->topic_count; i++) {
         rc = s_check_topic (self, self->topics[i].topic.name, &self->topics[i], error);
     }
+    rc = rc ? rc : s_check_pools (self, error);
     rc = rc ? rc : s_check_circles (self, error);
     return rc ? rc : s_check_routes (self, error);
 }

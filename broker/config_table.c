@@ -37,6 +37,10 @@ static const setting_t s_server[] = {
     {"publisher_burst", &config_number, SERVER (publisher_burst), 1, 1e9, NULL, false},
     {"retention", &config_duration, SERVER (retention_ms), 0, 3650 * DAY, NULL, false},
     {"retention_bytes", &config_size, SERVER (retention_bytes), 0, 1e15, NULL, false},
+    {"workers_max", &config_number, SERVER (machine.workers_max), 0, EF_WORKERS_CEILING, NULL,
+     false},
+    {"load_max", &config_factor, SERVER (machine.load_max), 0, 1000, NULL, false},
+    {"memory_free_min", &config_room, SERVER (machine.memory_free_min), 0, 1e15, NULL, false},
 };
 TABLE (config_server, s_server);
 
@@ -97,10 +101,12 @@ static const setting_t s_pool[] = {
     {"command", &config_text, POOL (command), 0, 0, NULL, false},
     {"min", &config_number, POOL (min), 0, 1000, NULL, false},
     {"max", &config_number, POOL (max), 1, 1000, NULL, false},
-    {"credit", &config_number, POOL (credit), 1, EF_CREDIT_MAX, NULL, false},
+    {"credit", &config_number, POOL (credit), 0, EF_CREDIT_MAX, NULL, false},
     {"stall", &config_duration, TOPIC (stall_ms), 10, HOUR, NULL, false},
     {"idle", &config_duration, POOL (idle_ms), 100, DAY, NULL, false},
     {"cooldown", &config_duration, POOL (cooldown_ms), 10, HOUR, NULL, false},
+    {"recycle_events", &config_number, POOL (recycle_events), 0, 1e15, NULL, false},
+    {"recycle_rss", &config_size, POOL (recycle_rss), 0, 1e15, NULL, false},
 };
 TABLE (config_pool_rows, s_pool);
 
@@ -214,7 +220,7 @@ s_init_defaults (ef_config_topic_t *self) {
                   .insert_base_ms = 500,
                   .insert_cap_ms = 30000,
                   .insert_capacity = 10000},
-        .pool = {.min = 0, .max = 4, .credit = 5, .idle_ms = 30000, .cooldown_ms = 1000},
+        .pool = {.min = 0, .max = 4, .credit = 0, .idle_ms = 30000, .cooldown_ms = 1000},
     };
 }
 
@@ -260,6 +266,8 @@ ef_config_init (ef_config_t *self) {
     self->publisher_burst = 1000;
     self->retention_ms = 3600000;
     self->retention_bytes = 256u << 20;
+    self->machine =
+        (ef_config_machine_t){.workers_max = 256, .load_max = 8, .memory_free_min = 0.05};
     s_init_defaults (&self->defaults);
     for (size_t i = 0; i < COUNT (names); i++) {
         (void)config_topic_require (self, names[i]); /* it is there now, with the defaults */

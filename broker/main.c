@@ -14,7 +14,8 @@
 #include <poll.h>
 #include <zmq.h>
 
-#define GRACE_MS 10000
+#define GRACE_MS  10000
+#define KILLED_MS 3000 /* for what was killed to be gone, with what it left behind */
 
 /* Exit codes as in sysexits.h. */
 enum { EXIT_IO = 74, EXIT_TEMPORARY = 75, EXIT_CONFIGURATION = 78 };
@@ -40,6 +41,7 @@ static const char s_help[] =
 typedef struct {
     int argc; /* the flags, which count again at each reload */
     char **argv;
+    char *file;         /* owned: absolute path of the configuration; NULL: none */
     ef_config_t config; /* as it was at the start */
     bool checks_only;
     bool wants_reload; /* told so while the journal was read */
@@ -93,13 +95,29 @@ s_read_flags (broker_t *self, ef_config_t *config, char error[512]) {
     return 0;
 }
 
-static int
-s_configure (broker_t *self, ef_config_t *config, char error[512]) {
+/* The last file that was named; NULL: none was. */
+static const char *
+s_file (const broker_t *self) {
     const char *file = NULL;
-    ef_config_init (config);
     for (int i = 1; i + 1 < self->argc; i++) {
         file = strcmp (self->argv[i], "--config") == 0 ? self->argv[i + 1] : file;
     }
+    return file;
+}
+
+/* The same for workers, which may run elsewhere. */
+static const char *
+s_absolute_file (broker_t *self) {
+    const char *file = s_file (self);
+    free (self->file);
+    self->file = file ? realpath (file, NULL) : NULL;
+    return self->file;
+}
+
+static int
+s_configure (broker_t *self, ef_config_t *config, char error[512]) {
+    const char *file = s_file (self);
+    ef_config_init (config);
     if (file && ef_config_load (config, file, error)) {
         return EXIT_CONFIGURATION;
     }
@@ -304,7 +322,7 @@ s_start (broker_t *self, char error[512]) {
         snprintf (error, 512, "can't bind %.300s: %s", self->config.stats, zmq_strerror (errno));
         return EXIT_IO;
     }
-    self->scaler = ef_scaler_new (&self->config);
+    self->scaler = ef_scaler_new (&self->config, s_absolute_file (self));
     ef_router_parts_t parts = {.config = &self->config,
                                .context = self->context,
                                .journal = &self->journal,
@@ -320,6 +338,9 @@ s_start (broker_t *self, char error[512]) {
     if (ef_router_bind (self->router, error)) {
         return EXIT_IO;
     }
+    char back[300];
+    ef_router_back (self->router, back);
+    ef_scaler_set_back (self->scaler, back);
     rc = -pthread_create (&self->router_thread, NULL, s_run_router, self);
     self->has_router = rc == 0;
     if (rc == 0 && (rc = s_open_journal (self, error)) != 0) {
@@ -378,6 +399,23 @@ s_wait (broker_t *self) {
     }
 }
 
+/* Waits for the worker processes. A second TERM shortens that too. */
+static void
+s_stop_workers (broker_t *self) {
+    uint32_t grace = self->router_status ? 0 : self->grace_ms;
+    uint64_t deadline = ef_mono_ms () + grace + KILLED_MS;
+    ef_scaler_stop_workers (self->scaler, grace);
+    while (!ef_scaler_is_empty (self->scaler) && ef_mono_ms () < deadline) {
+        struct signalfd_siginfo info;
+        struct pollfd item = {self->signals, POLLIN, 0};
+        if (poll (&item, 1, 10) == 1 && read (self->signals, &info, sizeof info) == sizeof info &&
+            (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)) {
+            ef_scaler_stop_workers (self->scaler, 0);
+            deadline = ef_mono_ms () + KILLED_MS;
+        }
+    }
+}
+
 /* The reverse of the start; each part tolerates never having been started. */
 static void
 s_end (broker_t *self) {
@@ -386,7 +424,7 @@ s_end (broker_t *self) {
         (void)pthread_join (self->router_thread, NULL); /* a thread of our own */
     }
     if (self->scaler) {
-        ef_scaler_stop_workers (self->scaler, self->router_status ? 0 : self->grace_ms);
+        s_stop_workers (self);
     }
     ef_scaler_destroy (&self->scaler);
     ef_monitor_destroy (&self->monitor);
@@ -406,6 +444,7 @@ s_end (broker_t *self) {
     }
     ef_waker_free (&self->waker);
     ef_config_free (&self->config);
+    free (self->file);
 }
 
 /* As many descriptors as we may have: connections and dead-letter journals take one each. */

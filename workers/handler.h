@@ -48,6 +48,8 @@ typedef struct {
     void (*probe) (void *self);
 } handler_t;
 
+extern const handler_t handler_api;
+extern const handler_t handler_email;
 extern const handler_t handler_exec;
 
 #endif

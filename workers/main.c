@@ -1,11 +1,13 @@
 /* eventflow-worker: runs a handler for events of a topic. SPDX-License-Identifier: MIT */
+#include "db.h"
 #include "exec.h"
 #include "options.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const handler_t *const s_handlers[] = {&handler_exec};
+static const handler_t *const s_handlers[] = {&handler_api, &handler_db, &handler_email,
+                                              &handler_exec};
 #define HANDLERS (sizeof s_handlers / sizeof s_handlers[0])
 
 static void
@@ -38,9 +40,6 @@ s_run (const handler_t *handler, char *const *words) {
 
 int
 main (int argc, char **argv) {
-    if (argc >= 4 && strcmp (argv[1], "--launch") == 0) {
-        exec_launch (argv[2], argv + 3);
-    }
     if (argc < 2 || strcmp (argv[1], "--help") == 0 || strcmp (argv[1], "-h") == 0) {
         s_print_help (argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;

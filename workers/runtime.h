@@ -8,7 +8,7 @@
 
 #include "handler.h"
 
-#define RUNTIME_TOPICS_MAX 64
+#define RUNTIME_TOPICS_MAX 64u
 
 typedef struct {
     char topics[4000]; /* names, with commas between them */

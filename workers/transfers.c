@@ -70,6 +70,11 @@ transfers_new (uint32_t most_connections) {
 }
 
 void
+transfers_bound_host (transfers_t *self, uint32_t most_connections) {
+    curl_multi_setopt (self->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)most_connections);
+}
+
+void
 transfers_destroy (transfers_t **self_p) {
     transfers_t *self = *self_p;
     if (self == NULL) {

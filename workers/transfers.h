@@ -15,6 +15,8 @@ typedef void transfer_ended_t (void *arg, CURL *easy, CURLcode code);
 
 /* `most_connections` open at once and kept; further transfers wait for one. NULL: libcurl can't. */
 transfers_t *transfers_new (uint32_t most_connections);
+/* No more than so many of them to one host. */
+void transfers_bound_host (transfers_t *self, uint32_t most_connections);
 /* Nothing is under way any more. */
 void transfers_destroy (transfers_t **self_p);
 

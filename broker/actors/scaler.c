@@ -1,256 +1,388 @@
 /* The scaler actor. SPDX-License-Identifier: MIT */
-#include "scaler.h"
+#include "scaler_private.h"
 #include "../../proto/event.h"
-#include "spawn.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define WATCH_MS      250 /* how often processes are looked at */
-#define PROCESSES_MAX 1000
-#define LEAVE_MS      10000 /* for DRAIN to be heeded; then TERM, and as long again KILL */
+#define MACHINE_MS 1000u  /* how often the machine is looked at */
+#define CLAIM_MS   15000u /* and a lease: so long a place is kept for who asked for it */
+#define OUTBOX_MAX 10000u /* messages; past it notices are lost */
 
-typedef struct {
-    pid_t pid;      /* and process group */
-    int file;       /* pidfd */
-    uint32_t topic; /* index in pools */
-    char token[40];
-    uint64_t started_ms;
-    bool is_leaving;  /* told to; its end is no crash */
-    uint64_t term_ms; /* then it is told TERM; 0: never */
-    uint64_t kill_ms; /* then it is killed; 0: never */
-} process_t;
-
-typedef struct {
-    char topic[EF_TOPIC_NAME_BYTES];
-    ef_pool_t pool;
-} topic_pool_t;
-
-struct ef_scaler_s {
-    ef_actor_t actor;
-    const ef_config_t *config;
-    topic_pool_t *pools; /* owned */
-    uint32_t count;
-    process_t *processes; /* owned */
-    uint32_t process_count;
-    _Atomic uint32_t stop_grace; /* 0: runs; else leave, ms + 1 */
-    _Atomic bool is_empty;
-    bool is_stopping;
-};
-
-ef_scaler_t *
-ef_scaler_new (const ef_config_t *config) {
-    ef_scaler_t *self = calloc (1, sizeof *self);
+ef_scaler_message_t *
+ef_scaler_message_new (ef_scaler_kind_t kind, const char *topic) {
+    ef_scaler_message_t *self = calloc (1, sizeof *self);
     ef_assert (self != NULL);
-    self->config = config;
-    self->pools = calloc (config->topic_count ? config->topic_count : 1, sizeof *self->pools);
-    ef_assert (self->pools != NULL);
-    for (uint32_t i = 0; i < config->topic_count; i++) {
-        if (config->topics[i].pool.command[0]) {
-            topic_pool_t *pool = &self->pools[self->count++];
-            memcpy (pool->topic, config->topics[i].topic.name, sizeof pool->topic);
-            pool->pool.config = config->topics[i].pool;
-            pool->pool.stall_ms = config->topics[i].topic.stall_ms;
-            pool->pool.wanted_min = UINT32_MAX;
-        }
-    }
-    atomic_init (&self->is_empty, true);
+    self->kind = kind;
+    snprintf (self->topic, sizeof self->topic, "%s", topic);
     return self;
 }
 
 void
 ef_scaler_message_destroy (ef_scaler_message_t **self_p) {
     if (*self_p) {
+        free ((*self_p)->loads);
+        free ((*self_p)->workers);
+        free ((*self_p)->states);
         free ((*self_p)->pool);
         free (*self_p);
         *self_p = NULL;
     }
 }
 
+static void
+s_add_pool (ef_scaler_t *self, const ef_config_topic_t *config, const char *topic) {
+    topic_pool_t *pool = calloc (1, sizeof *pool);
+    self->pools = realloc (self->pools, (self->count + 1) * sizeof (void *));
+    ef_assert (pool != NULL && self->pools != NULL);
+    snprintf (pool->topic, sizeof pool->topic, "%s", topic);
+    pool->index = UINT32_MAX;
+    pool->is_managed = config->pool.command[0] != 0;
+    pool->lease_ms = config->topic.lease_ms;
+    ef_pool_init (&pool->pool, &config->pool, config->topic.stall_ms);
+    self->managed += pool->is_managed;
+    self->pools[self->count++] = pool;
+}
+
+ef_scaler_t *
+ef_scaler_new (const ef_config_t *config, const char *file) {
+    ef_scaler_t *self = calloc (1, sizeof *self);
+    ef_assert (self != NULL);
+    self->config = config;
+    self->file = file ? file : "";
+    self->bounds = config->machine;
+    snprintf (self->back, sizeof self->back, "%s", config->back);
+    ssize_t size = readlink ("/proc/self/exe", self->bin, sizeof self->bin - 1);
+    self->bin[size > 0 ? size : 0] = 0;
+    char *slash = strrchr (self->bin, '/');
+    if (slash) {
+        *slash = 0;
+    }
+    for (uint32_t i = 0; i < config->topic_count; i++) {
+        s_add_pool (self, &config->topics[i], config->topics[i].topic.name);
+    }
+    atomic_init (&self->is_empty, true);
+    return self;
+}
+
+void
+ef_scaler_set_back (ef_scaler_t *self, const char *endpoint) {
+    snprintf (self->back, sizeof self->back, "%s", endpoint);
+}
+
 bool
 ef_scaler_has_pool (const ef_scaler_t *self, const char *topic) {
-    for (uint32_t i = 0; i < self->count; i++) {
-        if (strcmp (self->pools[i].topic, topic) == 0) {
-            return true;
+    for (uint32_t i = 0; i < self->config->topic_count; i++) {
+        if (strcmp (self->config->topics[i].topic.name, topic) == 0) {
+            return self->config->topics[i].pool.command[0] != 0;
         }
     }
     return false;
 }
 
+/* Takes the message. */
 static void
-s_say (ef_scaler_t *self, ef_scaler_kind_t kind, const char *topic, const char *token,
-       const char *text) {
-    ef_scaler_message_t *message = calloc (1, sizeof *message);
-    ef_assert (message != NULL);
-    message->kind = kind;
-    snprintf (message->topic, sizeof message->topic, "%s", topic);
+s_send (ef_scaler_t *self, ef_scaler_message_t *message) {
+    if (self->outbox_count == 0 && ef_actor_answer (&self->actor, message)) {
+        return;
+    }
+    bool may_be_lost = message->kind == EF_SCALER_NOTICE || message->kind == EF_SCALER_STATES;
+    if (self->outbox_count >= OUTBOX_MAX && may_be_lost) {
+        ef_scaler_message_destroy (&message);
+        return;
+    }
+    self->outbox = realloc (self->outbox, (self->outbox_count + 1) * sizeof (void *));
+    ef_assert (self->outbox != NULL);
+    self->outbox[self->outbox_count++] = message;
+}
+
+static void
+s_flush (ef_scaler_t *self) {
+    uint32_t sent = 0;
+    while (sent < self->outbox_count && ef_actor_answer (&self->actor, self->outbox[sent])) {
+        sent++;
+    }
+    if (sent > 0) {
+        self->outbox_count -= sent;
+        memmove (self->outbox, self->outbox + sent, self->outbox_count * sizeof (void *));
+    }
+}
+
+void
+scaler_say (ef_scaler_t *self, ef_scaler_kind_t kind, const char *topic, const char *token,
+            const char *text) {
+    ef_scaler_message_t *message = ef_scaler_message_new (kind, topic);
     snprintf (message->token, sizeof message->token, "%s", token);
     snprintf (message->text, sizeof message->text, "%s", text);
-    if (!ef_actor_answer (&self->actor, message)) {
-        free (
-            message); /* a notice is lost; a drain is asked for again when the pool is still idle */
+    s_send (self, message);
+}
+
+static void
+s_put_seconds (double ms, char text[24]) {
+    snprintf (text, 24, ms < 1000 ? "%.0f ms" : "%.1f s", ms < 1000 ? ms : ms / 1000);
+}
+
+/* What a decision was taken on, for people. */
+void
+scaler_tell (ef_scaler_t *self, topic_pool_t *pool, const ef_pool_decision_t *decision,
+             const char *detail) {
+    const ef_load_t *load = &decision->load;
+    ef_scaler_message_t *message = ef_scaler_message_new (EF_SCALER_DECISION, pool->topic);
+    char oldest[24];
+    char stalled[24];
+    char what[64];
+    s_put_seconds ((double)load->oldest_ms, oldest);
+    s_put_seconds ((double)load->stalled_ms, stalled);
+    if (decision->from == decision->to && decision->reason != EF_POOL_RECYCLE) {
+        snprintf (what, sizeof what, "stays at %u (%s)", decision->to,
+                  ef_pool_limit_name (pool->pool.limit));
+        message->limit = pool->pool.limit;
+    } else {
+        snprintf (what, sizeof what, "from %u to %u", decision->from, decision->to);
+    }
+    snprintf (message->text, sizeof message->text,
+              "%s: %s%s%s; %llu ready, oldest %s, stalled %s, %llu leased, %llu retrying, %.1f/s "
+              "come, %.1f/s end, %u workers",
+              what, ef_pool_reason_name (decision->reason), detail[0] ? " " : "", detail,
+              (unsigned long long)load->ready, oldest, stalled, (unsigned long long)load->leased,
+              (unsigned long long)load->retrying, decision->arrive, decision->end,
+              decision->workers);
+    message->decision = *decision;
+    message->wall_ms = pool->changed_ms = ef_wall_ms ();
+    message->is_managed = pool->is_managed;
+    pool->reason = decision->reason;
+    pool->has_changed = true;
+    s_send (self, message);
+}
+
+static void
+s_read_machine (ef_scaler_t *self, uint64_t now) {
+    if (self->managed > 0 && (self->machine_ms == 0 || now - self->machine_ms >= MACHINE_MS)) {
+        self->machine_ms = now;
+        ef_machine_read (&self->machine, "");
     }
 }
 
-extern char **environ;
+static ef_pool_view_t
+s_view (const ef_scaler_t *self, uint32_t index) {
+    const topic_pool_t *pool = self->pools[index];
+    const ef_load_t *load = &pool->load;
+    if (!pool->is_managed) {
+        return (ef_pool_view_t){.own = load->workers, .here = load->workers, .places = UINT32_MAX};
+    }
+    return (ef_pool_view_t){.own = pool->tally.own,
+                            .here = pool->tally.here,
+                            .others = load->workers - load->pool_workers,
+                            .places = scaler_free_places (self, index),
+                            .machine = scaler_machine_limit (self)};
+}
 
-/* The broker's environment and what a worker needs to find it. */
-static char **
-s_environment (ef_scaler_t *self, const topic_pool_t *pool, const char *token, char (*own)[400]) {
+/* The machine is full: the one that needs it least gives a place. */
+static void
+s_claim (ef_scaler_t *self, uint32_t index, uint64_t now) {
+    topic_pool_t *pool = self->pools[index];
+    ef_pool_t **pools = calloc (self->managed, sizeof *pools);
+    uint32_t *places = calloc (self->managed, sizeof *places);
+    ef_assert (pools != NULL && places != NULL);
     uint32_t count = 0;
-    while (environ[count]) {
-        count++;
-    }
-    char **list = calloc (count + 6, sizeof *list);
-    ef_assert (list != NULL);
-    snprintf (own[0], 400, "EVENTFLOW_BACK=%s", self->config->back);
-    snprintf (own[1], 400, "EVENTFLOW_TOPIC=%s", pool->topic);
-    snprintf (own[2], 400, "EVENTFLOW_CREDIT=%u", pool->pool.config.credit);
-    snprintf (own[3], 400, "EVENTFLOW_TOKEN=%s", token);
-    for (uint32_t i = 0; i < 4; i++) {
-        list[i] = own[i];
-    }
-    uint32_t at = 4;
-    for (uint32_t i = 0; i < count; i++) {
-        bool is_ours = strncmp (environ[i], "EVENTFLOW_BACK=", 15) == 0 ||
-                       strncmp (environ[i], "EVENTFLOW_TOPIC=", 16) == 0 ||
-                       strncmp (environ[i], "EVENTFLOW_CREDIT=", 17) == 0 ||
-                       strncmp (environ[i], "EVENTFLOW_TOKEN=", 16) == 0;
-        if (!is_ours) {
-            list[at++] = environ[i];
-        }
-    }
-    return list;
-}
-
-static void
-s_start (ef_scaler_t *self, uint32_t index, const char *why) {
-    topic_pool_t *pool = &self->pools[index];
-    char own[4][400];
-    char text[160];
-    process_t process = {.topic = index, .started_ms = ef_mono_ms ()};
-    snprintf (process.token, sizeof process.token, "%016llx%016llx",
-              (unsigned long long)ef_random (), (unsigned long long)ef_random ());
-    char **environment = s_environment (self, pool, process.token, own);
-    process.file = ef_spawn (pool->pool.config.command, environment, &process.pid);
-    free (environment);
-    if (process.file < 0) {
-        snprintf (text, sizeof text, "can't start a worker: %s", strerror (-process.file));
-        (void)ef_pool_ended (&pool->pool, false, 0, ef_mono_ms ()); /* the notice says it already */
-        s_say (self, EF_SCALER_NOTICE, pool->topic, "spawn_failed", text);
-        return;
-    }
-    self->processes =
-        realloc (self->processes, (self->process_count + 1) * sizeof *self->processes);
-    ef_assert (self->processes != NULL);
-    self->processes[self->process_count++] = process;
-    atomic_store (&self->is_empty, false);
-    snprintf (text, sizeof text, "started pid %d, %u now: %s", (int)process.pid, pool->pool.alive,
-              why);
-    s_say (self, EF_SCALER_NOTICE, pool->topic, "scale", text);
-}
-
-/* The youngest of the pool that isn't leaving yet finishes what it has and goes. */
-static void
-s_drain_one (ef_scaler_t *self, uint32_t index, const char *why) {
-    for (uint32_t i = self->process_count; i > 0; i--) {
-        process_t *process = &self->processes[i - 1];
-        if (process->topic == index && !process->is_leaving) {
-            char text[160];
-            process->is_leaving = true;
-            process->term_ms = ef_mono_ms () + LEAVE_MS;
-            process->kill_ms = process->term_ms + LEAVE_MS;
-            snprintf (text, sizeof text, "pid %d leaves, %u remain: %s", (int)process->pid,
-                      self->pools[index].pool.alive, why);
-            s_say (self, EF_SCALER_DRAIN, self->pools[index].topic, process->token, "");
-            s_say (self, EF_SCALER_NOTICE, self->pools[index].topic, "scale", text);
-            return;
-        }
-    }
-}
-
-static void
-s_handle (ef_scaler_t *self, const ef_scaler_message_t *message) {
+    uint32_t claimant = 0;
     for (uint32_t i = 0; i < self->count; i++) {
-        topic_pool_t *pool = &self->pools[i];
-        if (strcmp (pool->topic, message->topic) != 0) {
-            continue;
+        if (self->pools[i]->is_managed) {
+            claimant = i == index ? count : claimant;
+            places[count] = i;
+            pools[count++] = &self->pools[i]->pool;
         }
-        if (message->kind == EF_SCALER_POOL) {
-            pool->pool.config = *message->pool;
-            pool->pool.stall_ms = message->stall_ms;
-            return;
-        }
-        if (message->kind == EF_SCALER_SCALE) {
-            pool->pool.wanted_min = message->count;
-            pool->pool.not_before_ms = 0;
-            return;
-        }
-        const char *why = "";
-        uint32_t there = 0;
-        for (uint32_t k = 0; k < self->process_count; k++) {
-            there += self->processes[k].topic == i;
-        }
-        /* Those that are still leaving take their places until they are gone. */
-        bool has_place = self->process_count < PROCESSES_MAX &&
-                         (there < pool->pool.config.max || there == pool->pool.alive);
-        ef_pool_act_t act = has_place
-                                ? ef_pool_decide (&pool->pool, &message->load, ef_mono_ms (), &why)
-                                : EF_POOL_KEEP;
-        if (act == EF_POOL_START) {
-            s_start (self, i, why);
-        } else if (act == EF_POOL_DRAIN) {
-            s_drain_one (self, i, why);
-        }
+    }
+    int victim = ef_pool_victim (pools, count, claimant);
+    if (victim >= 0) {
+        uint32_t giver = places[victim];
+        ef_pool_decision_t decision;
+        ef_pool_give (pools[victim], now, &decision);
+        scaler_tell (self, self->pools[giver], &decision, pool->topic);
+        scaler_settle (self, giver, now);
+        pool->claims = 1;
+        pool->claim_ms = now + self->pools[giver]->lease_ms + CLAIM_MS;
+    }
+    free (pools);
+    free (places);
+}
+
+static void
+s_look (ef_scaler_t *self, uint32_t index, uint64_t now) {
+    topic_pool_t *pool = self->pools[index];
+    ef_pool_view_t view = s_view (self, index);
+    ef_pool_decision_t decision;
+    pool->has_changed = true;
+    if (ef_pool_decide (&pool->pool, &pool->load, &view, now, &decision)) {
+        pool->told = EF_LIMIT_NONE;
+        scaler_tell (self, pool, &decision, "");
+    } else if (decision.reason != EF_POOL_NONE && pool->pool.limit != EF_LIMIT_NONE &&
+               pool->pool.limit != pool->told) {
+        pool->told = pool->pool.limit;
+        scaler_tell (self, pool, &decision, "");
+    }
+    if (!pool->is_managed) {
         return;
+    }
+    scaler_settle (self, index, now);
+    if (pool->pool.wanted == 0 || now >= pool->claim_ms) {
+        pool->claims = 0;
+    }
+    if (pool->pool.wanted > pool->pool.target && pool->claims == 0) {
+        s_claim (self, index, now);
     }
 }
 
-/* Reaps what has ended. */
+static uint32_t
+s_find (const ef_scaler_t *self, const char *topic) {
+    uint32_t i = 0;
+    while (i < self->count && strcmp (self->pools[i]->topic, topic) != 0) {
+        i++;
+    }
+    return i;
+}
+
+/* A topic that came while it runs, at the end of the pools. Its workers are started elsewhere: a
+   command takes a restart. */
 static void
-s_watch (ef_scaler_t *self, uint64_t now) {
-    for (uint32_t i = 0; i < self->process_count;) {
-        process_t *process = &self->processes[i];
-        siginfo_t info = {0};
-        if (process->term_ms && now >= process->term_ms) {
-            (void)kill (-process->pid, SIGTERM); /* it didn't heed DRAIN, or never said READY */
-            process->term_ms = 0;
+s_add_other (ef_scaler_t *self, const char *topic) {
+    ef_config_topic_t config = self->config->defaults;
+    config.pool.command[0] = 0;
+    s_add_pool (self, &config, topic);
+}
+
+/* The pool of a topic by the core's index, made where there is none yet. */
+static uint32_t
+s_require (ef_scaler_t *self, const ef_scaler_load_t *load) {
+    if (load->index >= self->index_count) {
+        uint32_t count = load->index + 64;
+        self->by_index = realloc (self->by_index, count * sizeof *self->by_index);
+        ef_assert (self->by_index != NULL);
+        memset (self->by_index + self->index_count, 0,
+                (count - self->index_count) * sizeof *self->by_index);
+        self->index_count = count;
+    }
+    if (self->by_index[load->index] == 0) {
+        uint32_t place = s_find (self, load->topic);
+        if (place == self->count) {
+            s_add_other (self, load->topic);
         }
-        if (process->kill_ms && now >= process->kill_ms) {
-            (void)kill (-process->pid, SIGKILL); /* gone already is as good */
-            process->kill_ms = 0;
+        self->pools[place]->index = load->index;
+        self->by_index[load->index] = place + 1;
+    }
+    return self->by_index[load->index] - 1;
+}
+
+static void
+s_note_workers (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t now) {
+    for (uint32_t i = 0; i < self->place_count; i++) {
+        ef_process_t *process = &self->places[i].process;
+        process->held = 0; /* one that isn't here holds nothing */
+        for (uint32_t k = 0; k < message->worker_count; k++) {
+            if (strcmp (process->token, message->workers[k].token) == 0) {
+                bool is_new = process->here_ms == 0;
+                process->here_ms = is_new ? now : process->here_ms;
+                process->answered = message->workers[k].answered;
+                process->held = message->workers[k].held;
+                if (is_new) {
+                    scaler_count (self, self->places[i].pool);
+                }
+                break;
+            }
         }
-        if (waitid (P_PIDFD, (id_t)process->file, &info, WEXITED | WNOHANG) || info.si_pid == 0) {
-            i++;
+    }
+}
+
+static void
+s_take_loads (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t now) {
+    s_note_workers (self, message, now);
+    s_read_machine (self, now);
+    for (uint32_t i = 0; i < message->count; i++) {
+        uint32_t index = s_require (self, &message->loads[i]);
+        self->pools[index]->load = message->loads[i].load;
+        self->pools[index]->has_load = true;
+    }
+    for (uint32_t i = 0; i < message->count; i++) {
+        s_look (self, s_require (self, &message->loads[i]), now);
+    }
+}
+
+static void
+s_handle (ef_scaler_t *self, const ef_scaler_message_t *message, uint64_t now) {
+    if (message->kind == EF_SCALER_LOAD) {
+        s_take_loads (self, message, now);
+        return;
+    }
+    if (message->kind == EF_SCALER_BOUNDS) {
+        self->bounds = message->bounds;
+        return;
+    }
+    uint32_t index = s_find (self, message->topic);
+    if (index == self->count) {
+        s_add_other (self, message->topic); /* its first load comes later */
+    }
+    topic_pool_t *pool = self->pools[index];
+    if (message->kind == EF_SCALER_POOL) {
+        ef_pool_configure (&pool->pool, &message->pool->pool, message->pool->topic.stall_ms);
+        pool->lease_ms = message->pool->topic.lease_ms;
+    } else {
+        pool->pool.min_hand = message->hand.min;
+        pool->pool.max_hand = message->hand.max;
+        pool->pool.scale_hand = message->hand.scale;
+        pool->pool.not_before_ms = 0;
+    }
+    if (pool->has_load) {
+        s_look (self, index, now);
+    }
+}
+
+static void
+s_tell_states (ef_scaler_t *self, uint64_t now) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < self->count; i++) {
+        count += self->pools[i]->has_changed && self->pools[i]->index != UINT32_MAX;
+    }
+    if (count == 0) {
+        return;
+    }
+    ef_scaler_message_t *message = ef_scaler_message_new (EF_SCALER_STATES, "");
+    message->states = calloc (count, sizeof *message->states);
+    ef_assert (message->states != NULL);
+    for (uint32_t i = 0; i < self->count; i++) {
+        topic_pool_t *pool = self->pools[i];
+        if (!pool->has_changed || pool->index == UINT32_MAX) {
             continue;
         }
-        topic_pool_t *pool = &self->pools[process->topic];
-        bool is_clean = info.si_code == CLD_EXITED && info.si_status == 0;
-        char text[160];
-        (void)kill (-process->pid, SIGTERM); /* children that it may have left behind */
-        close (process->file);
-        if (!process->is_leaving) {
-            bool gives_up = ef_pool_ended (&pool->pool, is_clean, now - process->started_ms, now);
-            snprintf (text, sizeof text, "pid %d ended with %s %d", (int)process->pid,
-                      info.si_code == CLD_EXITED ? "exit status" : "signal", info.si_status);
-            s_say (self, EF_SCALER_NOTICE, pool->topic, "worker_ended", text);
-            if (!is_clean) {
-                snprintf (text, sizeof text, "the worker's process ended with %s %d",
-                          info.si_code == CLD_EXITED ? "exit status" : "signal", info.si_status);
-                s_say (self, EF_SCALER_DIED, pool->topic, process->token, text);
-            }
-            if (gives_up) {
-                s_say (self, EF_SCALER_NOTICE, pool->topic, "crash_loop",
-                       "workers crash as soon as they start; trying again in 60 s");
-            }
-        }
-        self->processes[i] = self->processes[--self->process_count];
+        const tally_t *tally = &pool->tally;
+        ef_scaler_state_t *state = &message->states[message->count++];
+        *state = (ef_scaler_state_t){
+            .index = pool->index,
+            .is_managed = pool->is_managed,
+            .desired = pool->pool.target,
+            .running = tally->here,
+            .starting = tally->own + tally->spares - tally->here,
+            .leaving = tally->leaving,
+            .others = pool->load.workers - (pool->is_managed ? pool->load.pool_workers : 0),
+            .min = ef_pool_min (&pool->pool),
+            .max = ef_pool_max (&pool->pool),
+            .scale = pool->pool.scale_hand,
+            .restarts = pool->restarts,
+            .reason = pool->reason,
+            .changed_ms = pool->changed_ms,
+            .limit = tally->own < pool->pool.target && !ef_pool_may_start (&pool->pool, now)
+                         ? EF_LIMIT_CRASHES
+                         : pool->pool.limit,
+            .hold = pool->pool.hold,
+            .ready = pool->load.ready,
+            .retrying = pool->load.retrying,
+            .oldest_ms = pool->load.oldest_ms,
+            .arrive = pool->pool.arrive,
+            .end = pool->pool.end};
+        memcpy (state->topic, pool->topic, sizeof state->topic);
+        pool->has_changed = false;
     }
-    atomic_store (&self->is_empty, self->process_count == 0);
+    s_send (self, message);
 }
 
 static uint64_t
@@ -258,23 +390,25 @@ s_step (void *arg) {
     ef_scaler_t *self = arg;
     uint64_t now = ef_mono_ms ();
     ef_scaler_message_t *message;
-    uint32_t grace = atomic_load (&self->stop_grace);
-    if (grace && !self->is_stopping) {
-        self->is_stopping = true;
-        for (uint32_t i = 0; i < self->process_count; i++) {
-            self->processes[i].is_leaving = true;
-            self->processes[i].kill_ms = now + grace;
-            (void)kill (-self->processes[i].pid, SIGTERM); /* gone already is as good */
-        }
-    }
+    bool is_stopping = scaler_is_stopping (self, now);
+    s_flush (self);
     while ((message = ef_ring_pop (&self->actor.in)) != NULL) {
-        if (!self->is_stopping) {
-            s_handle (self, message);
+        if (!is_stopping) {
+            s_handle (self, message, now);
         }
         ef_scaler_message_destroy (&message);
     }
-    s_watch (self, now);
-    return self->process_count ? now + (self->is_stopping ? 20 : WATCH_MS) : UINT64_MAX;
+    uint64_t next = scaler_watch (self, now);
+    for (uint32_t i = 0; i < self->count && !is_stopping; i++) {
+        if (self->pools[i]->is_managed && self->pools[i]->has_load) {
+            scaler_settle (self, i, now);
+            scaler_recycle (self, i, now);
+        }
+    }
+    s_tell_states (self, now);
+    next = is_stopping && next > now + 20 ? now + 20 : next;
+    next = self->place_count && next == UINT64_MAX ? now : next; /* just started */
+    return self->outbox_count && next > now + 5 ? now + 5 : next;
 }
 
 int
@@ -285,11 +419,12 @@ ef_scaler_start (ef_scaler_t *self, ef_waker_t *owner) {
 void
 ef_scaler_stop_workers (ef_scaler_t *self, uint32_t grace_ms) {
     atomic_store (&self->stop_grace, grace_ms + 1);
-    uint64_t deadline = ef_mono_ms () + grace_ms + 2000;
-    while (!atomic_load (&self->is_empty) && ef_mono_ms () < deadline) {
-        ef_waker_wake (&self->actor.waker);
-        (void)poll (NULL, 0, 10);
-    }
+    ef_actor_poke (&self->actor);
+}
+
+bool
+ef_scaler_is_empty (ef_scaler_t *self) {
+    return atomic_load (&self->is_empty);
 }
 
 void
@@ -304,11 +439,18 @@ ef_scaler_destroy (ef_scaler_t **self_p) {
            (message = ef_ring_pop (&self->actor.out)) != NULL) {
         ef_scaler_message_destroy (&message);
     }
-    for (uint32_t i = 0; i < self->process_count; i++) {
-        (void)kill (-self->processes[i].pid, SIGKILL); /* the last resort */
-        close (self->processes[i].file);
+    for (uint32_t i = 0; i < self->outbox_count; i++) {
+        ef_scaler_message_destroy (&self->outbox[i]);
     }
-    free (self->processes);
+    for (uint32_t i = 0; i < self->place_count; i++) {
+        ef_process_kill (&self->places[i].process); /* the last resort */
+    }
+    for (uint32_t i = 0; i < self->count; i++) {
+        free (self->pools[i]);
+    }
+    free (self->outbox);
+    free (self->by_index);
+    free (self->places);
     free (self->pools);
     free (self);
     *self_p = NULL;

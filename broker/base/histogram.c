@@ -26,10 +26,28 @@ s_end (uint32_t bucket) {
 
 void
 ef_histogram_add (ef_histogram_t *self, uint64_t ms) {
+    ef_histogram_add_many (self, ms, 1);
+}
+
+void
+ef_histogram_add_many (ef_histogram_t *self, uint64_t ms, uint32_t count) {
     uint32_t *bucket = &self->buckets[s_bucket (ms)];
-    self->count++;
-    self->sum_ms += ms;
-    *bucket += *bucket < UINT32_MAX;
+    self->count += count;
+    self->sum_ms += ms * count;
+    *bucket += UINT32_MAX - *bucket < count ? UINT32_MAX - *bucket : count;
+}
+
+void
+ef_histogram_below (const ef_histogram_t *self, uint64_t counts[EF_HISTOGRAM_STEPS]) {
+    uint64_t seen = 0;
+    uint32_t bucket = 0;
+    for (uint32_t step = 0; step < EF_HISTOGRAM_STEPS; step++) {
+        uint64_t end = UINT64_C (2) << step;
+        while (bucket < EF_HISTOGRAM_BUCKETS && s_end (bucket) < end) {
+            seen += self->buckets[bucket++];
+        }
+        counts[step] = seen;
+    }
 }
 
 uint64_t

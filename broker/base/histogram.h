@@ -16,6 +16,10 @@ typedef struct {
 } ef_histogram_t;
 
 void ef_histogram_add (ef_histogram_t *self, uint64_t ms);
+void ef_histogram_add_many (ef_histogram_t *self, uint64_t ms, uint32_t count);
+/* How many were below 2, 4, 8, … 2^18 ms. */
+#define EF_HISTOGRAM_STEPS 18
+void ef_histogram_below (const ef_histogram_t *self, uint64_t counts[EF_HISTOGRAM_STEPS]);
 /* The end of the bucket in which this share (0 to 1) of all times is reached; 0: there are none. */
 uint64_t ef_histogram_quantile (const ef_histogram_t *self, double share);
 

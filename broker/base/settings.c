@@ -173,6 +173,9 @@ static const unit_t s_sizes[] = {
     {"KiB", 1024, 1},       {"kB", 1e3, 1}, {"", 1, 1},          {NULL, 0, 0}};
 static const unit_t s_rates[] = {
     {"/s", 1, 1}, {"/m", 1, 60}, {"/h", 1, 3600}, {"", 1, 1}, {NULL, 0, 0}};
+static const unit_t s_rooms[] = {
+    {"GiB", 1073741824, 1}, {"GB", 1e9, 1}, {"MiB", 1048576, 1}, {"MB", 1e6, 1}, {"KiB", 1024, 1},
+    {"kB", 1e3, 1},         {"", 1, 1},     {"%", 1, 100},       {NULL, 0, 0}};
 static const unit_t s_ratios[] = {{"", 1, 1}, {"%", 1, 100}, {NULL, 0, 0}};
 
 const config_kind_t config_number = {"a number", s_set_number, s_print_number, s_plain, false};
@@ -184,6 +187,8 @@ const config_kind_t config_rate = {"a rate such as 100/s, 30/m or 1000/h", s_set
                                    s_print_number, s_rates, true};
 const config_kind_t config_factor = {"a factor such as 2 or 1.5", s_set_number, s_print_number,
                                      s_plain, true};
+const config_kind_t config_room = {"a size such as 512MiB, or a share such as 5%", s_set_number,
+                                   s_print_number, s_rooms, true};
 const config_kind_t config_ratio = {"a share such as 0.5 or 50%", s_set_number, s_print_number,
                                     s_ratios, true};
 

@@ -49,6 +49,7 @@ extern const config_kind_t config_size;
 extern const config_kind_t config_rate;
 extern const config_kind_t config_factor;
 extern const config_kind_t config_ratio;
+extern const config_kind_t config_room; /* bytes; up to 1 a share of all */
 extern const config_kind_t config_choice;
 
 typedef struct {

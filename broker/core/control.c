@@ -177,20 +177,6 @@ ef_core_leased (const ef_core_t *self) {
     return leased;
 }
 
-void
-ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load) {
-    const topic_t *topic = self->topics[index];
-    *load = (ef_load_t){
-        .ready = topic->counts[EF_STATE_READY],
-        .leased = topic->counts[EF_STATE_LEASED],
-        .retrying = topic->counts[EF_STATE_RETRYING],
-        .overflowed = topic->overflowed,
-        .attempts_failed = topic->attempts_failed,
-        .stalled_ms = topic->stalled_since ? self->now - topic->stalled_since : 0,
-        .workers = topic->workers,
-    };
-}
-
 /* Refused events by code, ingress and front together. */
 static void
 s_put_refused (const ef_core_t *self, ef_buf_t *out) {
@@ -272,9 +258,11 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
         {"unwell", topic->unwell},
         {"took_p50_ms", topic->took ? ef_histogram_quantile (topic->took, 0.5) : 0},
         {"took_p99_ms", topic->took ? ef_histogram_quantile (topic->took, 0.99) : 0},
+        {"waited_p50_ms", topic->waited ? ef_histogram_quantile (topic->waited, 0.5) : 0},
+        {"waited_p99_ms", topic->waited ? ef_histogram_quantile (topic->waited, 0.99) : 0},
     };
     uint32_t count = sizeof numbers / sizeof numbers[0];
-    ef_put_map (out, count + 3 + EF_STATE_COUNT);
+    ef_put_map (out, count + 5 + EF_STATE_COUNT);
     ef_put_key_str (out, "topic", topic->config.name);
     ef_put_key_bool (out, "paused", topic->is_paused);
     ef_put_key_bool (out, "draining", topic->is_draining);
@@ -284,6 +272,8 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
     for (uint32_t i = 0; i < count; i++) {
         ef_put_key_uint (out, numbers[i].key, numbers[i].value);
     }
+    report_put (out, "took", topic->took);
+    report_put (out, "waited", topic->waited);
 }
 
 static void

@@ -292,17 +292,55 @@ ef_status_t ef_core_peek (ef_core_t *self, const char *topic, uint32_t limit, ef
    EF_NOT_FOUND: it isn't live, or not durable yet. */
 ef_status_t ef_core_show (ef_core_t *self, uint32_t topic_index, uint64_t n, ef_buf_t *out);
 
-/* What the scaler looks at. */
+/* Why nothing, or little, of a topic may be handed out, however many workers there are. */
+#define EF_HOLD_TABLE(X)                                                                           \
+    X (NONE, "")                                                                                   \
+    X (DRAINING, "draining") /* the broker ends */                                                 \
+    X (PAUSED, "paused")                                                                           \
+    X (BREAKER, "breaker")               /* the topic's own isn't closed */                        \
+    X (RATE, "rate")                     /* the next delivery isn't due yet */                     \
+    X (RETRY_CAPACITY, "retry_capacity") /* as many are in hand as may be */                       \
+    X (DISK, "disk")                     /* no room for outcomes */                                \
+    X (UNHEALTHY, "unhealthy")           /* most workers say that they are */
+typedef enum {
+#define X(name, text) EF_HOLD_##name,
+    EF_HOLD_TABLE (X)
+#undef X
+        EF_HOLD_COUNT
+} ef_hold_t;
+const char *ef_hold_name (ef_hold_t hold);
+
+/* What the scaler looks at (load.c). Totals are since start; only their growth means something. */
 typedef struct {
-    uint64_t ready;
+    uint64_t ready;   /* a worker could have them now */
+    uint64_t blocked; /* ready, and behind keys, breakers or quotas: no worker could have them */
     uint64_t leased;
-    uint64_t retrying;
-    uint64_t overflowed; /* total since start */
-    uint64_t attempts_failed;
-    uint64_t stalled_ms; /* how long it has been stalled, 0: it isn't */
-    uint32_t workers;
+    uint64_t retrying;     /* failed, their time hasn't come */
+    uint64_t inserting;    /* they wait for room in the topic */
+    double fill;           /* ready and leased, as a share of the capacity; 0: it has none */
+    uint64_t oldest_ms;    /* how long the oldest has waited that nobody had yet, at least */
+    uint64_t stalled_ms;   /* how long events are ready and no worker has credit; 0: they aren't */
+    uint64_t stalled_sum;  /* total of that */
+    uint64_t deliveries;   /* total */
+    uint64_t done;         /* total */
+    uint64_t failed;       /* total of attempts */
+    uint64_t permanent;    /* total of events that died since no attempt would mend them */
+    uint64_t overflowed;   /* total: insertion attempts used up, or too many wait for that */
+    uint64_t credit;       /* of all workers */
+    uint32_t workers;      /* that take from it and aren't leaving */
+    uint32_t unhealthy;    /* of them */
+    uint32_t pool_workers; /* of them, those that the scaler has started */
+    uint32_t breakers;     /* that aren't closed */
+    ef_hold_t hold;
 } ef_load_t;
-void ef_core_load (const ef_core_t *self, uint32_t index, ef_load_t *load);
+/* Of all topics, by index. To be called now and then: ages are known as exactly as that is often.
+ */
+void ef_core_loads (ef_core_t *self, ef_load_t *loads);
+/* Calls `each` for every worker that came with a token: how many events it has answered, and how
+   many it holds under a lease. */
+void ef_core_tokens (const ef_core_t *self,
+                     void (*each) (void *arg, const char *token, uint64_t answered, uint64_t held),
+                     void *arg);
 /* The process that was started with this token has crashed, as `text` says: what it held has
    failed, and is suspected of having killed it. */
 void ef_core_worker_died (ef_core_t *self, const char *token, const char *text);

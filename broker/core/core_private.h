@@ -227,6 +227,8 @@ bool worker_has_room (const worker_t *worker);
 
 /* report.c */
 void report_took (const ef_core_t *core, const lease_t *lease);
+void report_waited (const ef_core_t *core, topic_t *topic, const stored_t *stored, uint32_t count);
+void report_put (ef_buf_t *out, const char *key, const ef_histogram_t *histogram);
 void report_timeout (const ef_core_t *core, const lease_t *lease, ef_span_t code);
 
 /* dispatch.c */

@@ -249,6 +249,8 @@ typedef struct {
     ef_bucket_t bucket;
 } peer_t;
 
+#define LOAD_MARKS 16 /* a topic's age is known to about a tenth of it */
+
 /* Until a time not to this worker, or to no other. */
 typedef struct {
     uint64_t n;
@@ -313,9 +315,10 @@ struct topic_s {
     uint32_t inserting;
     sub_t *queues[2]; /* circular lists: idle workers, busy ones with credit */
     uint32_t workers;
-    uint32_t unwell;      /* of them, those that take nothing new for their health */
-    ef_histogram_t *took; /* owned; from delivery to answer; NULL: nothing was answered yet */
-    entry_t **outbox;     /* owned ring: dead, in order of m, not yet durable over there */
+    uint32_t unwell;        /* of them, those that take nothing new for their health */
+    ef_histogram_t *took;   /* owned; from delivery to answer; NULL: nothing was answered yet */
+    ef_histogram_t *waited; /* owned; from acceptance to first delivery; NULL: the same */
+    entry_t **outbox;       /* owned ring: dead, in order of m, not yet durable over there */
     uint32_t outbox_head;
     uint32_t outbox_count;
     uint32_t outbox_capacity;
@@ -329,6 +332,13 @@ struct topic_s {
     uint64_t share;          /* what workers of several topics got of it, over its weight */
     bool was_empty;          /* its share may lag behind what others got meanwhile */
     uint64_t stalled_since;  /* 0: not stalled */
+    uint64_t stalled_sum;    /* ms, of stalls that are over */
+    uint64_t permanent;      /* events that died since no attempt would mend them */
+    struct {
+        uint64_t n;      /* events before it were there ... */
+        uint64_t at_ms;  /* ... at this time, monotonic */
+    } marks[LOAD_MARKS]; /* ascending; says how old the backlog's head is */
+    uint32_t mark_count;
     uint64_t overflow_next_ms;
     bool stall_told;
     avoid_t *avoids; /* owned */

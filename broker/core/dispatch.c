@@ -77,6 +77,24 @@ s_pin (topic_t *topic, item_t *item, const stored_t *stored) {
     topic->pinned_bytes += item->event_bytes;
 }
 
+/* First attempts of what needn't wait for a time; neighbours were mostly accepted together. */
+static void
+s_note_waits (gather_t *self) {
+    for (uint32_t i = 0; i < self->count;) {
+        uint32_t first = i;
+        uint64_t accepted = self->stored[i].accepted_ms;
+        uint32_t fresh = 0;
+        for (; i < self->count && self->stored[i].accepted_ms == accepted; i++) {
+            const entry_t *entry = self->items[i].entry;
+            bool had_to = entry && (self->stored[i].flags & EF_INDEX_META);
+            fresh += !had_to && (entry == NULL || entry->tries == 0);
+        }
+        if (fresh > 0) {
+            report_waited (self->core, self->topic, &self->stored[first], fresh);
+        }
+    }
+}
+
 /* The delivery is on its way: the events are leased now. */
 static void
 s_take (gather_t *self) {
@@ -108,6 +126,7 @@ s_take (gather_t *self) {
             item->entry->tag = lease->first_tag + i;
         }
     }
+    s_note_waits (self);
     for (uint32_t i = 0; i < self->count && topic->config.retry_budget > 0; i++) {
         if (self->items[i].entry == NULL || self->items[i].entry->tries == 0) {
             ef_budget_earn (&topic->budget, topic->config.retry_budget);
@@ -245,6 +264,7 @@ s_judge_stall (ef_core_t *core, topic_t *topic) {
                       !topic->is_paused && topic->queues[0] == NULL && topic->queues[1] == NULL &&
                       (topic->workers == 0 || topic->unwell < topic->workers);
     if (!is_waiting) {
+        topic->stalled_sum += topic->stalled_since ? core->now - topic->stalled_since : 0;
         topic->stalled_since = 0;
         topic->stall_told = false;
     } else if (topic->stalled_since == 0) {

@@ -310,6 +310,7 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event
     entry->m = ++topic->m;
     entry->generation = (uint32_t)++self->next_generation;
     topic->overflowed += reason == EF_REASON_OVERFLOW;
+    topic->permanent += reason == EF_REASON_PERMANENT || reason == EF_REASON_POISON;
     size_t mark = ef_record_begin (buf, EF_LOG_DEAD, 0, EF_DEAD_HEADER);
     uint8_t *header = buf->data + mark + EF_RECORD_HEAD;
     ef_le32_put (header, topic->index);

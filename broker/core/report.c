@@ -5,17 +5,48 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static ef_histogram_t *
+s_require (ef_histogram_t **histogram) {
+    if (*histogram == NULL) {
+        *histogram = calloc (1, sizeof **histogram);
+        ef_assert (*histogram != NULL);
+    }
+    return *histogram;
+}
+
 /* An attempt has been answered. */
 void
 report_took (const ef_core_t *core, const lease_t *lease) {
     uint64_t ms = core->now - lease->began_ms;
-    topic_t *topic = lease->topic;
-    if (topic->took == NULL) {
-        topic->took = calloc (1, sizeof *topic->took);
-        ef_assert (topic->took != NULL);
-    }
-    ef_histogram_add (topic->took, ms);
+    ef_histogram_add (s_require (&lease->topic->took), ms);
     ef_histogram_add (&lease->worker->took, ms);
+}
+
+/* So many events go out for the first time, neighbours accepted together. What was to wait for its
+   time isn't meant. */
+void
+report_waited (const ef_core_t *core, topic_t *topic, const stored_t *stored, uint32_t count) {
+    uint64_t accepted = stored->accepted_ms;
+    uint64_t ms = core->wall > accepted ? core->wall - accepted : 0;
+    ef_histogram_add_many (s_require (&topic->waited), ms, count);
+}
+
+/* Where there are any: {"count", "sum_ms", "below": how many took less than 2, 4, … 2^18 ms}. */
+void
+report_put (ef_buf_t *out, const char *key, const ef_histogram_t *histogram) {
+    uint64_t below[EF_HISTOGRAM_STEPS] = {0};
+    ef_put_str (out, key);
+    if (histogram) {
+        ef_histogram_below (histogram, below);
+    }
+    ef_put_map (out, 3);
+    ef_put_key_uint (out, "count", histogram ? histogram->count : 0);
+    ef_put_key_uint (out, "sum_ms", histogram ? histogram->sum_ms : 0);
+    ef_put_str (out, "below");
+    ef_put_array (out, histogram ? EF_HISTOGRAM_STEPS : 0);
+    for (uint32_t i = 0; histogram && i < EF_HISTOGRAM_STEPS; i++) {
+        ef_put_uint (out, below[i]);
+    }
 }
 
 /* A worker's own time for an event was over: everybody may see it, as the end of a lease. */

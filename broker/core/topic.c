@@ -153,6 +153,7 @@ topic_free (topic_t **self_p) {
     free (self->outbox);
     free (self->avoids);
     free (self->took);
+    free (self->waited);
     free (self);
     *self_p = NULL;
 }

@@ -47,11 +47,34 @@ s_rss_bytes (void) {
     return (uint64_t)pages * (uint64_t)sysconf (_SC_PAGESIZE);
 }
 
+/* Groups of the journal by the time that writing and syncing took. */
+static void
+s_put_syncs (ef_journal_t *journal, ef_buf_t *out) {
+    uint64_t below = 0;
+    ef_put_str (out, "sync");
+    ef_put_map (out, 3);
+    ef_put_key_uint (out, "count", atomic_load (&journal->groups));
+    ef_put_key_uint (out, "sum_us", atomic_load (&journal->sync_sum_us));
+    ef_put_str (out, "below");
+    ef_put_array (out, EF_SYNC_STEPS);
+    for (uint32_t i = 0; i < EF_SYNC_STEPS; i++) {
+        below += atomic_load (&journal->sync_counts[i]);
+        ef_put_uint (out, below);
+    }
+}
+
+/* 0: not known, as while the journal is read at a start. */
+static uint64_t
+s_disk_free_bytes (ef_storage_t *storage) {
+    uint64_t bytes;
+    return storage == NULL || storage->room (storage, &bytes) ? 0 : bytes;
+}
+
 void
 router_put_process (ef_router_t *self, ef_buf_t *out) {
     struct rusage usage = {0};
     (void)getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
-    ef_put_map (out, 15);
+    ef_put_map (out, 17);
     ef_put_key_str (out, "version", EF_PROGRAM_VERSION);
     ef_put_key_uint (out, "pid", (uint64_t)getpid ());
     ef_put_key_uint (out, "started", self->started_ms);
@@ -69,6 +92,8 @@ router_put_process (ef_router_t *self, ef_buf_t *out) {
     ef_put_key_uint (out, "scrub_bytes", atomic_load (&self->parts.upkeep->scrub_bytes));
     ef_put_key_uint (out, "scrub_damaged", atomic_load (&self->parts.upkeep->damaged));
     ef_put_key_uint (out, "recovery_ms", self->recovery_ms);
+    ef_put_key_uint (out, "disk_free_bytes", s_disk_free_bytes (self->parts.upkeep->storage));
+    s_put_syncs (self->parts.journal, out);
 }
 
 static void
@@ -195,17 +220,46 @@ s_scale (admin_t *self) {
         s_error (self, EF_NOT_FOUND, "the topic has no pool (topic/NAME/pool/command)");
         return;
     }
-    ef_scaler_message_t *message = calloc (1, sizeof *message);
-    ef_assert (message != NULL);
-    message->kind = EF_SCALER_SCALE;
-    message->count = (uint32_t)wanted;
-    memcpy (message->topic, self->topic, sizeof message->topic);
-    if (!ef_actor_tell (ef_scaler_actor (self->router->parts.scaler), message)) {
-        free (message);
-        s_error (self, EF_FULL, "the scaler is busy; try again");
+    router_scale (self->router, self->topic, (uint32_t)wanted);
+    s_answer_status (self, EF_OK);
+}
+
+static void
+s_pools (admin_t *self) {
+    uint32_t count = ef_core_topic_count (self->router->core);
+    s_ok (self);
+    ef_put_map (&self->answer, 2);
+    ef_put_str (&self->answer, "items");
+    ef_put_array (&self->answer, count);
+    for (uint32_t i = 0; i < count; i++) {
+        router_put_pool (self->router, i, &self->answer);
+    }
+    ef_put_str (&self->answer, "next");
+    ef_put_nil (&self->answer);
+}
+
+static void
+s_pool_set (admin_t *self) {
+    int index = ef_core_find_topic (self->router->core, self->topic, strlen (self->topic));
+    const char *why =
+        index < 0 ? "no such topic" : router_set_pool (self->router, self->topic, self->arguments);
+    if (why) {
+        s_error (self, index < 0 ? EF_NOT_FOUND : EF_BAD_COMMAND, why);
         return;
     }
-    s_answer_status (self, EF_OK);
+    s_ok (self);
+    router_put_pool (self->router, (uint32_t)index, &self->answer);
+}
+
+static void
+s_pool_history (admin_t *self) {
+    int index = ef_core_find_topic (self->router->core, self->topic, strlen (self->topic));
+    if (index < 0) {
+        s_error (self, EF_NOT_FOUND, "no such topic");
+        return;
+    }
+    s_ok (self);
+    router_put_history (self->router, (uint32_t)index, &self->answer);
 }
 
 static void
@@ -390,6 +444,9 @@ static const struct {
     {"PURGE", true, s_purge},
     {"PEEK", true, s_peek},
     {"SCALE", true, s_scale},
+    {"POOLS", false, s_pools},
+    {"POOL.SET", true, s_pool_set},
+    {"POOL.HISTORY", true, s_pool_history},
     {"SHUTDOWN", false, s_shutdown},
     {"DLQ.LIST", false, s_dead},
     {"DLQ.SHOW", false, s_dead},
@@ -513,84 +570,4 @@ router_admin_answer (ef_router_t *self, ef_dead_message_t *message) {
     (void)router_send_frames (self, &token->peer, &message->bytes, NULL); /* it asks again */
     free (token);
     message->token = NULL;
-}
-
-static void
-s_publish (ef_router_t *self, const char *subject, ef_buf_t *map) {
-    ef_monitor_message_t *message = ef_monitor_message_new (subject);
-    message->map = *map;
-    memset (map, 0, sizeof *map);
-    outbox_add (&self->to_monitor, message);
-}
-
-typedef struct {
-    ef_router_t *router;
-} stats_t;
-
-/* What comes in by ingress, what waits for a time, and each topic's dead letters. */
-static void
-s_publish_parts (ef_router_t *self) {
-    ef_buf_t map = {0};
-    uint64_t inserting = 0;
-    ef_core_ingress_stats (self->core, &map);
-    s_publish (self, "stats.ingress", &map);
-    for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
-        uint64_t dead = ef_core_count (self->core, i, EF_STATE_DEAD);
-        inserting += ef_core_inserting (self->core, i);
-        if (dead > 0) {
-            char subject[128];
-            snprintf (subject, sizeof subject, "stats.dead.%s", ef_core_topic_name (self->core, i));
-            ef_put_map (&map, 2);
-            ef_put_key_str (&map, "topic", ef_core_topic_name (self->core, i));
-            ef_put_key_uint (&map, "dead", dead);
-            s_publish (self, subject, &map);
-        }
-    }
-    ef_put_map (&map, 2);
-    ef_put_key_uint (&map, "waiting", atomic_load (&self->parts.retry->depth));
-    ef_put_key_uint (&map, "inserting", inserting);
-    s_publish (self, "stats.retry", &map);
-}
-
-static void
-s_publish_worker (void *arg, const ef_buf_t *map) {
-    stats_t *stats = arg;
-    char subject[128];
-    char name[EF_NAME_MAX + 8] = "";
-    uint32_t pairs;
-    ef_span_t key;
-    ef_span_t value;
-    ef_cursor_t cursor = ef_cursor (map->data, map->size);
-    if (ef_get_map (&cursor, &pairs) == 0 && ef_get_str (&cursor, &key) == 0 &&
-        ef_get_str (&cursor, &value) == 0) {
-        ef_span_copy (value, name, sizeof name);
-    }
-    snprintf (subject, sizeof subject, "stats.worker.%s", name);
-    ef_buf_t copy = {0};
-    ef_buf_put (&copy, map->data, map->size);
-    s_publish (stats->router, subject, &copy);
-}
-
-/* One snapshot a second. */
-void
-router_stats (ef_router_t *self) {
-    ef_buf_t map = {0};
-    stats_t stats = {self};
-    if (self->to_monitor.count > 1000) {
-        return; /* nobody takes them off; lossy by design */
-    }
-    ef_put_map (&map, 2);
-    ef_put_str (&map, "broker");
-    ef_core_status (self->core, &map);
-    ef_put_str (&map, "process");
-    router_put_process (self, &map);
-    s_publish (self, "stats.broker", &map);
-    for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
-        char subject[128];
-        snprintf (subject, sizeof subject, "stats.topic.%s", ef_core_topic_name (self->core, i));
-        ef_core_topic_stats (self->core, i, &map);
-        s_publish (self, subject, &map);
-    }
-    s_publish_parts (self);
-    ef_core_workers (self->core, s_publish_worker, &stats);
 }

@@ -135,22 +135,6 @@ s_is_too_much (const ef_router_t *self, const ef_config_t *fresh) {
 }
 
 static void
-s_tell_pool (ef_router_t *self, const ef_config_topic_t *topic) {
-    if (!ef_scaler_has_pool (self->parts.scaler, topic->topic.name)) {
-        return;
-    }
-    ef_scaler_message_t *message = calloc (1, sizeof *message);
-    ef_assert (message != NULL);
-    message->kind = EF_SCALER_POOL;
-    memcpy (message->topic, topic->topic.name, sizeof message->topic);
-    message->stall_ms = topic->topic.stall_ms;
-    message->pool = malloc (sizeof *message->pool);
-    ef_assert (message->pool != NULL);
-    *message->pool = topic->pool;
-    outbox_add (&self->to_scaler, message);
-}
-
-static void
 s_apply (ef_router_t *self, const ef_config_changes_t *changes) {
     const ef_config_t *settings = &self->settings;
     ef_core_config_t core;
@@ -161,8 +145,9 @@ s_apply (ef_router_t *self, const ef_config_changes_t *changes) {
         const ef_config_topic_t *topic = &settings->topics[changes->topics[i]];
         int rc = ef_core_configure_topic (self->core, &topic->topic);
         ef_assert (rc == 0); /* they were counted */
-        s_tell_pool (self, topic);
+        router_tell_pool (self, topic);
     }
+    router_tell_bounds (self);
     if (changes->has_routes) { /* behind the topics that they name */
         ef_core_set_routes (self->core, settings->routes, settings->route_count);
     }
@@ -195,12 +180,7 @@ router_forget_reload (ef_router_t *self) {
     for (uint32_t i = 0; i < self->reload_waits.count; i++) {
         free (self->reload_waits.items[self->reload_waits.head + i]);
     }
-    for (uint32_t i = 0; i < self->to_scaler.count; i++) {
-        ef_scaler_message_t *message = self->to_scaler.items[self->to_scaler.head + i];
-        ef_scaler_message_destroy (&message);
-    }
     outbox_free (&self->reload_waits);
-    outbox_free (&self->to_scaler);
     s_free (atomic_exchange (&self->reload, NULL));
     ef_config_free (&self->settings);
 }

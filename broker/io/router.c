@@ -7,7 +7,6 @@
 
 #define DRAIN_NS         1000000u /* spent on one socket in a turn */
 #define STATS_MS         1000
-#define LOAD_MS          500
 /* Of the journal between two checkpoints: with the segment under way and those that grow while
    parts are gathered, recovery reads less than 512 MiB. */
 #define CHECKPOINT_BYTES (192ull << 20)
@@ -129,6 +128,7 @@ ef_router_destroy (ef_router_t **self_p) {
     router_admin_forget (self);
     router_forget_reload (self);
     router_event_forget (self);
+    router_pools_free (self);
     outbox_free (&self->to_dead);
     outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
@@ -204,6 +204,25 @@ ef_router_bind (ef_router_t *self, char error[512]) {
         }
     }
     return 0;
+}
+
+/* An endpoint that was bound to all addresses, or to a port that the system chose, is told as it
+   can be reached. */
+void
+ef_router_back (const ef_router_t *self, char endpoint[300]) {
+    static const char *const wild[] = {"tcp://0.0.0.0:", "tcp://*:", "tcp://[::]:"};
+    char bound[300];
+    size_t size = sizeof bound;
+    if (zmq_getsockopt (self->sockets[SOCKET_BACK], ZMQ_LAST_ENDPOINT, bound, &size)) {
+        snprintf (bound, sizeof bound, "%s", self->parts.config->back);
+    }
+    snprintf (endpoint, 300, "%s", bound);
+    for (size_t i = 0; i < sizeof wild / sizeof wild[0]; i++) {
+        if (strncmp (bound, wild[i], strlen (wild[i])) == 0) {
+            snprintf (endpoint, 300, "tcp://%s:%.250s", i == 2 ? "[::1]" : "127.0.0.1",
+                      bound + strlen (wild[i]));
+        }
+    }
 }
 
 /* Receives one message into self->frames. Returns the number of frames, 0: there is none, or -1:
@@ -320,25 +339,6 @@ s_take_dead (ef_router_t *self) {
     return is_any;
 }
 
-static bool
-s_take_scaler (ef_router_t *self, const ef_effects_t *effects) {
-    bool is_any = false;
-    ef_scaler_message_t *message;
-    while ((message = ef_ring_pop (&ef_scaler_actor (self->parts.scaler)->out)) != NULL) {
-        is_any = true;
-        if (message->kind == EF_SCALER_DRAIN) {
-            (void)ef_core_drain_worker (self->core,
-                                        message->token); /* not here yet: it is told TERM */
-        } else if (message->kind == EF_SCALER_DIED) {
-            ef_core_worker_died (self->core, message->token, message->text);
-        } else {
-            effects->notify (self, message->token, message->topic, message->text);
-        }
-        free (message);
-    }
-    return is_any;
-}
-
 /* Takes what the actors have ready. True: there was something. */
 static bool
 s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
@@ -380,25 +380,7 @@ s_take_answers (ef_router_t *self, const ef_effects_t *effects) {
         is_any = true;
     }
     is_any = s_take_dead (self) || is_any;
-    return s_take_scaler (self, effects) || is_any;
-}
-
-static void
-s_tell_scaler (ef_router_t *self) {
-    for (uint32_t i = 0; i < ef_core_topic_count (self->core); i++) {
-        const char *topic = ef_core_topic_name (self->core, i);
-        if (!ef_scaler_has_pool (self->parts.scaler, topic)) {
-            continue;
-        }
-        ef_scaler_message_t *message = calloc (1, sizeof *message);
-        ef_assert (message != NULL);
-        message->kind = EF_SCALER_LOAD;
-        snprintf (message->topic, sizeof message->topic, "%s", topic);
-        ef_core_load (self->core, i, &message->load);
-        if (!ef_actor_tell (ef_scaler_actor (self->parts.scaler), message)) {
-            free (message); /* the next one says it too */
-        }
-    }
+    return router_take_scaler (self, effects) || is_any;
 }
 
 /* Tells the core how much room there is, where that has changed. */
@@ -500,10 +482,9 @@ s_has_failed (ef_router_t *self) {
 }
 
 static void
-s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load) {
-    if (now >= *next_load && !self->is_stopping) {
-        *next_load = now + LOAD_MS;
-        s_tell_scaler (self);
+s_periodic (ef_router_t *self, uint64_t now) {
+    if (now >= self->next_load_ms && !self->is_stopping) {
+        router_tell_scaler (self);
     }
     if (now >= self->next_stats_ms) {
         self->next_stats_ms = now + STATS_MS;
@@ -514,7 +495,6 @@ s_periodic (ef_router_t *self, uint64_t now, uint64_t *next_load) {
 int
 ef_router_run (ef_router_t *self) {
     ef_effects_t effects;
-    uint64_t next_load = 0;
     router_effects (self, &effects);
     if (!router_await_recovery (self)) {
         return 0;
@@ -543,7 +523,7 @@ ef_router_run (ef_router_t *self) {
             ef_core_tick (self->core);
         }
         ef_core_turn (self->core);
-        s_periodic (self, now, &next_load);
+        s_periodic (self, now);
         router_flush (self);
         atomic_store (&self->parts.upkeep->oldest, ef_core_oldest_segment (self->core));
         atomic_store (&self->parts.upkeep->newest, ef_core_newest_segment (self->core));
@@ -553,6 +533,7 @@ ef_router_run (ef_router_t *self) {
         if (!is_busy) {
             uint64_t until = ef_core_next_ms (self->core);
             until = self->next_stats_ms < until ? self->next_stats_ms : until;
+            until = self->is_loaded && self->next_load_ms < until ? self->next_load_ms : until;
             s_sleep (self, reads_publishers, until);
         }
     }

@@ -64,6 +64,9 @@ void ef_router_set_dead (ef_router_t *self, ef_dead_letters_t *dead);
 /* Binds the sockets. 0, or -1 and `error` names the endpoint. */
 EF_MUST_USE int ef_router_bind (ef_router_t *self, char error[512]);
 
+/* Where workers of this machine reach it: what was bound, loopback in a wildcard's place. */
+void ef_router_back (const ef_router_t *self, char endpoint[300]);
+
 /* Waits for ef_router_ready, answering STATUS alone; then runs until it was told to stop and has
  * drained, or failed. Returns an exit code: 0, or 74. */
 int ef_router_run (ef_router_t *self);

@@ -17,6 +17,28 @@ typedef struct {
     uint32_t capacity;
 } outbox_t;
 
+#define POOL_DECISIONS 256u /* of each topic that are kept; 8 times a power of two */
+
+/* A decision of the scaler's. */
+typedef struct {
+    ef_pool_decision_t decision;
+    ef_pool_limit_t limit;
+    uint64_t wall_ms;
+    char text[320];
+} router_decision_t;
+
+/* What the scaler told of a topic. */
+typedef struct {
+    ef_scaler_state_t state;
+    bool is_known;
+    bool was_idle;                /* the last load that was told */
+    ef_scaler_hand_t hand;        /* what was set */
+    router_decision_t *decisions; /* owned ring; NULL: none yet */
+    uint32_t head;                /* the oldest one */
+    uint32_t count;
+    uint32_t capacity;
+} router_pool_t;
+
 struct ef_router_s {
     ef_router_parts_t parts;
     ef_core_t *core;
@@ -31,9 +53,13 @@ struct ef_router_s {
     outbox_t to_finder;              /* ef_question_t */
     outbox_t event_waits;            /* ef_question_t: to be asked again */
     ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
-    outbox_t to_scaler;              /* ef_scaler_message_t: pools that changed */
-    outbox_t admin_waits;            /* admin_wait_t: answers that aren't true yet */
-    outbox_t reload_waits;           /* reload_wait_t: who asked for RELOAD */
+    outbox_t to_scaler;              /* ef_scaler_message_t */
+    router_pool_t *pools; /* owned: what the scaler told, by the core's index of the topic */
+    uint32_t pool_count;
+    uint64_t next_load_ms;
+    bool is_loaded;                /* something was in hand when the scaler was last told */
+    outbox_t admin_waits;          /* admin_wait_t: answers that aren't true yet */
+    outbox_t reload_waits;         /* reload_wait_t: who asked for RELOAD */
     ef_config_t settings;          /* as they are now; parts.config is as they were at the start */
     ef_reload_t *_Atomic reload;   /* from main, not taken yet */
     _Atomic uint64_t reload_asked; /* number of the last RELOAD */
@@ -75,6 +101,23 @@ bool router_ask_reload (ef_router_t *self, const ef_peer_t *peer);
 bool router_take_reload (ef_router_t *self, const ef_effects_t *effects);
 void router_forget_reload (ef_router_t *self);
 
+/* pools.c */
+bool router_take_scaler (ef_router_t *self, const ef_effects_t *effects);
+void router_tell_scaler (ef_router_t *self);
+void router_tell_pool (ef_router_t *self, const ef_config_topic_t *topic);
+void router_tell_bounds (ef_router_t *self);
+void router_pools_free (ef_router_t *self);
+/* Appends the map of a topic's pool. */
+void router_put_pool (const ef_router_t *self, uint32_t topic, ef_buf_t *out);
+void router_put_history (const ef_router_t *self, uint32_t topic, ef_buf_t *out);
+/* Sets what is in a map of options. NULL, or what was wrong with it. */
+const char *router_set_pool (ef_router_t *self, const char *topic, ef_cursor_t options);
+/* At least so many, as SCALE says it. */
+void router_scale (ef_router_t *self, const char *topic, uint32_t count);
+
+/* stats.c */
+void router_stats (ef_router_t *self);
+
 /* admin.c */
 void router_put_process (ef_router_t *self, ef_buf_t *out);
 void router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame);
@@ -83,7 +126,6 @@ void router_admin_durable (ef_router_t *self);
 void router_admin_later (ef_router_t *self, const ef_peer_t *peer, ef_buf_t *answer);
 void router_admin_forget (ef_router_t *self);
 void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
-void router_stats (ef_router_t *self);
 
 /* events.c */
 /* Takes a request about events; its answer comes later. Else what was expected. */

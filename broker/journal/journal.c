@@ -56,6 +56,17 @@ s_hint (ef_journal_t *self) {
     return UINT64_MAX;
 }
 
+static void
+s_note_sync (ef_journal_t *self, uint64_t us) {
+    uint32_t step = 0;
+    while (step < EF_SYNC_STEPS && us >= UINT64_C (64) << step) {
+        step++;
+    }
+    atomic_store (&self->sync_us, us);
+    atomic_fetch_add (&self->sync_sum_us, us);
+    atomic_fetch_add (&self->sync_counts[step], 1);
+}
+
 static uint64_t
 s_step (void *arg) {
     ef_journal_t *self = arg;
@@ -69,7 +80,7 @@ s_step (void *arg) {
             s_fail (self, rc);
             return UINT64_MAX; /* what it holds was never confirmed; the process ends now */
         }
-        atomic_store (&self->sync_us, (ef_mono_ns () - start) / 1000);
+        s_note_sync (self, (ef_mono_ns () - start) / 1000);
         atomic_fetch_add (&self->groups, 1);
         self->idle_since_ms = (start + 999999) / 1000000;
         for (int i = 0; i < count; i++) {

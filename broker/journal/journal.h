@@ -10,16 +10,20 @@
 #include "../base/actor.h"
 #include "wal.h"
 
+#define EF_SYNC_STEPS 18 /* the last: below 2^23 µs, 8 s */
+
 typedef struct {
-    ef_actor_t actor;         /* in and out: ef_batch_t */
-    ef_wal_t *wal;            /* owned */
-    ef_storage_t *storage;    /* borrowed: sidecars go from here; NULL: there are none */
-    _Atomic uint32_t drops;   /* oldest segments to be removed */
-    _Atomic uint32_t oldest;  /* segment that is left; 0: not known yet */
-    _Atomic int failed;       /* errno of what stopped it, 0: it works */
-    _Atomic uint64_t groups;  /* written */
-    _Atomic uint64_t sync_us; /* of the last group, write and sync */
-    uint64_t idle_since_ms;   /* monotonic: nothing was written since; 0: the hint says so */
+    ef_actor_t actor;             /* in and out: ef_batch_t */
+    ef_wal_t *wal;                /* owned */
+    ef_storage_t *storage;        /* borrowed: sidecars go from here; NULL: there are none */
+    _Atomic uint32_t drops;       /* oldest segments to be removed */
+    _Atomic uint32_t oldest;      /* segment that is left; 0: not known yet */
+    _Atomic int failed;           /* errno of what stopped it, 0: it works */
+    _Atomic uint64_t groups;      /* written */
+    _Atomic uint64_t sync_us;     /* of the last group, write and sync */
+    _Atomic uint64_t sync_sum_us; /* of all groups */
+    _Atomic uint64_t sync_counts[EF_SYNC_STEPS + 1]; /* groups below 64, 128, … µs, each in one */
+    uint64_t idle_since_ms; /* monotonic: nothing was written since; 0: the hint says so */
 } ef_journal_t;
 
 EF_MUST_USE int ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner);

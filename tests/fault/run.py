@@ -21,6 +21,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "flow"), os.path.join(HERE, "..",
 
 import calls
 import clocks
+import commands
 import crash
 import dedupe
 import full
@@ -34,7 +35,7 @@ from load import Load
 from support import Broker
 
 SCENARIOS = [("kill", crash.kill), ("powercut", crash.powercut), ("nthcall", calls.nthcall),
-             ("workers", peers.workers), ("orphan", peers.orphan), ("stop", peers.stop),
+             ("workers", peers.workers), ("commands", commands.commands), ("orphan", peers.orphan), ("stop", peers.stop),
              ("absence", peers.absence), ("clock", clocks.clock), ("at", clocks.at),
              ("network", network.network), ("keys", order.keys), ("quota", quota.quota),
              ("routes", units.routes), ("units", units.units), ("dedupe", dedupe.dedupe),

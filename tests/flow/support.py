@@ -68,6 +68,7 @@ class Broker:
             file.write("\n".join(lines) + "\n")
         self.context = zmq.Context()
         self.process = None
+        self.programs = []  # workers, which end with it at the latest
 
     def launch(self, extra=None):
         """Starts it and doesn't wait until it answers."""
@@ -104,6 +105,10 @@ class Broker:
         assert code == 0, f"eventflowd ended with {code}:\n{self.logged()}"
 
     def close(self):
+        for program in self.programs:
+            if program.poll() is None:
+                program.kill()
+                program.wait()
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:  # a second word, where something is leased that nobody will answer
@@ -159,8 +164,9 @@ class Broker:
 
     def worker_process(self, *words, topic, extra=None):
         environment = dict(self.environment, EVENTFLOW_BACK=self.endpoints["back"], **(extra or {}))
-        return subprocess.Popen([os.path.join(self.binaries, "eventflow-worker"), "exec", "--topic",
-                                 topic, *words], env=environment)
+        self.programs.append(subprocess.Popen([os.path.join(self.binaries, "eventflow-worker"), "exec",
+                                               "--topic", topic, *words], env=environment))
+        return self.programs[-1]
 
 
 class Worker:

@@ -33,7 +33,8 @@ class Back:
         self.socket.send_multipart([self.worker, msgpack.packb(header), *body])
 
     def receive(self, wanted, seconds=10.0):
-        """The next header of this command, with its body's events behind it."""
+        """The next header of this command (or one of these), with its body's events behind it."""
+        wanted = (wanted,) if isinstance(wanted, str) else wanted
         deadline = time.monotonic() + seconds
         while True:
             if not self.socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
@@ -43,7 +44,7 @@ class Back:
             self.seen.append(header[0])
             if header[0] == "PING":
                 self.send(["PONG"])
-            elif header[0] == wanted:
+            elif header[0] in wanted:
                 unpacker = msgpack.Unpacker()
                 unpacker.feed(b"".join(body))
                 events = list(unpacker)

@@ -158,7 +158,7 @@ def test_a_time_out_is_a_notice(binaries):
             assert stats.poll(20000)
             assert msgpack.unpackb(stats.recv_multipart()[1])["topic"] == "api"
             wait_for("it died", lambda: broker.topic("api")["dead"] == 1)
-            letter = broker.admin(["DLQ.LIST", "api"])[1]["items"][0]
+            letter = wait_for("it is kept", lambda: broker.admin(["DLQ.LIST", "api"])[1]["items"])[0]
             assert letter["error"][0] == "TIMEOUT", letter
         finally:
             process.terminate()
@@ -200,3 +200,23 @@ def test_a_handler_in_twenty_lines(binaries):
             process.terminate()
             assert process.wait(timeout=20) == 0
             process.stdout.close()
+
+
+def test_times_are_counted(binaries):
+    with Broker(binaries) as broker:
+        broker.start()
+        for i in range(7):
+            broker.cli("publish", "1", "--topic", "api")
+        worker = Worker(broker, ["api"])
+        taken = worker.take(7)
+        worker.send(["ACK", [item[0] for item in taken], {"seq": 1}])
+        worker.receive("ACKED")
+        topic = broker.topic("api")
+        for name in ("took", "waited"):
+            assert topic[name]["count"] == 7 and len(topic[name]["below"]) == 18, topic
+            assert topic[name]["below"][-1] == 7 and sorted(topic[name]["below"]) == topic[name]["below"]
+            assert topic[name + "_p50_ms"] <= topic[name + "_p99_ms"]
+        process = broker.admin(["STATUS"])[1]["process"]
+        assert process["disk_free_bytes"] > 0
+        assert process["sync"]["count"] == process["groups"] >= process["sync"]["below"][-1] > 0
+        assert process["sync"]["sum_us"] > 0

@@ -198,6 +198,7 @@ uint64_t oracle_unit_wall (const world_t *self, const sim_event_t *event);
 void oracle_quota (world_t *self, uint32_t k);
 void oracle_rate (world_t *self, uint32_t k);
 void oracle_letters (world_t *self);
+void oracle_loads (world_t *self); /* now and then */
 void oracle_checkpoint (world_t *self);
 void oracle_history (world_t *self, uint32_t k, const ef_letter_body_t *body);
 

@@ -337,6 +337,7 @@ s_run (const options_t *options, uint64_t seed, uint64_t *events, uint64_t *cras
         }
         if (self->operations % 64 == 0) {
             oracle_leases (self);
+            oracle_loads (self);
         }
     }
     while (self->crashes < options->crashes) {

@@ -159,6 +159,9 @@ struct world_s {
     uint32_t unparks[SIM_TOPICS];              /* how often an operator brought things on */
     bool is_paused[SIM_TOPICS];                /* for certain */
     bool was_purged[SIM_TOPICS];               /* what nobody outside has seen may be gone */
+    ef_load_t loads[SIM_TOPICS];               /* as they were last seen ... */
+    uint64_t loads_life;                       /* ... in this life ... */
+    uint64_t loads_since;                      /* ... since this time on */
     uint64_t highest_tag;
     uint64_t handed; /* events of PUBLISHes that came to the core */
     struct {

@@ -259,12 +259,24 @@ static void
 test_server_settings_are_read (void **state) {
     (void)state;
     read_t *self = read_text ("server\n    publisher_rate = 90/m\n    publisher_burst = 7\n"
-                              "    retention = 400d\n    retention_bytes = 1GiB\n");
+                              "    retention = 400d\n    retention_bytes = 1GiB\n"
+                              "    workers_max = 12\n    load_max = 1.5\n"
+                              "    memory_free_min = 512MiB\n");
     assert_int_equal (self->rc, 0);
     assert_true (self->config.publisher_rate == 1.5);
     assert_int_equal (self->config.publisher_burst, 7);
     assert_int_equal (self->config.retention_ms, 400ull * 86400000);
     assert_int_equal (self->config.retention_bytes, 1u << 30);
+    assert_int_equal (self->config.machine.workers_max, 12);
+    assert_true (self->config.machine.load_max == 1.5);
+    assert_true (self->config.machine.memory_free_min == 512.0 * (1u << 20));
+    assert_string_equal (s_printed (s_row (&config_server, "memory_free_min"), &self->config),
+                         "512MiB");
+    read_done (self);
+    self = read_text ("server\n    memory_free_min = 5%\n");
+    assert_true (self->config.machine.memory_free_min == 0.05);
+    assert_string_equal (s_printed (s_row (&config_server, "memory_free_min"), &self->config),
+                         "5%");
     read_done (self);
 }
 
@@ -335,6 +347,9 @@ static const struct {
     {"server\n    front = \"tcp://0.0.0.0:1\"\n", 0, "loopback"},
     {"server\n    max_message = 1KiB\n", 0, "max_event"},
     {"topic\n    work\n        pool\n            command = x\n            min = 9\n", 0, "min at"},
+    {"server\n    workers_max = 2\ntopic\n    work\n        pool\n            command = x\n"
+     "            min = 3\n",
+     0, "workers_max = 2 expected no more"},
 };
 
 static void

@@ -33,6 +33,15 @@ test_histogram_quantiles_are_near (void **state) {
             uint64_t said = ef_histogram_quantile (&histogram, shares[i]);
             assert_true (said >= truth && said <= truth + truth / 4);
         }
+        uint64_t below[EF_HISTOGRAM_STEPS];
+        ef_histogram_below (&histogram, below);
+        for (unsigned step = 0; step < EF_HISTOGRAM_STEPS; step++) {
+            uint64_t smaller = 0;
+            while (smaller < count && times[smaller] < UINT64_C (2) << step) {
+                smaller++;
+            }
+            assert_true (below[step] == smaller);
+        }
     }
 }
 

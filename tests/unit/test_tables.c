@@ -1,7 +1,6 @@
-/* Heap, hash, fingerprints, extents, retry heap, pool, checksum. SPDX-License-Identifier: MIT */
+/* Heap, hash, fingerprints, extents, retry heap, checksum. SPDX-License-Identifier: MIT */
 #include "unit.h"
 
-#include "../../broker/actors/pool.h"
 #include "../../broker/actors/retry_heap.h"
 #include "../../broker/base/crc32c.h"
 #include "../../broker/base/hash.h"
@@ -274,57 +273,6 @@ test_retry_heap_gives_back_in_order_of_time (void **state) {
     ef_retry_heap_free (&heap);
 }
 
-static void
-test_pool_follows_its_load (void **state) {
-    (void)state;
-    ef_pool_t pool = {
-        .config = {.min = 1, .max = 3, .credit = 2, .idle_ms = 1000, .cooldown_ms = 500},
-        .stall_ms = 100,
-        .wanted_min = UINT32_MAX};
-    const char *why;
-    ef_load_t calm = {0};
-    ef_load_t stalled = {.ready = 10, .leased = 2, .stalled_ms = 150};
-    assert_int_equal (ef_pool_decide (&pool, &calm, 1, &why), EF_POOL_START); /* min */
-    assert_int_equal (ef_pool_decide (&pool, &calm, 2, &why), EF_POOL_KEEP);
-    assert_int_equal (ef_pool_decide (&pool, &stalled, 1000, &why), EF_POOL_START);
-    assert_string_equal (why, "stalled");
-    assert_int_equal (ef_pool_decide (&pool, &stalled, 1100, &why), EF_POOL_KEEP); /* cool-down */
-    assert_int_equal (ef_pool_decide (&pool, &stalled, 1600, &why), EF_POOL_START);
-    assert_int_equal (ef_pool_decide (&pool, &stalled, 9000, &why), EF_POOL_KEEP); /* max */
-    assert_int_equal (ef_pool_decide (&pool, &calm, 9100, &why), EF_POOL_KEEP);
-    assert_int_equal (ef_pool_decide (&pool, &calm, 10100, &why), EF_POOL_DRAIN);
-    assert_int_equal (ef_pool_decide (&pool, &calm, 10200, &why), EF_POOL_KEEP);
-    assert_int_equal (ef_pool_decide (&pool, &calm, 11200, &why), EF_POOL_DRAIN);
-    assert_int_equal (ef_pool_decide (&pool, &calm, 99999, &why), EF_POOL_KEEP); /* min */
-    ef_load_t overflow = {.overflowed = 5, .ready = 1};
-    assert_int_equal (ef_pool_decide (&pool, &overflow, 100500, &why), EF_POOL_START);
-    assert_string_equal (why, "overflow");
-}
-
-static void
-test_pool_pauses_after_crashes_and_gives_up (void **state) {
-    (void)state;
-    ef_pool_t pool = {
-        .config = {.min = 1, .max = 1, .credit = 1, .idle_ms = 1000, .cooldown_ms = 1},
-        .stall_ms = 100,
-        .wanted_min = UINT32_MAX};
-    const char *why;
-    ef_load_t calm = {0};
-    uint64_t now = 1000;
-    for (unsigned i = 1; i < EF_CRASHES_MAX; i++) {
-        assert_int_equal (ef_pool_decide (&pool, &calm, now, &why), EF_POOL_START);
-        assert_false (ef_pool_ended (&pool, false, 10, now));
-        assert_int_equal (ef_pool_decide (&pool, &calm, now + 1, &why), EF_POOL_KEEP);
-        now = pool.not_before_ms;
-    }
-    assert_int_equal (ef_pool_decide (&pool, &calm, now, &why), EF_POOL_START);
-    assert_true (ef_pool_ended (&pool, false, 10, now));
-    assert_int_equal (ef_pool_decide (&pool, &calm, now + EF_CRASH_GIVE_UP_MS - 1, &why),
-                      EF_POOL_KEEP);
-    assert_int_equal (ef_pool_decide (&pool, &calm, now + EF_CRASH_GIVE_UP_MS, &why),
-                      EF_POOL_START);
-}
-
 int
 main (void) {
     const struct CMUnitTest tests[] = {
@@ -336,8 +284,6 @@ main (void) {
         cmocka_unit_test (test_crc32c_matches_rfc_3720_and_the_table),
         cmocka_unit_test (test_extents_agree_with_a_bitmap),
         cmocka_unit_test (test_retry_heap_gives_back_in_order_of_time),
-        cmocka_unit_test (test_pool_follows_its_load),
-        cmocka_unit_test (test_pool_pauses_after_crashes_and_gives_up),
     };
     return cmocka_run_group_tests (tests, s_seed, NULL);
 }

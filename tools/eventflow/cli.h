@@ -136,6 +136,7 @@ int cli_consume (cli_t *self);
 int cli_status (cli_t *self);
 int cli_topic (cli_t *self);
 int cli_worker (cli_t *self);
+int cli_pool (cli_t *self);
 int cli_dlq (cli_t *self);
 int cli_event (cli_t *self);
 int cli_server (cli_t *self);

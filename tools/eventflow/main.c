@@ -60,6 +60,19 @@ static const struct {
      "    eventflow topic breaker email smtp.example.org open\n"
      "    eventflow topic purge email --dry-run\n"},
     {"worker", cli_worker, "worker ls [--json]\n"},
+    {"pool", cli_pool,
+     "pool ls | info NAME | history [NAME]\n"
+     "     | scale NAME N|auto | min NAME N|auto | max NAME N|auto\n"
+     "  How many workers each topic has and should have, and why; pools are topics with a command\n"
+     "  to start workers by, for the others the wanted number is for who starts them elsewhere.\n"
+     "  history   each decision since the broker's start, with the numbers it was taken on\n"
+     "  scale     exactly N from now on; min, max: other bounds; auto: as configured, by the "
+     "load.\n"
+     "            Until the broker ends; the configuration is for longer.\n"
+     "    eventflow pool ls\n"
+     "    eventflow pool history email\n"
+     "    eventflow pool scale email 5\n"
+     "    eventflow pool scale email auto\n"},
     {"dlq", cli_dlq,
      "dlq ls TOPIC [--reason WHY] [--limit N] [--after M] | show TOPIC N\n"
      "    | replay TOPIC (N... | --reason WHY | --all) [--rate N/s] [--dry-run]\n"
