@@ -66,7 +66,8 @@ int
 stream_send (stream_t *self, const void *bytes, size_t size) {
     pthread_mutex_lock (&self->lock);
     size_t waiting = self->text.size - self->sent;
-    int rc = self->connection == NULL || waiting + size > WEB_STREAM_BYTES ? -1 : 0;
+    /* Who is behind is cut; what is sent at once may be larger than that. */
+    int rc = self->connection == NULL || waiting > WEB_STREAM_BYTES ? -1 : 0;
     if (rc == 0) {
         if (self->sent > 0 && self->sent == self->text.size) {
             self->sent = 0;
