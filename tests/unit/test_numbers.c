@@ -1,6 +1,4 @@
-/* A broker's numbers: reading, rates, Prometheus' text, InfluxDB's lines. SPDX-License-Identifier:
- * MIT
- */
+/* Numbers: read, rates, Prometheus' text, lines of InfluxDB. SPDX-License-Identifier: MIT */
 #include "dice.h"
 #include "unit.h"
 
