@@ -26,7 +26,7 @@ struct eventflow_worker_s {
     ef_link_t link;
     bool is_welcome;
     bool is_draining;
-    uint64_t drain_ms; /* when it began to */
+    uint64_t drain_ms; /* when it began to, or had something in hand last */
     uint64_t *hand;    /* owned: tags put off by LATER */
     uint32_t hand_count;
     uint32_t hand_capacity;
@@ -127,6 +127,7 @@ static void
 s_ready (eventflow_worker_t *self, uint64_t now) {
     const char *token = getenv ("EVENTFLOW_TOKEN");
     ef_buf_t *header = &self->header;
+    ef_answers_flush (&self->answers, NULL, header, now); /* what is gathered is held as well */
     ef_buf_clear (header);
     ef_put_array (header, 3);
     ef_put_str (header, "READY");
@@ -503,8 +504,8 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms) {
     }
     ef_answers_flush (&self->answers, self->is_welcome ? &self->link : NULL, &self->header, now);
     s_keep_alive (self, now);
-    if (self->is_draining && self->drain_ms == 0) {
-        self->drain_ms = now;
+    if (self->is_draining && (self->drain_ms == 0 || self->hand_count > 0)) {
+        self->drain_ms = now; /* the last answer may be a moment old */
     }
     bool is_over = self->is_draining && self->hand_count == 0 &&
                    (self->answers.first == NULL || now - self->drain_ms > DRAIN_MS);
