@@ -190,7 +190,8 @@ eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *an
     return EVENTFLOW_OK;
 }
 
-/* When the lease of a delivery that doesn't tell ends: its topic's begins now. */
+/* When the lease of a delivery ends: its topic's begins now. By our own clock, which the broker's
+   need not agree with. 0: the lease isn't known. */
 static uint64_t
 s_deadline (const eventflow_worker_t *self, const eventflow_delivery_t *delivery) {
     ef_span_t topic = {delivery->topic.data, (uint32_t)delivery->topic.size};
@@ -212,9 +213,8 @@ s_events (eventflow_worker_t *self) {
             return; /* a newer broker's form; the lease ends */
         }
         self->has_words = false;
-        if (delivery.deadline_ms == 0) {
-            delivery.deadline_ms = s_deadline (self, &delivery);
-        }
+        uint64_t deadline_ms = s_deadline (self, &delivery);
+        delivery.deadline_ms = deadline_ms ? deadline_ms : delivery.deadline_ms;
         eventflow_result_t result = self->options.handle (self->options.arg, &delivery);
         self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
         if (result != EVENTFLOW_LATER) {
