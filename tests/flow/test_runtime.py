@@ -53,6 +53,16 @@ def test_settings_come_from_file_environment_and_flags(binaries):
         finally:
             process.terminate()
             assert process.wait(timeout=20) == 0
+        # 0 leaves it to the pool's credit, wherever it is said
+        process = broker.worker_process("--config", path, "--concurrency", "0", "--name", "left-open", "--", "true",
+                                        topic="api", extra={"EVENTFLOW_CREDIT": "3"})
+        try:
+            row = wait_for("the worker is there", lambda: [row for row in broker.admin(["WORKERS"])[1]["items"]
+                                                           if row["worker"] == "left-open"])[0]
+            assert row["credit"] == 3, row
+        finally:
+            process.terminate()
+            assert process.wait(timeout=20) == 0
         for words, environment, expected in (
                 (["--section", "second"], {}, "worker.cfg:10: concurrency = nine: expected a number"),
                 (["--section", "third"], {}, "expected a section worker/third"),
