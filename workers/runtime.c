@@ -3,6 +3,7 @@
 #include "../broker/base/hash.h"
 #include "../broker/base/heap.h"
 #include "../proto/event.h"
+#include "../proto/json.h"
 #include "../proto/limits.h"
 #include "health.h"
 
@@ -219,9 +220,10 @@ s_set_health (runtime_t *self, const char *reason) {
     uint64_t wait_ms = self->options->probe_ms;
     bool was_well = self->unhealthy[0] == '\0';
     snprintf (self->unhealthy, sizeof self->unhealthy, "%s", reason ? reason : "");
+    ef_text_clean (self->unhealthy); /* libpq's words have lines */
     wait_ms = reason && wait_ms > UNWELL_MS ? UNWELL_MS : wait_ms;
     self->probe_ms = ef_mono_ms () + wait_ms;
-    eventflow_worker_health (self->worker, reason);
+    eventflow_worker_health (self->worker, reason ? self->unhealthy : NULL);
     if (was_well && reason) {
         fprintf (stderr, "eventflow-worker: unhealthy: %s\n", self->unhealthy);
     } else if (!was_well && reason == NULL) {

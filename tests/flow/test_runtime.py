@@ -147,6 +147,12 @@ def test_an_unhealthy_worker_gets_nothing_and_says_why(binaries):
         worker.none(0.5)
         assert broker.topic("api")["stalled_ms"] == 0  # more workers would be unwell too
         assert broker.topic("api")["unwell"] == 1
+        # whatever words they are, they are one line that can be shown
+        reason = b"two\nlines \x1b[31m \x7f \xff\xc3"
+        worker.socket.send(b"\x92\xa4PING\x82\xa6health\xa9unhealthy\xa6reason" + bytes([0xa0 + len(reason)]) + reason)
+        worker.receive("PONG")
+        row = broker.admin(["WORKERS"])[1]["items"][0]
+        assert row["unhealthy"] == "two lines  [31m   ..", row
         worker.send(["PING", {"health": "ok"}])
         tag = worker.take(1)[0][0]
         worker.send(["ACK", [tag], {"seq": 1}])
