@@ -150,10 +150,9 @@ s_load_root (load_t *self, node_t *root) {
     static const struct {
         const char *name;
         int (*load) (load_t *self, node_t *parent);
-    } sections[] = {{"server", s_load_server},
-                    {"topic", s_load_topics},
-                    {"routes", s_load_routes},
-                    {"worker", s_load_worker}};
+    } sections[] = {{"server", s_load_server},  {"topic", s_load_topics},
+                    {"routes", s_load_routes},  {"worker", s_load_worker},
+                    {"gateway", s_load_worker}, {"monitor", s_load_worker}};
     const size_t count = sizeof sections / sizeof sections[0];
     for (node_t *node = s_first (self, root); node; node = s_further (self, node)) {
         size_t i = 0;
@@ -162,7 +161,8 @@ s_load_root (load_t *self, node_t *root) {
         }
         if (i == count) {
             snprintf (self->error, 512,
-                      "unknown section %.60s: expected server, topic, routes or worker",
+                      "unknown section %.60s: expected server, topic, routes, worker, gateway or "
+                      "monitor",
                       settings_file_name (node));
             return -1;
         }

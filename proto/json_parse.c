@@ -6,6 +6,7 @@
 #include "limits.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct {
@@ -107,7 +108,12 @@ s_string (parser_t *self, ef_buf_t *text) {
             return s_fail (self, "no control character in a string");
         }
         if (c != '\\') {
-            ef_buf_put (text, &c, 1);
+            const char *start = self->at - 1;
+            while (self->at < self->end && *self->at != '"' && *self->at != '\\' &&
+                   (uint8_t)*self->at >= 0x20) {
+                self->at++;
+            }
+            ef_buf_put (text, start, (size_t)(self->at - start));
             continue;
         }
         static const char from[] = "\"\\/bfnrt";
@@ -173,21 +179,17 @@ s_number (parser_t *self, ef_buf_t *out) {
     memcpy (text, start, size);
     text[size] = 0;
     errno = 0;
-    if (is_integer && is_negative) {
-        long long value = strtoll (text, NULL, 10);
-        if (errno == 0) {
-            ef_put_int (out, value);
-            return 0;
-        }
-    } else if (is_integer) {
-        unsigned long long value = strtoull (text, NULL, 10);
-        if (errno == 0) {
-            ef_put_uint (out, value);
-            return 0;
-        }
+    bool is_zero = is_integer && is_negative && *first == '0'; /* an integer has no -0 */
+    if (is_integer && is_negative && !is_zero) {
+        ef_put_int (out, strtoll (text, NULL, 10));
+    } else if (is_integer && !is_zero) {
+        ef_put_uint (out, strtoull (text, NULL, 10));
+    } else {
+        double value = strtod (text, NULL);
+        errno = isfinite (value) ? 0 : ERANGE; /* the nearest to one that is too small is zero */
+        ef_put_double (out, value);
     }
-    ef_put_double (out, strtod (text, NULL));
-    return 0;
+    return errno ? s_fail (self, "a number that 64 bits can hold") : 0;
 }
 
 static int s_value (parser_t *self, ef_buf_t *out, unsigned depth);

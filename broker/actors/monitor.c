@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <zmq.h>
 
+/* Kept for a subscriber that is a moment late: a round of 4,096 topics with their pools and of
+   10,000 workers comes at once. */
+#define SUBSCRIBER_MESSAGES 32768
+
 struct ef_monitor_s {
     ef_actor_t actor;
     void *socket; /* PUB, owned; used by the actor alone once it runs */
@@ -45,7 +49,9 @@ ef_monitor_new (void *context, const char *endpoint) {
     ef_assert (self != NULL);
     self->socket = zmq_socket (context, ZMQ_PUB);
     int none = 0;
+    int most = SUBSCRIBER_MESSAGES;
     if (self->socket == NULL || zmq_setsockopt (self->socket, ZMQ_LINGER, &none, sizeof none) ||
+        zmq_setsockopt (self->socket, ZMQ_SNDHWM, &most, sizeof most) ||
         zmq_bind (self->socket, endpoint)) {
         int error = errno;
         ef_monitor_destroy (&self);

@@ -1,0 +1,81 @@
+/* Runs the page's tests in a real browser: run.mjs [--shots DIR] [--bin DIR] [NAME…]
+   Without --bin those alone that need the mock. SPDX-License-Identifier: MIT */
+import {execFileSync} from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import {build, endAll, launch, root} from './support.mjs';
+
+const here = path.join(root, 'tests/page');
+const options = {shots: '', bin: ''};
+const names = [];
+for (let i = 2; i < process.argv.length; i++) {
+    const word = process.argv[i];
+    if (word === '--shots' || word === '--bin') {
+        options[word.slice(2)] = path.resolve(process.argv[i += 1] ?? '');
+    } else {
+        names.push(word);
+    }
+}
+
+/* As the lock file says, once. */
+function install() {
+    const lock = 'package-lock.json';
+    const wanted = fs.readFileSync(path.join(here, lock));
+    const stamp = path.join(build, 'installed');
+    if (fs.existsSync(stamp) && fs.readFileSync(stamp).equals(wanted)) {
+        return;
+    }
+    fs.mkdirSync(build, {recursive: true});
+    for (const file of ['package.json', lock]) {
+        fs.copyFileSync(path.join(here, file), path.join(build, file));
+    }
+    execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'],
+        {cwd: build, stdio: ['ignore', 'ignore', 'inherit']});
+    fs.writeFileSync(stamp, wanted);
+}
+
+async function main() {
+    install();
+    const modules = ['mock.mjs', 'looks.mjs', ...(options.bin ? ['real.mjs'] : [])];
+    const tests = [];
+    for (const file of modules) {
+        const found = await import(path.join(here, file));
+        for (const [name, run] of Object.entries(found)) {
+            if (name.startsWith('test_') && (!names.length || names.includes(name))) {
+                tests.push([name, run]);
+            }
+        }
+    }
+    const browser = await launch();
+    let failed = tests.length ? 0 : 1;
+    for (const [name, run] of tests) {
+        const began = Date.now();
+        try {
+            const note = await run(browser, options);
+            console.log(`ok   ${name} ${((Date.now() - began) / 1000).toFixed(1)} s` +
+                (note ? `: ${note}` : ''));
+        } catch (error) {
+            failed += 1;
+            console.log(`FAIL ${name}: ${error.stack}`);
+        }
+        for (const context of browser.contexts()) {
+            await context.close();
+        }
+        await endAll();
+    }
+    await browser.close();
+    console.log(`${tests.length - failed} passed, ${failed} failed`);
+    return failed === 0 ? 0 : 1;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.on(signal, () => endAll().then(() => process.exit(130)));
+}
+try {
+    process.exitCode = await main();
+} catch (error) {
+    console.error(error);
+    process.exitCode = 1;
+} finally {
+    await endAll();
+}

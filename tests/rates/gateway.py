@@ -1,0 +1,73 @@
+"""How fast the gateway confirms events, beside a bare libmicrohttpd handler in the same run.
+SPDX-License-Identifier: MIT
+
+usage: gateway.py BINARIES [SECONDS]   (needs wrk; prints one JSON object)"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "flow"))
+import http_gateway  # noqa: E402
+import support  # noqa: E402
+
+EVENT = ('{"topic":"email","type":"USER_NOTIFICATION","payload":{"to_email":"test@example.com",'
+         '"message":"Testing my first event-driven app!"}}')
+LINE = '{"topic":"email","payload":{"to_email":"test@example.com","n":%d}}'
+
+
+def wrk(url, seconds, body, media="application/json", connections=64):
+    """Answers a second, and of how many another status than 2xx came."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write('wrk.method = "POST"\nwrk.headers["Content-Type"] = "%s"\nwrk.body = %s\n'
+                     % (media, json.dumps(body)))
+        script.flush()
+        done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s",
+                               script.name, url], capture_output=True, text=True, check=True,
+                              timeout=seconds + 60)
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout).group(1))
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
+    errors = re.search(r"Socket errors: (.*)", done.stdout)
+    return {"per_s": rate, "bad": int(bad.group(1)) if bad else 0,
+            "errors": errors.group(1) if errors else "",
+            "p99": re.search(r"99%\s+(\S+)", done.stdout).group(1)}
+
+
+def bare(binaries, port, threads=2):
+    """The handler to compare with."""
+    program = os.path.join(os.path.dirname(os.path.abspath(binaries)), "tests", "bare_server")
+    process = subprocess.Popen([program, str(port), str(threads)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+def measure(binaries, seconds=5, batch=500):
+    with support.Broker(binaries, topics="email\n    dedupe = 0ms") as broker:
+        broker.start()
+        with http_gateway.Gateway(broker) as gateway:
+            port = support.free_ports(1)[0]
+            other = bare(binaries, port)
+            try:
+                least = wrk(f"http://127.0.0.1:{port}/", seconds, EVENT)
+                single = wrk(gateway.url("/api/v1/events"), seconds, EVENT)
+                again = wrk(f"http://127.0.0.1:{port}/", seconds, EVENT)
+            finally:
+                other.stdin.close()
+                other.wait(timeout=20)
+            lines = "\n".join(LINE % n for n in range(batch)) + "\n"
+            many = wrk(gateway.url("/api/v1/events"), seconds, lines, "application/x-ndjson", 16)
+            accepted = broker.topic("email")["accepted"]
+            with urllib.request.urlopen(gateway.url("/stats")) as answer:
+                json.load(answer)
+    floor = (least["per_s"] + again["per_s"]) / 2
+    return {"bare_per_s": floor, "single_per_s": single["per_s"],
+            "share": single["per_s"] / floor, "ndjson_events_per_s": many["per_s"] * batch,
+            "accepted": accepted, "single": single, "ndjson": many}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5), indent=2))
