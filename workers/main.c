@@ -1,6 +1,6 @@
 /* eventflow-worker: runs a handler for events of a topic. SPDX-License-Identifier: MIT */
-#include "db.h"
-#include "exec.h"
+#include "db/db.h"
+#include "exec/exec.h"
 #include "options.h"
 
 #include <stdio.h>

@@ -16,6 +16,8 @@
 #define HOUR         3600000.0
 #define POLLS_MAX    8192
 #define EXTRA_MS     1000 /* a lease outlasts its event's time by so much */
+#define EARLY_MS     1000 /* an event's time ends so long before its lease, where that is the bound */
+#define STOP_MS      8000 /* to end what has taken too long: TERM, 5 s later KILL */
 #define ANSWER_MS    2000 /* for the last answers to be heard, once all is done */
 #define UNWELL_MS    1000 /* between two probes while it isn't well, at the most */
 #define HEARTBEAT_MS 2000
@@ -115,9 +117,12 @@ runtime_limit_ms (const runtime_t *self, const eventflow_delivery_t *delivery) {
     if (self->options->timeout_ms) {
         return self->options->timeout_ms;
     }
-    return delivery->deadline_ms == 0     ? UINT32_MAX
-           : delivery->deadline_ms <= now ? 1
-                                          : delivery->deadline_ms - now;
+    if (delivery->deadline_ms == 0 || delivery->deadline_ms <= now) {
+        return delivery->deadline_ms == 0 ? UINT32_MAX : 1;
+    }
+    /* A little before the lease is over, so that it can be lengthened for what is being ended. */
+    uint64_t lease = delivery->deadline_ms - now;
+    return lease - (lease / 10 < EARLY_MS ? lease / 10 : EARLY_MS);
 }
 
 static eventflow_result_t
@@ -146,6 +151,9 @@ s_stop (runtime_t *self, job_t *job, stop_reason_t reason) {
         job->is_stopped = true;
         job->end_ms = UINT64_MAX;
         ef_heap_moved (&self->ends, job->heap_at);
+        if (reason == STOP_TIMEOUT) { /* nobody else begins it while it is being ended here */
+            (void)eventflow_worker_extend (self->worker, tag, STOP_MS);
+        }
         self->handler->stop (self->own, tag, reason); /* which may end the job */
     }
 }

@@ -78,6 +78,14 @@ s_hello (eventflow_publisher_t *self, uint64_t now) {
     (void)ef_link_send (&self->link, &self->header, NULL, now); /* unanswered, it is said again */
 }
 
+/* One more in the numbers, which others may be reading. */
+static void
+s_count (eventflow_publisher_t *self, uint64_t *number) {
+    pthread_mutex_lock (&self->lock);
+    ++*number;
+    pthread_mutex_unlock (&self->lock);
+}
+
 static int
 s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now) {
     ef_buf_clear (&self->header);
@@ -97,7 +105,7 @@ s_send_parcel (eventflow_publisher_t *self, parcel_t *parcel, uint64_t now) {
     }
     parcel->is_sent = true;
     self->unconfirmed += parcel->count;
-    self->stats.messages++;
+    s_count (self, &self->stats.messages);
     return 0;
 }
 
@@ -313,7 +321,9 @@ s_run (void *arg) {
             return NULL;
         }
         if (ef_link_open (&self->link, now)) {
-            self->stats.reconnects += self->link.opened > 1;
+            if (self->link.opened > 1) {
+                s_count (self, &self->stats.reconnects);
+            }
             s_hello (self, now);
         }
         while (ef_link_receive (&self->link, self->frames, now)) {

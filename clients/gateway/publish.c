@@ -133,19 +133,21 @@ s_is_contradiction (const batch_t *batch, const intake_t *how) {
 }
 
 static void
-s_publish (face_t *face, call_t *call, intake_t *how, bool is_atomic) {
+s_publish (face_t *face, call_t *call, const intake_t *said, bool is_atomic) {
     gateway_t *gateway = face->gateway;
     char why[ITEM_WHY_BYTES];
     batch_t batch;
     size_t size;
     const char *body = call_body (call, &size);
     rights_t rights = {gateway, call_identity (call)};
+    intake_t copy = *said;
+    const intake_t *how = &copy;
     if (rights.identity->token >= 0) {
-        how->may_publish = s_may_publish;
-        how->arg = &rights;
+        copy.may_publish = s_may_publish;
+        copy.arg = &rights;
     }
     pthread_rwlock_rdlock (&gateway->schemas_lock);
-    how->schemas = gateway->schemas;
+    copy.schemas = gateway->schemas;
     const char *code = intake_read (&batch, how, body, size, why);
     pthread_rwlock_unlock (&gateway->schemas_lock);
     if (code) {

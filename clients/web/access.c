@@ -274,20 +274,20 @@ s_put (ef_buf_t *line, const char *key, const char *text) {
 void
 access_audit (access_t *self, const access_act_t *act) {
     char time[25];
-    char status[16];
+    char status[32];
     ef_buf_t line = {0};
     if (self->audit == NULL) {
         return;
     }
     ef_rfc3339 (ef_wall_ms (), time);
-    snprintf (status, sizeof status, "%u", act->status);
+    int size = snprintf (status, sizeof status, ",\"status\":%u", act->status);
     s_put (&line, "time", time);
     s_put (&line, "who", act->who);
     s_put (&line, "client", act->client);
     s_put (&line, "listener", act->listener);
     s_put (&line, "method", act->method);
     s_put (&line, "path", act->path);
-    s_put (&line, "status", status);
+    ef_buf_put (&line, status, (size_t)size);
     s_put (&line, "outcome", act->status < 400 ? "done" : "refused");
     if (act->request_id) {
         s_put (&line, "request_id", act->request_id);

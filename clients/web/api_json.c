@@ -250,7 +250,7 @@ api_query_cursor (call_t *call, ef_buf_t *cursor) {
         int high = s_digit (text[i]);
         int low = s_digit (text[i + 1]);
         is_well = high >= 0 && low >= 0;
-        *ef_buf_add (cursor, 1) = (uint8_t)(high << 4 | low);
+        *ef_buf_add (cursor, 1) = is_well ? (uint8_t)(high << 4 | low) : 0;
     }
     ef_cursor_t value = ef_cursor (cursor->data, cursor->size);
     if (!is_well || (size > 0 && (ef_skip (&value) || ef_cursor_left (&value) > 0))) {

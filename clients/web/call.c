@@ -177,10 +177,11 @@ call_note (call_t *self, const char *format, ...) {
 /* The answer is there: whoever waits goes on. */
 static void
 s_done (call_t *self) {
+    struct MHD_Connection *connection = self->connection; /* once answered, the call may be gone */
     int before = atomic_exchange_explicit (&self->state, CALL_ANSWERED, memory_order_acq_rel);
     ef_assert (before != CALL_ANSWERED);
     if (before == CALL_WAITING) {
-        MHD_resume_connection (self->connection);
+        MHD_resume_connection (connection);
     } else if (before == CALL_ABANDONED) {
         call_free (self);
     }

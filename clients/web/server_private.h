@@ -91,7 +91,7 @@ struct server_s {
     bool has_guard;
     pthread_mutex_t guard_lock;
     pthread_cond_t guard_wake;
-    bool is_ending;
+    _Atomic bool is_ending; /* for the helpers too */
     /* helpers.c */
     pthread_t *helpers;
     uint32_t helper_count;

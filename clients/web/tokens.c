@@ -68,8 +68,8 @@ s_hex (const char *text, size_t size, uint8_t digest[32]) {
 /* NULL, or what was expected. */
 static const char *
 s_take_line (token_t *token, const char *line, size_t size) {
-    const char *fields[3];
-    size_t sizes[3];
+    const char *fields[3] = {"", "", ""};
+    size_t sizes[3] = {0};
     unsigned count = 0;
     for (size_t at = 0; at < size;) {
         size_t start = at;

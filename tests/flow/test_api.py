@@ -279,7 +279,7 @@ def test_api_signature_verified_by_the_receiver(binaries):
             assert request.headers["x-eventflow-signature"] == "sha256=" + wanted
             assert abs(float(at) - request.time) < 20
             assert json.loads(request.body) == {"i": int(request.id[1:]), "text": "\u00e4" * int(request.id[1:])}
-        text = open(os.path.join(os.path.dirname(__file__), "..", "..", "workers", "README.md")).read()
+        text = open(os.path.join(os.path.dirname(__file__), "..", "..", "workers", "api", "README.md")).read()
         shown = {}
         exec(re.search(r"```python\n# readme: webhook\n(.*?)```", text, re.S)[1], shown)
         with Api(broker, "--url", f"{server.url}/readme", "--secret-file", secret):

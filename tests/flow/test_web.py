@@ -259,7 +259,7 @@ def test_tokens_say_who_may_what(binaries):
         with open(audit) as file:
             acts = [json.loads(line) for line in file]
         assert [(a["who"], a["outcome"]) for a in acts] == [("view", "refused"), ("boss", "done")]
-        assert acts[1]["path"] == "/api/v1/topics/email/pause" and acts[1]["status"] == "200"
+        assert acts[1]["path"] == "/api/v1/topics/email/pause" and acts[1]["status"] == 200
         assert "PAUSE topic=email" in acts[1]["note"], acts
         with Gateway(broker, "--read-only", "--audit", audit) as gateway:
             answer = gateway.post("/api/v1/topics/email/resume")

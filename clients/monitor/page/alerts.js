@@ -18,12 +18,17 @@ function kindOf(alert) {
 
 const words = (name) => String(name ?? '').replace(/_/g, ' ');
 
+/* The topic stands before the text already. */
+function withoutName({topic, text}) {
+    return topic && text.startsWith(topic + ': ') ? text.slice(topic.length + 2) : text;
+}
+
 export function alertList(alerts) {
     return make('ul', {class: 'alert-list'}, alerts.map((alert) =>
         make('li', {class: kindOf(alert)},
             badge(words(alert.name), kindOf(alert)),
             alert.topic ? make('a', {href: place(['topics', alert.topic])}, alert.topic) : null,
-            make('span', null, alert.text),
+            make('span', null, withoutName(alert)),
             make('span', {class: 'muted small'},
                 `for ${duration(Math.max(0, now() - (toMs(alert.since) ?? now())))}`))));
 }

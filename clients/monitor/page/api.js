@@ -62,11 +62,20 @@ export function needsToken() {
 
 export function wantToken() {
     isRefused = false;
-    return renewToken();
+    return renewToken(token);
 }
 
-/* A new token, or null where it wasn't given. */
-export function renewToken() {
+/* The token that requests bear now. */
+export function currentToken() {
+    return token;
+}
+
+/* Another token than the one that was refused, or null where none was given. A late answer to a
+   request with an older one asks nobody. */
+export function renewToken(refused) {
+    if (token !== refused) {
+        return Promise.resolve(token);
+    }
     if (!askForToken || isRefused) {
         return Promise.resolve(null);
     }
@@ -132,11 +141,12 @@ export async function call(method, path, {body, text, signal, exact} = {}) {
     const sent = text ?? (body === undefined ? undefined : JSON.stringify(body));
     let patience = method === 'GET' ? 1 : 0;
     for (;;) {
+        const used = token;
         const response = await fetch(address(path), {
             method, signal, body: sent, cache: 'no-store', credentials: 'same-origin',
             headers: headers(sent === undefined ? {} : {'Content-Type': 'application/json'}),
         });
-        if (response.status === 401 && await renewToken() !== null) {
+        if (response.status === 401 && await renewToken(used) !== null) {
             continue;
         }
         const wait = Number(response.headers.get('Retry-After'));

@@ -70,13 +70,20 @@ function show(focus) {
     const isLetter = to.parts[0] === 'dead' && to.parts.length > 2;
     leave = (isLetter ? letterPage : page)(main, to);
     document.title = `${isLetter ? 'Dead letter' : title(to.parts)} · eventflow`;
-    document.querySelectorAll('nav [data-page]').forEach((link) =>
-        setAttribute(link, 'aria-current', link.dataset.page === entry ? 'page' : null));
+    document.querySelectorAll('nav [data-page]').forEach((link) => {
+        setAttribute(link, 'aria-current', link.dataset.page === entry ? 'page' : null);
+        if (link.dataset.page === entry) {
+            link.scrollIntoView({block: 'nearest', inline: 'nearest'});
+        }
+    });
     if (focus) {
         scrollTo(0, 0);
         (main.querySelector('h1') || main).focus({preventScroll: true});
     }
 }
+
+/* Without seconds: the foot of the page isn't to tick. */
+const upTime = (ms) => (ms < 60000 ? 'less than 1 min' : duration(Math.floor(ms / 60000) * 60000));
 
 const LINKS = {connecting: 'connecting', live: 'live', stale: 'no news', lost: 'connection lost'};
 let said = 'connecting';
@@ -125,7 +132,7 @@ function updateFrame() {
     if (process) {
         const up = toMs(process.started);
         setText(byId('about'), [`eventflow ${process.version ?? ''}`, broker?.broker,
-            up && `up ${duration(Math.floor((now() - up) / 60000) * 60000)}`,
+            up && `up ${upTime(now() - up)}`,
             access.readOnly && 'read only',
             access.name && access.name !== 'loopback' && `as ${access.name}`]
             .filter(Boolean).join(' · '));

@@ -23,18 +23,18 @@ const TIME_STEPS = [1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 1440
 
 const isValue = (value) => typeof value === 'number' && Number.isFinite(value);
 
-/* "M x,y L …" with gaps where there is no value. */
-function pathOf(values, x, y) {
+/* "M x,y L …" with gaps where there is no value, unless it is `joined`. */
+function pathOf(values, x, y, joined) {
     let path = '';
     let pen = 'M';
     for (let i = 0; i < values.length; i++) {
         if (isValue(values[i])) {
             path += `${pen}${x(i).toFixed(1)},${y(values[i]).toFixed(1)}`;
             pen = 'L';
-            if (!isValue(values[i - 1]) && !isValue(values[i + 1])) {
+            if (!joined && !isValue(values[i - 1]) && !isValue(values[i + 1])) {
                 path += 'h0.1';
             }
-        } else {
+        } else if (!joined) {
             pen = 'M';
         }
     }
@@ -42,8 +42,9 @@ function pathOf(values, x, y) {
 }
 
 export class Chart {
-    /* series: [{key, label}]; format: a value as text */
-    constructor({title, series, format, note}) {
+    /* series: [{key, label}]; format: a value as text; whole: there are no halves of it */
+    constructor({title, series, format, whole}) {
+        this.whole = whole;
         this.title = title;
         this.series = series;
         this.format = format;
@@ -63,8 +64,7 @@ export class Chart {
             make('li', {class: `s${i + 1}`}, this.key(i), each.label + ' ', this.values[i])));
         this.none = make('p', {class: 'muted nothing', hidden: true}, 'No history yet.');
         this.element = make('figure', {class: 'chart'},
-            make('figcaption', null, make('span', {class: 'title'}, title),
-                note && make('span', {class: 'muted'}, ' ' + note), this.when),
+            make('figcaption', null, make('span', {class: 'title'}, title), this.when),
             this.svg, this.none, this.legend);
         this.listen();
     }
@@ -141,7 +141,7 @@ export class Chart {
                 most = isValue(value) && value > most ? value : most;
             }
         }
-        const step = niceStep(most || 1, 3);
+        const step = Math.max(this.whole ? 1 : 0, niceStep(most || 1, 3));
         const top = Math.max(step, Math.ceil((most || 1) / step - 0.001) * step);
         const inner = this.width - LEFT - RIGHT;
         const tall = HEIGHT - TOP - BOTTOM;
@@ -221,7 +221,7 @@ export function sparkline(width, height, most) {
             }
             const x = (i) => width - ((values.length - 1 - i) / (most - 1)) * width;
             const y = (value) => height - 1.5 - (top > 0 ? value / top : 0) * (height - 3);
-            setAttribute(path, 'd', pathOf(values, x, y));
+            setAttribute(path, 'd', pathOf(values, x, y, true));
         },
     };
 }

@@ -73,7 +73,7 @@ function groupTable(moved) {
                 text: (group) => group.error || '(none)'},
             {key: 'count', label: 'Letters', number: true, value: (group) => group.letters.length,
                 text: (group) => count(group.letters.length)},
-            {key: 'topic', label: 'Topic', value: (group) => group.topic,
+            {key: 'topic', label: 'Topic', wide: true, value: (group) => group.topic,
                 text: (group) => group.topic},
             {key: 'reason', label: 'Reason', wide: true, value: (group) => group.reason,
                 text: (group) => group.reason},
@@ -290,7 +290,7 @@ export function deadPage(root, {query}) {
     return () => cut.abort();
 }
 
-/* A new event with the payload as edited; the letter stays unless it is to go. */
+/* A new event with the payload as edited. True where the letter goes. */
 async function editLetter(topic, n, event) {
     const given = await ask({
         title: 'Edit and replay', yes: 'Replay edited', wide: true,
@@ -307,14 +307,14 @@ async function editLetter(topic, n, event) {
             if (after === 'discard') {
                 await call('POST', 'api/v1/failed-events/discard', {body: {topic, n: [Number(n)]}});
             }
-            return {id: idText(answer.data.id)};
+            return {id: idText(answer.data.id), after};
         },
     });
     if (given) {
         toast('The edited event is on its way.',
             {link: ['Follow it', place(['event', given.id], {topic})]});
     }
-    return given !== null;
+    return given?.after === 'discard';
 }
 
 export function letterPage(root, {parts: [, topic, n]}) {
@@ -335,7 +335,7 @@ export function letterPage(root, {parts: [, topic, n]}) {
                 actButton('Replay', async () => await replayLetter(topic, n) && gone(),
                     {class: 'primary'}),
                 actButton('Edit and replay …', async () =>
-                    await editLetter(topic, n, event) && look()),
+                    await editLetter(topic, n, event) && gone()),
                 actButton('Discard …', async () =>
                     await moveLetters('discard', [{topic, n: [Number(n)]}], 1) && gone(),
                 {class: 'danger'}))),

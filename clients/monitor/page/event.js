@@ -105,9 +105,12 @@ const SHOWN = ['payload', 'error', 'history', 'explain', 'id', 'topic', 'attempt
 
 /* The event's own members, without what is shown apart. */
 export function metaOf(event) {
-    return Object.keys(event || {}).filter((key) => !SHOWN.includes(key)).map((key) =>
-        [key.replace(/_/g, ' '), typeof event[key] === 'object' && event[key] !== null
-            ? print(event[key]) : String(event[key])]);
+    return Object.keys(event || {}).filter((key) => key && !SHOWN.includes(key)).map((key) => {
+        const value = event[key];
+        return [key[0].toUpperCase() + key.slice(1).replace(/_/g, ' '),
+            key === 'dispatch_date' ? time(value, true)
+                : typeof value === 'object' && value !== null ? print(value) : String(value)];
+    });
 }
 
 export function payloadCard(event, title) {

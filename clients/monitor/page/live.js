@@ -3,7 +3,7 @@
    alerts by id, the last notices. Tells its watchers at most once a frame. On failure it tries
    again, later each time. Read with fetch, not EventSource: that can't send a token.
    SPDX-License-Identifier: MIT */
-import {address, get, headers, renewToken} from './api.js';
+import {address, currentToken, get, headers, renewToken} from './api.js';
 import {toMs} from './format.js';
 
 export const PAST = 120;  // samples of the short past, one a second
@@ -189,12 +189,13 @@ async function stream() {
     };
     listen();
     try {
+        const used = currentToken();
         const response = await fetch(address('api/v1/live'), {
             headers: headers({Accept: 'text/event-stream'}), cache: 'no-store', signal: cut.signal,
         });
         if (response.status === 401) {
             clearTimeout(silence);
-            return await renewToken() !== null;
+            return await renewToken(used) !== null;
         }
         if (!response.ok || !response.body) {
             return false;

@@ -105,7 +105,7 @@ function marked(key, kind, href) {
             setText(link, count(topic[key]));
             setAttribute(cell, 'data-kind', topic[key] > 0 ? kind : null);
             if (href) {
-                setAttribute(link, 'href', href(topic));
+                setAttribute(link, 'href', topic[key] > 0 ? href(topic) : null);
             }
         };
     };
@@ -120,7 +120,7 @@ const COLUMNS = [
         text: (topic) => (topic.ready > 0 ? duration(topic.oldest_ms) : '–')},
     {key: 'in', label: 'In/s', number: true, wide: true, value: (topic) => topic.in_per_s,
         text: (topic) => rate(topic.in_per_s)},
-    {key: 'done', label: 'Done/s', number: true, value: (topic) => topic.done_per_s,
+    {key: 'done', label: 'Done/s', number: true, wide: true, value: (topic) => topic.done_per_s,
         text: (topic) => rate(topic.done_per_s)},
     {key: 'past', label: 'Done, 2 min', wide: true, build: (cell) => {
         const spark = sparkline(96, 20, PAST);

@@ -18,7 +18,7 @@ const RANGES = [['15', '15 minutes'], ['60', '1 hour'], ['360', '6 hours'], ['14
 const CHARTS = [
     {title: 'Events a second', format: rate, series: [
         {key: 'in', label: 'in'}, {key: 'done', label: 'done'}, {key: 'failed', label: 'failed'}]},
-    {title: 'Depth', format: count, series: [
+    {title: 'Depth', format: count, whole: true, series: [
         {key: 'ready', label: 'ready'}, {key: 'leased', label: 'in flight'},
         {key: 'retrying', label: 'retrying'}, {key: 'dead', label: 'dead'}]},
     {title: 'From delivery to answer', format: duration, series: [
@@ -27,7 +27,7 @@ const CHARTS = [
         {key: 'oldest_ms', label: 'oldest'}]},
     {title: 'First delivery after', format: duration, series: [
         {key: 'waited_p50_ms', label: 'p50'}, {key: 'waited_p99_ms', label: 'p99'}]},
-    {title: 'Workers', format: count, series: [
+    {title: 'Workers', format: count, whole: true, series: [
         {key: 'workers', label: 'here'}, {key: 'desired', label: 'wanted'}]},
 ];
 const SERIES = CHARTS.flatMap((chart) => chart.series.map((series) => series.key)).join();
@@ -98,7 +98,7 @@ function head(name) {
 }
 
 function poolOf(name) {
-    return (live.snapshot?.pools || []).find((pool) => (pool.topic ?? pool.pool) === name);
+    return (live.snapshot?.pools || []).find((pool) => pool.topic === name);
 }
 
 /* Charts of the stored past, read again as often as they have new points. */
@@ -152,9 +152,6 @@ function charts(name) {
     };
 }
 
-const from = (decision) => decision.from ?? decision.before;
-const to = (decision) => decision.to ?? decision.after ?? decision.target;
-
 /* The scaler: what it wants, and what it decided when, and why. */
 function poolCard(name) {
     const now = make('div');
@@ -164,11 +161,12 @@ function poolCard(name) {
         columns: [
             {key: 'time', label: 'When', value: (decision) => toMs(decision.time) ?? 0,
                 text: (decision) => time(decision.time)},
-            {key: 'to', label: 'Workers', number: true, value: (decision) => to(decision),
-                text: (decision) => (from(decision) === undefined ? count(to(decision))
-                    : `${count(from(decision))} → ${count(to(decision))}`)},
-            {key: 'reason', label: 'Why', value: (decision) => decision.reason || '',
-                text: (decision) => decision.reason || '', class: 'long'},
+            {key: 'to', label: 'Workers', number: true, value: (decision) => decision.to,
+                text: ({from, to}) => `${count(from)} → ${count(to)}`},
+            {key: 'reason', label: 'Why', value: (decision) => decision.reason,
+                text: (decision) => decision.reason},
+            {key: 'text', label: 'What it saw', class: 'long',
+                text: (decision) => decision.text ?? ''},
         ],
     });
     const element = make('section', {class: 'card'}, make('h2', null, 'Pool'), now, table.element);
@@ -182,10 +180,14 @@ function poolCard(name) {
             if (shown !== state && pool) {
                 shown = state;
                 fill(now, facts([
-                    ['Running', count(pool.running)], ['Wanted', count(pool.desired)],
+                    ['Running', count(pool.running) + (pool.starting
+                        ? `, ${count(pool.starting)} starting` : '') + (pool.leaving
+                        ? `, ${count(pool.leaving)} leaving` : '')],
+                    ['Wanted', count(pool.desired)],
+                    ['Started by others', pool.others > 0 && count(pool.others)],
                     ['Bounds', `${count(pool.min)} to ${count(pool.max)}`],
                     ['Restarts', count(pool.restarts)], ['Last reason', pool.reason],
-                    ['Held back by', pool.limit || pool.hold],
+                    ['Bounded by', pool.limit], ['Held by', pool.hold],
                 ]));
             }
         },
