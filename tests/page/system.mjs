@@ -25,6 +25,8 @@ topic
         retry_cap = 1h
         retry_jitter = 0
     idle
+    keyed
+        on_blocked = park
     api
         pool
             command = "exec ${handler}"
@@ -55,7 +57,7 @@ export class System {
         fs.writeFileSync(self.file('eventflow.cfg'),
             settings(self.directory, self.endpoints, `${command} -- ${handler}`));
         await self.startBroker();
-        self.workers = ['email', 'slow'].map((topic) => self.program('eventflow-worker', ['exec',
+        self.workers = ['email', 'slow', 'keyed'].map((topic) => self.program('eventflow-worker', ['exec',
             '--persistent', '--children', '1', '--concurrency', '20', '--topic', topic, '--name',
             `worker-${topic}`, '--', ...handler.split(' ')]));
         await self.startMonitor();

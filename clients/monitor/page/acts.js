@@ -26,6 +26,7 @@ async function act(question, path, body, done) {
     });
     if (given) {
         toast(typeof done === 'function' ? done(given) : done);
+        document.dispatchEvent(new Event('acted')); // pages look again at once
     }
     return given !== null;
 }
