@@ -275,16 +275,25 @@ s_split_topics (runtime_t *self) {
     return count;
 }
 
-/* From here on they are read, and a command that doesn't read its input ends nobody. */
+static sigset_t
+s_signals (void) {
+    sigset_t set;
+    sigemptyset (&set);
+    sigaddset (&set, SIGTERM);
+    sigaddset (&set, SIGINT);
+    return set;
+}
+
+void
+runtime_hold_signals (void) {
+    sigset_t held = s_signals ();
+    sigaddset (&held, SIGPIPE);
+    (void)sigprocmask (SIG_BLOCK, &held, NULL); /* can't fail with this set */
+}
+
 static int
 s_take_signals (void) {
-    sigset_t wanted;
-    sigemptyset (&wanted);
-    sigaddset (&wanted, SIGTERM);
-    sigaddset (&wanted, SIGINT);
-    sigaddset (&wanted, SIGPIPE);
-    (void)sigprocmask (SIG_BLOCK, &wanted, NULL); /* can't fail with this set */
-    sigdelset (&wanted, SIGPIPE);
+    sigset_t wanted = s_signals ();
     return signalfd (-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
