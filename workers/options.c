@@ -222,6 +222,11 @@ s_print_rows (const settings_t *settings, const void *base) {
 static void
 s_print_help (const options_t *self) {
     const handler_t *handler = self->handler;
+    char capitals[16];
+    snprintf (capitals, sizeof capitals, "%s", handler->name);
+    for (char *at = capitals; *at; at++) {
+        *at = *at >= 'a' && *at <= 'z' ? (char)(*at - 'a' + 'A') : *at;
+    }
     printf (
         "usage: eventflow-worker %s [--topic NAME]... [options]%s\n\n%s\n\n%s\noptions of %s, with "
         "their defaults:\n",
@@ -236,10 +241,10 @@ s_print_help (const options_t *self) {
     printf ("  %-22s %s\n", "--check", "say whether these settings would do, and end");
     printf ("\nIn the file an option is written with _ for -, as in worker/%s: timeout = 30s. The "
             "environment\n"
-            "has them as EVENTFLOW_WORKER_TIMEOUT and, of %s, EVENTFLOW_..._NAME in capitals.\n"
+            "has them as EVENTFLOW_WORKER_TIMEOUT, and those of %s as EVENTFLOW_%s_OPTION.\n"
             "TERM or INT: what is in hand may finish within the grace; a second one: it goes back "
             "at once.\n",
-            handler->name, handler->name);
+            handler->name, handler->name, capitals);
 }
 
 /* What the broker told the process that it started. */

@@ -17,7 +17,7 @@
 #define HOUR         3600000.0
 #define POLLS_MAX    8192
 #define EXTRA_MS     1000 /* a lease outlasts its event's time by so much */
-#define EARLY_MS     1000 /* an event's time ends so long before its lease, where that is the bound */
+#define EARLY_MS     1000 /* an event's time ends so long before its lease, if that is the bound */
 #define STOP_MS      8000 /* to end what has taken too long: TERM, 5 s later KILL */
 #define ANSWER_MS    2000 /* for the last answers to be heard, once all is done */
 #define UNWELL_MS    1000 /* between two probes while it isn't well, at the most */
@@ -129,9 +129,9 @@ runtime_limit_ms (const runtime_t *self, const eventflow_delivery_t *delivery) {
 static eventflow_result_t
 s_handle (void *arg, const eventflow_delivery_t *delivery) {
     runtime_t *self = arg;
+    /* A broker whose data are new counts anew: what had this tag is still being ended. */
     if (self->stop_ms || s_job (self, delivery->tag)) {
-        return EVENTFLOW_RELEASE; /* a broker begun anew counts anew: that one is still being ended
-                                   */
+        return EVENTFLOW_RELEASE;
     }
     uint64_t end_ms = ef_mono_ms () + runtime_limit_ms (self, delivery);
     eventflow_result_t result = self->handler->handle (self->own, delivery);

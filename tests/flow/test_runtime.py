@@ -94,6 +94,7 @@ def test_no_handler_and_no_topic_are_told(binaries):
         assert bad.returncode == 2 and expected in bad.stderr, (words, bad)
     for handler in ("exec",):
         told = worker_words(binaries, handler, "--help")
+        assert f"EVENTFLOW_{handler.upper()}_OPTION" in told.stdout, told
         assert told.returncode == 0 and "examples:" in told.stdout and "--grace" in told.stdout
 
 
