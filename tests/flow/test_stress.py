@@ -116,10 +116,11 @@ def test_refusals_are_told_by_code(binaries):
     with support.Broker(binaries, "api\n    capacity = 50\n    on_full = refuse").start() as broker:
         with Gateway(broker) as gateway:
             result, _ = stress(broker, "--http", gateway.url("/"), "--topic", "api", "--rate",
-                               "100/s", "--for", "1s", "--drain", "0s")
+                               "100/s", "--for", "2s", "--drain", "0s")
         check(result)
-        assert result["confirmed"] == result["waiting"] == 50, result
-        assert result["codes"] == {"FULL": 50}, result
+        assert 50 <= result["confirmed"] == result["waiting"] <= 66, result  # and what came at once
+        assert result["codes"] == {"FULL": result["sent"] - result["confirmed"]}, result
+        assert result["refused"] > 0, result
         result, _ = stress(broker, "--topic", "nowhere", "--rate", "100/s", "--for", "100ms",
                            "--drain", "0s")
         assert result["codes"] == {"UNKNOWN_TOPIC": 10} and result["sent"] == 10, result
