@@ -99,7 +99,8 @@ export class System {
 
     async ask(method, where, body) {
         const answer = await fetch(this.url + where, {
-            method, body: body && JSON.stringify(body), headers: {'Content-Type': 'application/json'},
+            method, body: body && JSON.stringify(body),
+            headers: {'Content-Type': 'application/json'},
         });
         return answer.json();
     }
