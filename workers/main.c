@@ -1,6 +1,6 @@
 /* eventflow-worker: runs a handler for events of a topic. SPDX-License-Identifier: MIT */
-#include "db.h"
-#include "exec.h"
+#include "db/db.h"
+#include "exec/exec.h"
 #include "options.h"
 
 #include <stdio.h>
@@ -24,6 +24,7 @@ static int
 s_run (const handler_t *handler, char *const *words) {
     char error[512] = "";
     options_t options;
+    runtime_hold_signals ();
     int rc = options_read (&options, handler, words, error);
     runtime_t *runtime = NULL;
     if (rc == 0 && !options.is_check) {

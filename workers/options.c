@@ -242,9 +242,24 @@ s_print_help (const options_t *self) {
             handler->name, handler->name);
 }
 
+/* What the broker told the process that it started. */
+static int
+s_read_credit (runtime_options_t *common, char error[512]) {
+    const char *credit = getenv ("EVENTFLOW_CREDIT");
+    char text[512];
+    if (credit && config_set_named (&runtime_settings, common, "concurrency", credit, text)) {
+        snprintf (error, 512, "environment EVENTFLOW_CREDIT: %.400s", text);
+        return -1;
+    }
+    return 0;
+}
+
 static int
 s_settle (options_t *self, char error[512]) {
     runtime_options_t *common = &self->common;
+    if (common->concurrency == 0 && s_read_credit (common, error)) { /* left open behind it */
+        return -1;
+    }
     if (common->concurrency == 0) {
         common->concurrency = self->handler->concurrency ? self->handler->concurrency : 5;
     }
@@ -262,19 +277,10 @@ s_settle (options_t *self, char error[512]) {
     return self->handler->check ? self->handler->check (self->own, error) : 0;
 }
 
-/* What the broker told the process that it started. */
 static int
 s_read_broker (runtime_options_t *common, char error[512]) {
-    const char *credit = getenv ("EVENTFLOW_CREDIT");
     const char *downstream = getenv ("EVENTFLOW_DOWNSTREAM");
-    int rc = 0;
-    if (credit) {
-        char text[512];
-        rc = config_set_named (&runtime_settings, common, "concurrency", credit, text);
-        if (rc) {
-            snprintf (error, 512, "environment EVENTFLOW_CREDIT: %.400s", text);
-        }
-    }
+    int rc = s_read_credit (common, error);
     if (rc == 0 && downstream) {
         rc = config_set_named (&runtime_settings, common, "downstream", downstream, error);
     }

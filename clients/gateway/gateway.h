@@ -3,6 +3,7 @@
 #define EF_GATEWAY_H
 
 #include "../web/api.h"
+#include "../web/prometheus.h"
 #include "../web/program.h"
 #include "outbox.h"
 
@@ -43,7 +44,9 @@ struct gateway_s {
     pthread_rwlock_t schemas_lock;
     schemas_t *schemas; /* owned; NULL: none */
     face_t faces[4];
-    ef_buf_t openapi; /* made once */
+    pthread_mutex_t numbers_lock;
+    numbers_t numbers; /* of the broker, as the last scrape found them */
+    ef_buf_t openapi;  /* made once */
     ef_buf_t docs;
 };
 

@@ -129,6 +129,8 @@ s_stop (gateway_t *self) {
     admin_pool_destroy (&self->admin);
     access_destroy (&self->access);
     schemas_destroy (&self->schemas);
+    numbers_free (&self->numbers);
+    pthread_mutex_destroy (&self->numbers_lock);
     pthread_rwlock_destroy (&self->schemas_lock);
     ef_buf_free (&self->openapi);
     ef_buf_free (&self->docs);
@@ -151,6 +153,8 @@ main (int argc, char **argv) {
     }
     program_block_signals ();
     pthread_rwlock_init (&gateway.schemas_lock, NULL);
+    pthread_mutex_init (&gateway.numbers_lock, NULL);
+    numbers_init (&gateway.numbers);
     int rc = s_start (&gateway, error);
     if (rc) {
         fprintf (stderr, "eventflow-gateway: %s\n", error);

@@ -1,9 +1,11 @@
-/* The gateway's own numbers, for Prometheus. SPDX-License-Identifier: MIT
+/* The broker's numbers and the gateway's own, for Prometheus. SPDX-License-Identifier: MIT
    Source: prometheus.io/docs/instrumenting/exposition_formats, text format 0.0.4. */
 #include "gateway.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+
+#define METRICS_TOPICS 100 /* with a label of their own; the monitor has more */
 
 static void s_put (ef_buf_t *out, const char *format, ...) EF_PRINTF (2, 3);
 
@@ -106,10 +108,49 @@ metrics_put (gateway_t *self, ef_buf_t *out) {
     s_outbox (out, self->outbox);
 }
 
+/* Asks the broker; false: it doesn't answer. */
+static bool
+s_ask (gateway_t *self) {
+    static const char *const commands[] = {"STATUS", "TOPICS", "WORKERS", "POOLS"};
+    ef_buf_t request = {0};
+    ef_buf_t values[4] = {{0}, {0}, {0}, {0}};
+    bool is_up = api_broker_state (self->api, NULL) >= 0; /* else a scrape would wait for it */
+    for (unsigned i = 0; i < 4 && is_up; i++) {
+        ef_buf_clear (&request);
+        ef_put_array (&request, 1);
+        ef_put_str (&request, commands[i]);
+        const char *code = admin_pool_call (self->admin, &request, &values[i], NULL);
+        is_up = code == NULL || strcmp (code, "TIMEOUT") != 0; /* else it is one it doesn't know */
+        if (code) {
+            ef_buf_clear (&values[i]);
+        }
+    }
+    pthread_mutex_lock (&self->numbers_lock);
+    self->numbers.round++;
+    for (unsigned i = 0; i < 4; i++) {
+        if (values[i].size > 0 &&
+            numbers_take_answer (&self->numbers, commands[i],
+                                 ef_cursor (values[i].data, values[i].size))) {
+            is_up = false;
+        }
+        ef_buf_free (&values[i]);
+    }
+    numbers_sweep (&self->numbers);
+    pthread_mutex_unlock (&self->numbers_lock);
+    ef_buf_free (&request);
+    return is_up;
+}
+
 void
 metrics_get (void *arg, call_t *call) {
-    face_t *face = arg;
+    gateway_t *self = ((face_t *)arg)->gateway;
     ef_buf_t out = {0};
-    metrics_put (face->gateway, &out);
-    call_answer (call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+    bool is_up = s_ask (self);
+    pthread_mutex_lock (&self->numbers_lock);
+    const prometheus_t source = {&self->numbers, is_up, METRICS_TOPICS};
+    prometheus_put (&out, &source);
+    pthread_mutex_unlock (&self->numbers_lock);
+    prometheus_put_process (&out);
+    metrics_put (self, &out);
+    call_answer (call, 200, PROMETHEUS_TYPE, &out);
 }

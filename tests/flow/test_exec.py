@@ -201,7 +201,7 @@ def test_persistent_errors_are_passed_on(binaries):
 
 
 def readme(name):
-    with open(os.path.join(ROOT, "workers", "README.md")) as file:
+    with open(os.path.join(ROOT, "workers", "exec", "README.md")) as file:
         return re.search(r"```\w*\n# readme: %s\n(.*?)```" % name, file.read(), re.S)[1]
 
 

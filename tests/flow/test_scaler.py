@@ -463,7 +463,8 @@ def test_killed_workers_leave_nothing_and_lose_nothing(binaries):
         print(f"{killed} killed, {sent} events, {dead} dead; resident {early[0] >> 10} KiB, then "
               f"{late[0] >> 10} KiB; descriptors {early[1]}, then {late[1]}")
         assert killed > 3 and dead <= 2
-        assert late[0] < early[0] * 1.3 + (4 << 20) and late[1] <= early[1] + 8
+        is_flat = "asan" in binaries or late[0] < early[0] * 1.3 + (4 << 20)  # it keeps what is freed
+        assert is_flat and late[1] <= early[1] + 8
         wait_for("no zombie is left", lambda: not zombies(broker_pid))
         left = children(broker_pid)
         broker.stop()

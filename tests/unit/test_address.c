@@ -1,7 +1,7 @@
 /* Which hosts and addresses may be called. SPDX-License-Identifier: MIT */
 #include "unit.h"
 
-#include "../../workers/address.h"
+#include "../../workers/api/address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -3,10 +3,10 @@
 
 #include "../../proto/event.h"
 #include "../../proto/json.h"
-#include "../../workers/headers.h"
-#include "../../workers/response.h"
-#include "../../workers/signature.h"
-#include "../../workers/url.h"
+#include "../../workers/api/headers.h"
+#include "../../workers/api/response.h"
+#include "../../workers/api/signature.h"
+#include "../../workers/api/url.h"
 
 #include <stdio.h>
 

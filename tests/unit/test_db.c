@@ -1,9 +1,9 @@
 /* Columns and values of the handler db. SPDX-License-Identifier: MIT */
 #include "unit_db.h"
 
-#include "../../workers/db_link.h"
-#include "../../workers/db_source.h"
-#include "../../workers/db_text.h"
+#include "../../workers/db/link.h"
+#include "../../workers/db/source.h"
+#include "../../workers/db/text.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* What a child and its worker say to each other. SPDX-License-Identifier: MIT */
-#include "../../workers/lines.h"
+#include "../../workers/exec/lines.h"
 #include "../../proto/json.h"
 #include "unit.h"
 

@@ -5,8 +5,8 @@
 
 #include "../../proto/event.h"
 #include "../../workers/field.h"
-#include "../../workers/mail.h"
-#include "../../workers/mime.h"
+#include "../../workers/email/mail.h"
+#include "../../workers/email/mime.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
 
 #include "../../proto/event.h"
 #include "../../proto/json.h"
-#include "../../workers/request.h"
+#include "../../workers/api/request.h"
 
 #include <stdio.h>
 

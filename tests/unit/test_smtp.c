@@ -3,7 +3,7 @@
 #include "dice.h"
 #include "unit_mail.h"
 
-#include "../../workers/email_answer.h"
+#include "../../workers/email/answer.h"
 
 #include <stdio.h>
 

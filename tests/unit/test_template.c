@@ -2,7 +2,7 @@
 #include "unit_mail.h"
 
 #include "../../workers/field.h"
-#include "../../workers/templates.h"
+#include "../../workers/email/templates.h"
 
 #include <stdio.h>
 #include <stdlib.h>

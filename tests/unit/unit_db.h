@@ -4,7 +4,7 @@
 
 #include "unit.h"
 
-#include "../../workers/db_backend.h"
+#include "../../workers/db/backend.h"
 
 /* An event of topic db with a payload that `put` writes, and what `meta` writes. */
 typedef void (*put_t) (ef_buf_t *out);
