@@ -96,7 +96,7 @@ export async function test_thousand_topics_run_smoothly(browser) {
     await isLive(page);
     await page.getByText('1,000 topics').waitFor();
     assert(await page.locator('tbody tr').count() === 100, 'a page of rows is shown');
-    // Others may use the machine too: one stretch without a stutter shows that there needn't be any.
+    // Others may use the machine too: one stretch without a stutter shows that none need be.
     const stretches = [];
     while (stretches.length < 4 && !(stretches.at(-1)?.most < STUTTER_MS)) {
         stretches.push(await page.evaluate(framesFor, 6000));

@@ -1,7 +1,8 @@
 /* The page on a whole system: what people do with it, from numbers that move to a broker that was
    killed. SPDX-License-Identifier: MIT */
 import fs from 'node:fs';
-import {accessibility, assert, close, firstPaint, go, isLive, open, pause, until} from './support.mjs';
+import {accessibility, assert, close, firstPaint, go, isLive, open, pause, until}
+    from './support.mjs';
 import {lookAt} from './looks.mjs';
 import {System} from './system.mjs';
 

@@ -57,9 +57,9 @@ export class System {
         fs.writeFileSync(self.file('eventflow.cfg'),
             settings(self.directory, self.endpoints, `${command} -- ${handler}`));
         await self.startBroker();
-        self.workers = ['email', 'slow', 'keyed'].map((topic) => self.program('eventflow-worker', ['exec',
-            '--persistent', '--children', '1', '--concurrency', '20', '--topic', topic, '--name',
-            `worker-${topic}`, '--', ...handler.split(' ')]));
+        self.workers = ['email', 'slow', 'keyed'].map((topic) => self.program('eventflow-worker', [
+            'exec', '--persistent', '--children', '1', '--concurrency', '20', '--topic', topic,
+            '--name', `worker-${topic}`, '--', ...handler.split(' ')]));
         await self.startMonitor();
         await self.startGateway();
         return self;
