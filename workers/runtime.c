@@ -69,7 +69,6 @@ struct runtime_s {
     uint64_t started_ms;
     uint64_t stop_ms;  /* when what is in hand goes back; 0: not told to stop */
     uint64_t probe_ms; /* when to look again; UINT64_MAX: a probe is under way */
-    uint64_t failed;
     char unhealthy[200];
     const char *given; /* while in `handle`: its words name no downstream of their own */
 };
@@ -142,7 +141,6 @@ s_handle (void *arg, const eventflow_delivery_t *delivery) {
         ef_hash_insert (&self->jobs, job);
         ef_heap_push (&self->ends, job);
     }
-    self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
     return result;
 }
 
@@ -192,7 +190,6 @@ runtime_answer (runtime_t *self, uint64_t tag, eventflow_result_t result,
         return;
     }
     s_end_job (self, job);
-    self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
     if (eventflow_worker_answer (self->worker, tag, result, words)) {
         /* Words that can't be said, or nobody waits for them any more. */
         (void)eventflow_worker_answer (self->worker, tag, result, NULL);
