@@ -3,6 +3,7 @@
 #include "../c/eventflow.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -43,9 +44,9 @@ struct outbox_s {
     pthread_cond_t wake;
     pthread_t thread;
     bool is_ending;
-    char durability[16];
-    run_t *runs;       /* owned: a ring */
-    uint32_t capacity; /* a power of two */
+    _Atomic (const char *) durability; /* static */
+    run_t *runs;                       /* owned: a ring */
+    uint32_t capacity;                 /* a power of two */
     uint32_t head;
     uint32_t count;
     letter_t *oldest; /* those that aren't answered */
@@ -305,6 +306,7 @@ outbox_new (const outbox_options_t *options) {
     ef_assert (self != NULL);
     pthread_condattr_t attributes;
     self->options = *options;
+    outbox_durability (self, "");
     pthread_mutex_init (&self->lock, NULL);
     pthread_condattr_init (&attributes);
     pthread_condattr_setclock (&attributes, CLOCK_MONOTONIC);
@@ -313,6 +315,7 @@ outbox_new (const outbox_options_t *options) {
     const eventflow_publisher_options_t publisher = {.endpoint = options->front,
                                                      .name = "gateway",
                                                      .linger_us = options->linger_us,
+                                                     .bunch_us = options->bunch_us,
                                                      .outbox_bytes = options->bytes,
                                                      .outcome = s_outcome,
                                                      .arg = self};
@@ -355,9 +358,12 @@ outbox_destroy (outbox_t **self_p) {
 
 void
 outbox_durability (outbox_t *self, const char *text) {
-    pthread_mutex_lock (&self->lock);
-    snprintf (self->durability, sizeof self->durability, "%s", text);
-    pthread_mutex_unlock (&self->lock);
+    static const char *const known[] = {"", "sync", "os", "memory"};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp (text, known[i]) == 0) {
+            atomic_store_explicit (&self->durability, known[i], memory_order_relaxed);
+        }
+    }
 }
 
 /* ---- publishing ---- */
@@ -468,10 +474,7 @@ outbox_publish (outbox_t *self, call_t *call, batch_t *batch, style_t style, boo
     letter->is_atomic = is_atomic;
     letter->begun_us = s_now_us ();
     if (letter->batch.refused == 0) {
-        char durability[16];
-        pthread_mutex_lock (&self->lock);
-        memcpy (durability, self->durability, sizeof durability);
-        pthread_mutex_unlock (&self->lock);
+        const char *durability = atomic_load_explicit (&self->durability, memory_order_relaxed);
         answer_accepted (&letter->accepted, &letter->batch, style, durability);
     }
     if (is_atomic) {

@@ -85,6 +85,9 @@ s_once (const char **place, const char *value, const char *why) {
 static const char *
 s_take (reading_t *self, const char *name, const char *value, size_t size) {
     head_t *head = self->head;
+    if (strchr ("hcaostxfv", name[0] | 0x20) == NULL) {
+        return NULL; /* none of those below */
+    }
     if (strcasecmp (name, "Host") == 0) {
         return s_once (&head->host, value, "Host is there twice");
     }

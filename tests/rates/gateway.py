@@ -5,10 +5,11 @@ usage: gateway.py BINARIES [SECONDS]   (needs wrk; prints one JSON object)"""
 import json
 import os
 import re
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "flow"))
 import http_gateway  # noqa: E402
@@ -45,10 +46,31 @@ def bare(binaries, port, threads=2):
     return process
 
 
+def beside_slow(gateway, seconds, count):
+    """The rate of a healthy client beside many slow ones, as a share of that without them."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    parts = (b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", b"P",
+             b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n{")
+    url = gateway.url("/api/v1/events")
+    before = wrk(url, seconds, EVENT, connections=8)["per_s"]
+    socks = []
+    try:
+        for n in range(count):
+            sock = socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=20)
+            sock.sendall(parts[n % 3])
+            socks.append(sock)
+        beside = wrk(url, seconds, EVENT, connections=8)["per_s"]
+    finally:
+        for sock in socks:
+            sock.close()
+    after = wrk(url, seconds, EVENT, connections=8)["per_s"]
+    return 2 * beside / (before + after)
+
+
 def measure(binaries, seconds=5, batch=500):
     with support.Broker(binaries, topics="email\n    dedupe = 0ms") as broker:
         broker.start()
-        with http_gateway.Gateway(broker) as gateway:
+        with http_gateway.Gateway(broker, "--header-timeout", "120s", "--pace", "1") as gateway:
             port = support.free_ports(1)[0]
             other = bare(binaries, port)
             try:
@@ -61,11 +83,11 @@ def measure(binaries, seconds=5, batch=500):
             lines = "\n".join(LINE % n for n in range(batch)) + "\n"
             many = wrk(gateway.url("/api/v1/events"), seconds, lines, "application/x-ndjson", 16)
             accepted = broker.topic("email")["accepted"]
-            with urllib.request.urlopen(gateway.url("/stats")) as answer:
-                json.load(answer)
+            slow = beside_slow(gateway, seconds, 2000)
     floor = (least["per_s"] + again["per_s"]) / 2
     return {"bare_per_s": floor, "single_per_s": single["per_s"],
             "share": single["per_s"] / floor, "ndjson_events_per_s": many["per_s"] * batch,
+            "beside_2000_slow_share": slow,
             "accepted": accepted, "single": single, "ndjson": many}
 
 
