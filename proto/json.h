@@ -44,4 +44,8 @@ EF_MUST_USE int ef_base64_decode (ef_buf_t *out, const char *text, size_t size);
 /* True where the bytes are well-formed UTF-8. */
 bool ef_utf8_is_valid (const char *text, size_t size);
 
+/* Makes one line that a terminal can show of somebody else's words: control characters become
+   spaces, and dots what isn't ASCII where the text isn't UTF-8. */
+void ef_text_clean (char *text);
+
 #endif

@@ -57,6 +57,15 @@ ef_utf8_is_valid (const char *text, size_t size) {
 }
 
 void
+ef_text_clean (char *text) {
+    bool is_text = ef_utf8_is_valid (text, strlen (text));
+    for (; *text; text++) {
+        uint8_t c = (uint8_t)*text;
+        *text = c < ' ' || c == 0x7f ? ' ' : c >= 0x80 && !is_text ? '.' : *text;
+    }
+}
+
+void
 ef_json_string (ef_buf_t *out, const char *text, size_t size) {
     s_text (out, "\"");
     for (size_t i = 0; i < size; i++) {

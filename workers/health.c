@@ -148,7 +148,7 @@ health_new (const char *address, const runtime_t *runtime, char error[512]) {
     self->daemon =
         MHD_start_daemon (MHD_USE_EPOLL, 0, NULL, NULL, s_answer, self, MHD_OPTION_SOCK_ADDR,
                           (struct sockaddr *)&place, MHD_OPTION_CONNECTION_LIMIT, 64u,
-                          MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_END);
+                          MHD_OPTION_CONNECTION_TIMEOUT, 3u, MHD_OPTION_END);
     const union MHD_DaemonInfo *poll =
         self->daemon ? MHD_get_daemon_info (self->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     const union MHD_DaemonInfo *port =

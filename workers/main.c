@@ -24,6 +24,7 @@ static int
 s_run (const handler_t *handler, char *const *words) {
     char error[512] = "";
     options_t options;
+    runtime_hold_signals ();
     int rc = options_read (&options, handler, words, error);
     runtime_t *runtime = NULL;
     if (rc == 0 && !options.is_check) {

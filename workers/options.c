@@ -222,6 +222,11 @@ s_print_rows (const settings_t *settings, const void *base) {
 static void
 s_print_help (const options_t *self) {
     const handler_t *handler = self->handler;
+    char capitals[16];
+    snprintf (capitals, sizeof capitals, "%s", handler->name);
+    for (char *at = capitals; *at; at++) {
+        *at = *at >= 'a' && *at <= 'z' ? (char)(*at - 'a' + 'A') : *at;
+    }
     printf (
         "usage: eventflow-worker %s [--topic NAME]... [options]%s\n\n%s\n\n%s\noptions of %s, with "
         "their defaults:\n",
@@ -236,15 +241,30 @@ s_print_help (const options_t *self) {
     printf ("  %-22s %s\n", "--check", "say whether these settings would do, and end");
     printf ("\nIn the file an option is written with _ for -, as in worker/%s: timeout = 30s. The "
             "environment\n"
-            "has them as EVENTFLOW_WORKER_TIMEOUT and, of %s, EVENTFLOW_..._NAME in capitals.\n"
+            "has them as EVENTFLOW_WORKER_TIMEOUT, and those of %s as EVENTFLOW_%s_OPTION.\n"
             "TERM or INT: what is in hand may finish within the grace; a second one: it goes back "
             "at once.\n",
-            handler->name, handler->name);
+            handler->name, handler->name, capitals);
+}
+
+/* What the broker told the process that it started. */
+static int
+s_read_credit (runtime_options_t *common, char error[512]) {
+    const char *credit = getenv ("EVENTFLOW_CREDIT");
+    char text[512];
+    if (credit && config_set_named (&runtime_settings, common, "concurrency", credit, text)) {
+        snprintf (error, 512, "environment EVENTFLOW_CREDIT: %.400s", text);
+        return -1;
+    }
+    return 0;
 }
 
 static int
 s_settle (options_t *self, char error[512]) {
     runtime_options_t *common = &self->common;
+    if (common->concurrency == 0 && s_read_credit (common, error)) { /* left open behind it */
+        return -1;
+    }
     if (common->concurrency == 0) {
         common->concurrency = self->handler->concurrency ? self->handler->concurrency : 5;
     }
@@ -262,19 +282,10 @@ s_settle (options_t *self, char error[512]) {
     return self->handler->check ? self->handler->check (self->own, error) : 0;
 }
 
-/* What the broker told the process that it started. */
 static int
 s_read_broker (runtime_options_t *common, char error[512]) {
-    const char *credit = getenv ("EVENTFLOW_CREDIT");
     const char *downstream = getenv ("EVENTFLOW_DOWNSTREAM");
-    int rc = 0;
-    if (credit) {
-        char text[512];
-        rc = config_set_named (&runtime_settings, common, "concurrency", credit, text);
-        if (rc) {
-            snprintf (error, 512, "environment EVENTFLOW_CREDIT: %.400s", text);
-        }
-    }
+    int rc = s_read_credit (common, error);
     if (rc == 0 && downstream) {
         rc = config_set_named (&runtime_settings, common, "downstream", downstream, error);
     }

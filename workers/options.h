@@ -1,8 +1,9 @@
 /* A worker's settings, from where they are said. SPDX-License-Identifier: MIT
 
-   In ascending order: defaults, what the broker says by EVENTFLOW_CREDIT and EVENTFLOW_DOWNSTREAM,
-   the file ($EVENTFLOW_CONFIG or --config: sections worker/defaults and worker/NAME), the
-   environment (EVENTFLOW_WORKER_KEY, EVENTFLOW_NAME_KEY), flags (--key value). */
+   In ascending order: defaults, what the broker says by EVENTFLOW_CREDIT (it counts wherever a
+   concurrency of 0 leaves it open) and EVENTFLOW_DOWNSTREAM, the file ($EVENTFLOW_CONFIG or
+   --config: sections worker/defaults and worker/NAME), the environment (EVENTFLOW_WORKER_KEY,
+   EVENTFLOW_NAME_KEY), flags (--key value). */
 #ifndef EF_OPTIONS_H
 #define EF_OPTIONS_H
 

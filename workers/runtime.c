@@ -3,6 +3,7 @@
 #include "../broker/base/hash.h"
 #include "../broker/base/heap.h"
 #include "../proto/event.h"
+#include "../proto/json.h"
 #include "../proto/limits.h"
 #include "health.h"
 
@@ -16,7 +17,7 @@
 #define HOUR         3600000.0
 #define POLLS_MAX    8192
 #define EXTRA_MS     1000 /* a lease outlasts its event's time by so much */
-#define EARLY_MS     1000 /* an event's time ends so long before its lease, where that is the bound */
+#define EARLY_MS     1000 /* an event's time ends so long before its lease, if that is the bound */
 #define STOP_MS      8000 /* to end what has taken too long: TERM, 5 s later KILL */
 #define ANSWER_MS    2000 /* for the last answers to be heard, once all is done */
 #define UNWELL_MS    1000 /* between two probes while it isn't well, at the most */
@@ -27,7 +28,7 @@ static const setting_t s_rows[] = {
     {"topic", &config_text, ROW (topics), 0, 0, NULL, true,
      "where events come from; several: again, or with commas"},
     {"concurrency", &config_number, ROW (concurrency), 0, EF_CREDIT_MAX, NULL, true,
-     "events in hand at once; 0: the handler's own"},
+     "events in hand at once; 0: the pool's credit, or the handler's own"},
     {"bytes", &config_size, ROW (bytes), 1, 1e12, NULL, true, "the same in bytes"},
     {"timeout", &config_duration, ROW (timeout_ms), 0, 24 * HOUR, NULL, true,
      "of an event, whose lease is extended for it; 0: its lease"},
@@ -68,7 +69,6 @@ struct runtime_s {
     uint64_t started_ms;
     uint64_t stop_ms;  /* when what is in hand goes back; 0: not told to stop */
     uint64_t probe_ms; /* when to look again; UINT64_MAX: a probe is under way */
-    uint64_t failed;
     char unhealthy[200];
     const char *given; /* while in `handle`: its words name no downstream of their own */
 };
@@ -128,19 +128,19 @@ runtime_limit_ms (const runtime_t *self, const eventflow_delivery_t *delivery) {
 static eventflow_result_t
 s_handle (void *arg, const eventflow_delivery_t *delivery) {
     runtime_t *self = arg;
-    if (self->stop_ms) {
+    /* A broker whose data are new counts anew: what had this tag is still being ended. */
+    if (self->stop_ms || s_job (self, delivery->tag)) {
         return EVENTFLOW_RELEASE;
     }
     uint64_t end_ms = ef_mono_ms () + runtime_limit_ms (self, delivery);
     eventflow_result_t result = self->handler->handle (self->own, delivery);
     if (result == EVENTFLOW_LATER) {
         job_t *job = calloc (1, sizeof *job);
-        ef_assert (job != NULL && s_job (self, delivery->tag) == NULL);
+        ef_assert (job != NULL);
         *job = (job_t){.tag = delivery->tag, .end_ms = end_ms};
         ef_hash_insert (&self->jobs, job);
         ef_heap_push (&self->ends, job);
     }
-    self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
     return result;
 }
 
@@ -190,7 +190,6 @@ runtime_answer (runtime_t *self, uint64_t tag, eventflow_result_t result,
         return;
     }
     s_end_job (self, job);
-    self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
     if (eventflow_worker_answer (self->worker, tag, result, words)) {
         /* Words that can't be said, or nobody waits for them any more. */
         (void)eventflow_worker_answer (self->worker, tag, result, NULL);
@@ -218,9 +217,10 @@ s_set_health (runtime_t *self, const char *reason) {
     uint64_t wait_ms = self->options->probe_ms;
     bool was_well = self->unhealthy[0] == '\0';
     snprintf (self->unhealthy, sizeof self->unhealthy, "%s", reason ? reason : "");
+    ef_text_clean (self->unhealthy); /* libpq's words have lines */
     wait_ms = reason && wait_ms > UNWELL_MS ? UNWELL_MS : wait_ms;
     self->probe_ms = ef_mono_ms () + wait_ms;
-    eventflow_worker_health (self->worker, reason);
+    eventflow_worker_health (self->worker, reason ? self->unhealthy : NULL);
     if (was_well && reason) {
         fprintf (stderr, "eventflow-worker: unhealthy: %s\n", self->unhealthy);
     } else if (!was_well && reason == NULL) {
@@ -272,16 +272,25 @@ s_split_topics (runtime_t *self) {
     return count;
 }
 
-/* From here on they are read, and a command that doesn't read its input ends nobody. */
+static sigset_t
+s_signals (void) {
+    sigset_t set;
+    sigemptyset (&set);
+    sigaddset (&set, SIGTERM);
+    sigaddset (&set, SIGINT);
+    return set;
+}
+
+void
+runtime_hold_signals (void) {
+    sigset_t held = s_signals ();
+    sigaddset (&held, SIGPIPE);
+    (void)sigprocmask (SIG_BLOCK, &held, NULL); /* can't fail with this set */
+}
+
 static int
 s_take_signals (void) {
-    sigset_t wanted;
-    sigemptyset (&wanted);
-    sigaddset (&wanted, SIGTERM);
-    sigaddset (&wanted, SIGINT);
-    sigaddset (&wanted, SIGPIPE);
-    (void)sigprocmask (SIG_BLOCK, &wanted, NULL); /* can't fail with this set */
-    sigdelset (&wanted, SIGPIPE);
+    sigset_t wanted = s_signals ();
     return signalfd (-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 

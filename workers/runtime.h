@@ -27,6 +27,10 @@ typedef struct {
 extern const settings_t runtime_settings; /* of runtime_options_t */
 void runtime_defaults (runtime_options_t *options);
 
+/* TERM and INT wait from now on until runtime_run reads them, and a command that doesn't read its
+   input ends nobody. Before the first thread. */
+void runtime_hold_signals (void);
+
 /* `handler_options` are borrowed. NULL: `error` says why. */
 runtime_t *runtime_new (const handler_t *handler, const runtime_options_t *options,
                         const void *handler_options, char error[512]);

@@ -27,7 +27,17 @@ s_print_text (const setting_t *setting, const void *field, ef_buf_t *out) {
     s_put (out, field);
 }
 
-const config_kind_t config_text = {"text that fits", s_set_text, s_print_text, NULL, false};
+static void
+s_print_nothing (const setting_t *setting, const void *field, ef_buf_t *out) {
+    (void)setting;
+    (void)field;
+    (void)out;
+}
+
+const config_kind_t config_text = {
+    .expected = "text that fits", .set = s_set_text, .print = s_print_text};
+const config_kind_t config_secret = {
+    .expected = "text that fits", .set = s_set_text, .print = s_print_nothing, .is_secret = true};
 
 static int
 s_set_boolean (const setting_t *setting, void *field, const char *value, char why[200]) {
@@ -266,10 +276,10 @@ config_set (const setting_t *setting, void *base, const char *value, char error[
     }
     ef_buf_t bounds = {0};
     s_bounds (setting, &bounds);
-    snprintf (error, 512, "%s = %.100s: expected %s%.*s%s%s%s%.180s", setting->name, value,
-              setting->kind->expected, (int)bounds.size, bounds.data ? (char *)bounds.data : "",
-              setting->choices ? " " : "", setting->choices ? setting->choices : "",
-              why[0] ? "; " : "", why);
+    snprintf (error, 512, "%s = %.100s: expected %s%.*s%s%s%s%.180s", setting->name,
+              setting->kind->is_secret ? "..." : value, setting->kind->expected, (int)bounds.size,
+              bounds.data ? (char *)bounds.data : "", setting->choices ? " " : "",
+              setting->choices ? setting->choices : "", why[0] ? "; " : "", why);
     ef_buf_free (&bounds);
     return -1;
 }

@@ -39,9 +39,11 @@ struct config_kind_s {
     void (*print) (const setting_t *setting, const void *field, ef_buf_t *out);
     const unit_t *units; /* of a number; the best to write in comes first; ends with NULL */
     bool is_real;        /* a double where the field has 8 bytes; else a whole number */
+    bool is_secret;      /* no value is shown, neither in help nor where it is wrong */
 };
 
 extern const config_kind_t config_text;
+extern const config_kind_t config_secret; /* text that is never shown */
 extern const config_kind_t config_boolean;
 extern const config_kind_t config_number;
 extern const config_kind_t config_duration;

@@ -1,6 +1,7 @@
 /* What workers say of themselves, and what operators see of them. SPDX-License-Identifier: MIT */
 #include "back.h"
 #include "core_private.h"
+#include "../../proto/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +97,7 @@ s_read_pair (worker_t *worker, ef_cursor_t *cursor, bool *is_unhealthy) {
         *is_unhealthy = ef_span_is (value, "unhealthy");
     } else if (ef_span_is (key, "reason") && ef_get_str (&at, &value) == 0) {
         ef_span_copy (value, worker->unhealthy, sizeof worker->unhealthy);
+        ef_text_clean (worker->unhealthy); /* a server's words, most often */
     } else if (ef_span_is (key, "cpu_ms") && ef_get_uint (&at, &number) == 0) {
         worker->cpu_ms = number;
     } else if (ef_span_is (key, "rss") && ef_get_uint (&at, &number) == 0) {

@@ -26,7 +26,7 @@ struct eventflow_worker_s {
     ef_link_t link;
     bool is_welcome;
     bool is_draining;
-    uint64_t drain_ms; /* when it began to */
+    uint64_t drain_ms; /* when it began to, or had something in hand last */
     uint64_t *hand;    /* owned: tags put off by LATER */
     uint32_t hand_count;
     uint32_t hand_capacity;
@@ -127,6 +127,7 @@ static void
 s_ready (eventflow_worker_t *self, uint64_t now) {
     const char *token = getenv ("EVENTFLOW_TOKEN");
     ef_buf_t *header = &self->header;
+    ef_answers_flush (&self->answers, NULL, header, now); /* what is gathered is held as well */
     ef_buf_clear (header);
     ef_put_array (header, 3);
     ef_put_str (header, "READY");
@@ -189,7 +190,8 @@ eventflow_worker_explain (eventflow_worker_t *self, const eventflow_answer_t *an
     return EVENTFLOW_OK;
 }
 
-/* When the lease of a delivery that doesn't tell ends: its topic's begins now. */
+/* When the lease of a delivery ends: its topic's begins now. By our own clock, which the broker's
+   need not agree with. 0: the lease isn't known. */
 static uint64_t
 s_deadline (const eventflow_worker_t *self, const eventflow_delivery_t *delivery) {
     ef_span_t topic = {delivery->topic.data, (uint32_t)delivery->topic.size};
@@ -211,9 +213,8 @@ s_events (eventflow_worker_t *self) {
             return; /* a newer broker's form; the lease ends */
         }
         self->has_words = false;
-        if (delivery.deadline_ms == 0) {
-            delivery.deadline_ms = s_deadline (self, &delivery);
-        }
+        uint64_t deadline_ms = s_deadline (self, &delivery);
+        delivery.deadline_ms = deadline_ms ? deadline_ms : delivery.deadline_ms;
         eventflow_result_t result = self->options.handle (self->options.arg, &delivery);
         self->failed += result == EVENTFLOW_RETRY || result == EVENTFLOW_DEAD;
         if (result != EVENTFLOW_LATER) {
@@ -503,8 +504,8 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms) {
     }
     ef_answers_flush (&self->answers, self->is_welcome ? &self->link : NULL, &self->header, now);
     s_keep_alive (self, now);
-    if (self->is_draining && self->drain_ms == 0) {
-        self->drain_ms = now;
+    if (self->is_draining && (self->drain_ms == 0 || self->hand_count > 0)) {
+        self->drain_ms = now; /* the last answer may be a moment old */
     }
     bool is_over = self->is_draining && self->hand_count == 0 &&
                    (self->answers.first == NULL || now - self->drain_ms > DRAIN_MS);

@@ -23,11 +23,12 @@ static const setting_t s_rows[] = {
     {"linger_us", &config_number, OF (linger_us), 1, 1000000, NULL, true,
      "how long events are gathered, at the most, while others are on their way"},
     {"face_python", &config_text, OF (face_python), 0, 0, NULL, true,
-     "address of the face of row B1, as 8000; empty: off"},
+     "answers as the notification service did (POST /api/v1/events with user_id), as 8000; empty: "
+     "off"},
     {"face_node", &config_text, OF (face_node), 0, 0, NULL, true,
-     "address of the face of rows C1 and C4, as 3000; empty: off"},
+     "answers as the stream processor did (POST /events, /metrics as JSON), as 3000; empty: off"},
     {"face_queue", &config_text, OF (face_queue), 0, 0, NULL, true,
-     "address of the face of row D1, as 8085; empty: off"},
+     "answers as the task queue did (POST /task), as 8085; empty: off"},
     {"compat", &config_boolean, OF (compat), 0, 1, NULL, true,
      "opens these three on 8000, 3000 and 8085"},
 };

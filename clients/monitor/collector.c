@@ -309,10 +309,10 @@ s_run (void *arg) {
         (void)zmq_poll (&item, 1, self->is_round ? QUIET_MS : WAKE_MS);
         for (unsigned i = 0; i < TURN_MESSAGES && s_receive (self); i++) {
         }
-        uint64_t now = ef_mono_ms ();
-        if (self->is_round && now - self->message_ms >= QUIET_MS) {
+        if (self->is_round && ef_mono_ms () - self->message_ms >= QUIET_MS) {
             s_complete (self);
         }
+        uint64_t now = ef_mono_ms (); /* not before what the round was looked at with */
         if (now >= look_ms) {
             look_ms = now + WAKE_MS;
             s_look_down (self, now);

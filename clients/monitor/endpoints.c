@@ -28,17 +28,36 @@ s_live (void *arg, call_t *call) {
 typedef struct {
     ef_buf_t *out;
     bool is_first;
+    store_alert_t *ended; /* owned; newest first */
+    uint32_t count;
 } list_t;
 
 static void
-s_each_ended (void *arg, const store_alert_t *alert) {
+s_keep_ended (void *arg, const store_alert_t *alert) {
     list_t *list = arg;
-    const alert_rule_t *rule = rule_find (alert->rule);
+    list->ended[list->count] = *alert;
+    list->ended[list->count++].state = ALERT_ENDED;
+}
+
+static void
+s_put_item (list_t *list, const char *severity, const store_alert_t *alert) {
     json_raw (list->out, list->is_first ? "" : ",");
     list->is_first = false;
-    store_alert_t ended = *alert;
-    ended.state = ALERT_ENDED;
-    collector_put_alert (list->out, rule ? rule->severity : "warning", &ended);
+    collector_put_alert (list->out, severity, alert);
+}
+
+/* Is it there again, or has it ended again since? */
+static bool
+s_is_superseded (const alerts_t *alerts, const list_t *list, uint32_t index) {
+    const store_alert_t *row = &list->ended[index];
+    char key[112];
+    int size = snprintf (key, sizeof key, "%s/%s", row->rule, row->topic);
+    bool is_found = ef_hash_find (&alerts->table, key, (size_t)size) != NULL;
+    for (uint32_t i = 0; !is_found && i < index; i++) {
+        is_found = strcmp (list->ended[i].rule, row->rule) == 0 &&
+                   strcmp (list->ended[i].topic, row->topic) == 0;
+    }
+    return is_found;
 }
 
 static void
@@ -68,29 +87,34 @@ s_put_probes (collector_t *self, ef_buf_t *out) {
     json_raw (out, "}");
 }
 
-/* Those that are pending or firing, then the last that are over and aren't back. */
+/* Those that are pending or firing, then the last that are over and aren't back: each id once. */
 static void
 s_alerts (void *arg, call_t *call) {
     collector_t *self = arg;
     ef_buf_t out = {0};
-    list_t list = {&out, true};
+    list_t list = {.out = &out, .is_first = true};
     const alert_t *alert;
+    list.ended = calloc (ENDED_SHOWN, sizeof *list.ended);
+    ef_assert (list.ended != NULL);
+    history_ended (self->history, ENDED_SHOWN, s_keep_ended, &list);
     json_raw (&out, "{\"items\":[");
     pthread_mutex_lock (&self->lock);
     for (uint32_t at = 0; (alert = ef_hash_next (&self->alerts.table, &at)) != NULL;) {
-        json_raw (&out, list.is_first ? "" : ",");
-        list.is_first = false;
-        collector_put_alert (&out, alert->severity, &alert->row);
+        s_put_item (&list, alert->severity, &alert->row);
+    }
+    for (uint32_t i = 0; i < list.count; i++) {
+        const alert_rule_t *rule = rule_find (list.ended[i].rule);
+        if (!s_is_superseded (&self->alerts, &list, i)) {
+            s_put_item (&list, rule ? rule->severity : "warning", &list.ended[i]);
+        }
     }
     uint64_t left_out = self->alerts.left_out;
     pthread_mutex_unlock (&self->lock);
-    json_raw (&out, "],\"ended\":[");
-    list.is_first = true;
-    history_ended (self->history, ENDED_SHOWN, s_each_ended, &list);
     json_raw (&out, "],\"next\":null");
     json_whole (&out, "left_out", left_out);
     s_put_probes (self, &out);
     json_raw (&out, "}\n");
+    free (list.ended);
     call_answer (call, 200, "application/json", &out);
 }
 

@@ -63,22 +63,38 @@ s_full (void *arg, uint32_t tier, const series_block_t *block) {
     s_append (full->self, item);
 }
 
+/* Of the tiers whose bits are set. */
 static void
-s_collect_line (history_t *self, history_line_t *line) {
+s_collect_line (history_t *self, history_line_t *line, unsigned tiers) {
     full_t full = {self, line};
     for (uint32_t tier = 0; tier < SERIES_TIERS; tier++) {
-        if (line->series.is_dirty[tier]) {
+        if (line->series.is_dirty[tier] && (tiers & 1u << tier) != 0) {
             s_full (&full, tier, &line->series.blocks[tier]);
         }
     }
 }
 
 static void
-s_collect (history_t *self) {
+s_collect (history_t *self, unsigned tiers) {
     history_line_t *line;
     for (uint32_t at = 0; (line = ef_hash_next (&self->lines, &at)) != NULL;) {
-        s_collect_line (self, line);
+        s_collect_line (self, line, tiers);
     }
+}
+
+/* Coarser tiers have less to lose: each is written as often as two of its points pass, the finest
+   every FLUSH_MS. */
+static unsigned
+s_due (history_t *self, uint64_t now_ms) {
+    unsigned tiers = 0;
+    for (uint32_t tier = 0; tier < SERIES_TIERS; tier++) {
+        uint64_t every_ms = 2000ull * series_tiers[tier].step_s;
+        if (now_ms >= self->due_ms[tier]) {
+            self->due_ms[tier] = now_ms + (every_ms > FLUSH_MS ? every_ms : FLUSH_MS) - 1;
+            tiers |= 1u << tier;
+        }
+    }
+    return tiers;
 }
 
 static int
@@ -156,7 +172,7 @@ s_run (void *arg) {
         uint64_t now = ef_mono_ms ();
         if (now >= flush_ms) {
             flush_ms = now + FLUSH_MS;
-            s_collect (self);
+            s_collect (self, s_due (self, now));
             s_write (self);
         }
         if (now >= trim_ms) {
@@ -178,7 +194,7 @@ s_run (void *arg) {
             s_sleep (self, flush_ms < trim_ms ? flush_ms : trim_ms);
         }
     }
-    s_collect (self);
+    s_collect (self, ALL_TIERS);
     s_write (self);
     pthread_mutex_unlock (&self->lock);
     return NULL;
@@ -311,7 +327,7 @@ history_forget (history_t *self, history_line_t **line_p) {
     history_line_t *line = *line_p;
     if (line) {
         pthread_mutex_lock (&self->lock);
-        s_collect_line (self, line);
+        s_collect_line (self, line, ALL_TIERS);
         ef_hash_remove (&self->lines, line);
         pthread_mutex_unlock (&self->lock);
         s_free_line (line);

@@ -1,11 +1,11 @@
 /* The monitor's history: what was, over time, also after a restart. SPDX-License-Identifier: MIT
 
    Role: takes samples from one thread (memory alone, never the disk), writes them from a thread of
-   its own in one transaction every 15 s, answers questions from many. Owns: lines (the series of a
-   topic or of the broker), the file, what waits to be written. Talks to: store.h. Invariants: what
-   was added is found at once, whether it is in memory, waiting or in the file. A crash costs the
-   last 15 s, an end none. On failure: while the file can't be written the newest stays in memory,
-   bounded; it is logged. */
+   its own in one transaction every 15 s (coarser tiers: every two points), answers questions from
+   many. Owns: lines (the series of a topic or of the broker), the file, what waits to be written.
+   Talks to: store.h. Invariants: what was added is found at once, whether it is in memory, waiting
+   or in the file. A crash costs the last 15 s, and two points of a coarser tier; an end costs none.
+   On failure: while the file can't be written the newest stays in memory, bounded; it is logged. */
 #ifndef EF_MONITOR_HISTORY_H
 #define EF_MONITOR_HISTORY_H
 

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define FLUSH_MS    15000
+#define ALL_TIERS   ((1u << SERIES_TIERS) - 1)
 #define TRIM_MS     60000
 #define BACKWARD_S  600    /* a clock set back by more than that begins anew */
 #define WAITING_MAX 50000u /* blocks that can't be written: some 40 MB */
@@ -50,7 +51,8 @@ struct history_s {
     waiting_t *waiting; /* owned; oldest first */
     waiting_t **waiting_end;
     uint32_t waiting_count;
-    waiting_t *writing; /* those that the thread has under way; read under the lock */
+    waiting_t *writing;            /* those that the thread has under way; read under the lock */
+    uint64_t due_ms[SERIES_TIERS]; /* the thread's: when the open blocks of a tier are written */
     history_numbers_t numbers;
 };
 

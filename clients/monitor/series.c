@@ -8,6 +8,8 @@
 #define LARGEST 9.0e15 /* a double keeps whole numbers exactly up to 2^53 */
 #define TENTHS  10.0   /* levels are kept so exactly */
 
+typedef enum { COLUMN_NONE, COLUMN_ONE, COLUMN_MANY } column_t;
+
 const series_tier_t series_tiers[SERIES_TIERS] = {
     {1, 15 * 60}, {10, 6 * 3600}, {60, 7 * 86400}, {600, 90 * 86400}};
 
@@ -127,7 +129,7 @@ s_get_varint (const uint8_t **at, const uint8_t *end, uint64_t *value) {
 
 static uint64_t
 s_zigzag (int64_t value) {
-    return (uint64_t)value << 1 ^ (uint64_t)(value >> 63);
+    return (uint64_t)value << 1 ^ (value < 0 ? UINT64_MAX : 0);
 }
 
 static int64_t
@@ -144,7 +146,50 @@ s_whole (double value, double times) {
 
 static double
 s_times (const series_set_t *set, uint32_t column) {
-    return set->rows[column].kind == SERIES_LEVEL ? TENTHS : 1;
+    return column < set->count && set->rows[column].kind == SERIES_LEVEL ? TENTHS : 1;
+}
+
+/* The value that all points with a span have; COLUMN_NONE: they know nothing; else COLUMN_MANY. */
+static column_t
+s_look (const series_block_t *self, const series_set_t *set, uint32_t column, int64_t *value) {
+    column_t kind = COLUMN_NONE;
+    bool is_partly = false;
+    for (uint32_t i = 0; i < self->points; i++) {
+        double real = self->values[(size_t)i * self->width + column];
+        if (isnan (real)) {
+            is_partly = is_partly || self->spans_ms[i] > 0;
+            continue;
+        }
+        int64_t whole = s_whole (real, s_times (set, column));
+        if (kind == COLUMN_ONE && whole != *value) {
+            return COLUMN_MANY;
+        }
+        kind = COLUMN_ONE;
+        *value = whole;
+    }
+    return kind == COLUMN_ONE && is_partly ? COLUMN_MANY : kind;
+}
+
+static void
+s_encode_column (const series_block_t *self, const series_set_t *set, uint32_t column,
+                 ef_buf_t *out) {
+    int64_t before = 0;
+    column_t kind = s_look (self, set, column, &before);
+    *ef_buf_add (out, 1) = (uint8_t)kind;
+    if (kind == COLUMN_ONE) {
+        s_put_varint (out, s_zigzag (before));
+    }
+    before = 0;
+    for (uint32_t i = 0; kind == COLUMN_MANY && i < self->points; i++) {
+        double value = self->values[(size_t)i * self->width + column];
+        if (isnan (value)) {
+            s_put_varint (out, 0);
+            continue;
+        }
+        int64_t whole = s_whole (value, s_times (set, column));
+        s_put_varint (out, s_zigzag (whole - before) + 1);
+        before = whole;
+    }
 }
 
 void
@@ -159,17 +204,7 @@ series_encode (const series_block_t *self, const series_set_t *set, ef_buf_t *ou
         before = span;
     }
     for (uint32_t column = 0; column < self->width; column++) {
-        before = 0;
-        for (uint32_t i = 0; i < self->points; i++) {
-            double value = self->values[(size_t)i * self->width + column];
-            if (isnan (value)) {
-                s_put_varint (out, 0);
-                continue;
-            }
-            int64_t whole = s_whole (value, s_times (set, column));
-            s_put_varint (out, s_zigzag (whole - before) + 1);
-            before = whole;
-        }
+        s_encode_column (self, set, column, out);
     }
 }
 
@@ -190,9 +225,17 @@ s_decode_spans (series_block_t *self, const uint8_t **at, const uint8_t *end) {
     return 0;
 }
 
+static void
+s_set (series_block_t *self, const series_set_t *set, uint32_t column, uint32_t point,
+       int64_t value) {
+    if (column < self->width && self->spans_ms[point] > 0) {
+        self->values[(size_t)point * self->width + column] = (double)value / s_times (set, column);
+    }
+}
+
 static int
-s_decode_column (series_block_t *self, const series_set_t *set, uint32_t column, const uint8_t **at,
-                 const uint8_t *end) {
+s_decode_many (series_block_t *self, const series_set_t *set, uint32_t column, const uint8_t **at,
+               const uint8_t *end) {
     int64_t before = 0;
     for (uint32_t i = 0; i < self->points; i++) {
         uint64_t code;
@@ -201,11 +244,26 @@ s_decode_column (series_block_t *self, const series_set_t *set, uint32_t column,
         }
         if (code > 0) {
             before += s_unzigzag (code - 1);
-            if (column < self->width && self->spans_ms[i] > 0) {
-                self->values[(size_t)i * self->width + column] =
-                    (double)before / s_times (set, column);
-            }
+            s_set (self, set, column, i, before);
         }
+    }
+    return 0;
+}
+
+static int
+s_decode_column (series_block_t *self, const series_set_t *set, uint32_t column, const uint8_t **at,
+                 const uint8_t *end) {
+    uint64_t code;
+    uint8_t kind = *at < end ? *(*at)++ : COLUMN_MANY + 1;
+    if (kind == COLUMN_MANY) {
+        return s_decode_many (self, set, column, at, end);
+    }
+    if (kind > COLUMN_MANY ||
+        (kind == COLUMN_ONE && (s_get_varint (at, end, &code) || code >> 55))) {
+        return -1;
+    }
+    for (uint32_t i = 0; kind == COLUMN_ONE && i < self->points; i++) {
+        s_set (self, set, column, i, s_unzigzag (code));
     }
     return 0;
 }

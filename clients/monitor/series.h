@@ -8,8 +8,9 @@
        width    varint, how many series the writer knew
        points   varint, up to 60
        spans    ms of each point that samples covered, varints of zigzag differences; 0: no point
-       columns  one after the other: varints of zigzag differences + 1, 0 where nothing is known;
-                levels are kept in tenths
+       columns  one after the other: 0, nothing is known of it; 1, then the value as a zigzag
+   varint, that every point has which has a span; 2, then varints of zigzag differences + 1, 0 where
+   nothing is known. Levels are kept in tenths
 
    A column that the writer didn't know is unknown; one that the reader doesn't know is passed over
    (new series come behind the others, none is ever taken away). Role: pure; takes the time. Owns:

@@ -154,7 +154,7 @@ s_print_help (const program_t *program) {
     printf ("  %-20s a file with a section %s ($EVENTFLOW_CONFIG)\n", "--config", program->section);
     printf ("  %-20s say whether these settings would do, and end\n", "--check");
     printf ("\nIn the file an option is written with _ for -. In the environment it is "
-            "EVENTFLOW_%s_NAME, in capitals.\n"
+            "EVENTFLOW_, %s_ and its name, in capitals.\n"
             "TERM or INT: takes nothing new, answers what is under way, ends.\n",
             program->section);
 }

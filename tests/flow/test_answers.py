@@ -1,8 +1,10 @@
 """What workers on libeventflow say: results, downstreams, emits, extended leases, cancelled events.
 
 Against a back socket that shows every frame, and against a broker. SPDX-License-Identifier: MIT"""
+import datetime
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -145,6 +147,66 @@ def test_a_tag_that_was_lost_with_the_connection_is_not_in_hand(binaries):
         back.send(["WELCOME", 1, {"broker": "b", "epoch": 2, "stale": [5]}])
         assert [back.line() for _ in range(2)] == [
             "cancel reason=the lease was lost with the connection", "answered -3"]
+
+
+def test_a_tag_that_comes_again_while_the_first_is_being_ended(binaries):
+    """A broker whose data are new counts from 1: the second event goes back, the first answers nothing for it."""
+    with Back(*exec_worker(binaries, "--", "sh", "-c", "trap 'sleep 1; exit 0' TERM; sleep 60 & wait")) as back:
+        back.deliver(5, "x")
+        wait_for("it runs", lambda: open(f"/proc/{back.process.pid}/task/{back.process.pid}/children").read())
+        back.send(["ERROR", "UNKNOWN_PEER", "say READY first"])
+        assert back.receive("READY")[2]["held"] == [5]
+        back.send(["WELCOME", 1, {"broker": "other", "epoch": 1, "stale": [5]}])
+        back.deliver(5, "another")
+        answer = back.receive(("ACK", "NACK"))
+        assert answer[:2] == ["NACK", [5]] and answer[4]["release"], answer
+        back.send(["ACKED", 1])
+        back.process.terminate()
+        assert back.process.wait(20) == 0 and "ACK" not in back.seen
+
+
+def test_a_clock_that_differs_from_the_brokers(binaries):
+    """The broker's wall clock isn't the worker's on another machine: a lease begins when the event comes."""
+    for apart in (-3600_000, 3600_000):
+        with Back(*exec_worker(binaries, "--result", "--", "sh", "-c", "echo '\"'$EVENTFLOW_DEADLINE'\"'")) as back:
+            back.deliver(1, "x", {}, {"accepted": 1, "n": 1, "deadline": int(time.time() * 1000) + apart, "errors": []})
+            answer = back.receive(("ACK", "NACK"))
+            assert answer[0] == "ACK", answer
+            told = datetime.datetime.fromisoformat(answer[2]["result"].replace("Z", "+00:00")).timestamp()
+            assert time.time() - 30 < told < time.time() + 31, answer
+
+
+def test_what_was_done_just_now_is_held_over_a_new_ready(binaries):
+    """An answer that is still being gathered when the worker says READY is named as held."""
+    with Back(answering(binaries)) as back:
+        for tag in range(10, 30):
+            os.kill(back.process.pid, signal.SIGSTOP)  # so that it finds both at once
+            back.deliver(tag, "plain")
+            back.send(["ERROR", "UNKNOWN_PEER", "say READY first"])
+            os.kill(back.process.pid, signal.SIGCONT)
+            header = back.receive(("READY", "ACK"))
+            acked = header[0] == "ACK"
+            ready = back.receive("READY") if acked else header
+            assert ready[2]["held"] == [tag], ready
+            back.send(["WELCOME", 1, {"broker": "b", "epoch": tag, "stale": []}])
+            assert back.receive("ACK")[1] == [tag]
+            back.send(["ACKED", tag - 9])
+
+
+def test_the_last_answer_of_a_long_drain_is_waited_for(binaries):
+    """However long what was in hand took, its acknowledgement is said until it is heard."""
+    words = exec_worker(binaries, "--grace", "60s", "--timeout", "60s", "--", "sleep", "11")
+    with Back(*words) as back:
+        back.deliver(1, "x")
+        wait_for("it runs", lambda: open(f"/proc/{back.process.pid}/task/{back.process.pid}/children").read())
+        back.process.terminate()
+        back.receive("ACK", 40)
+        back.send(["ERROR", "UNKNOWN_PEER", "say READY first"])  # the broker was started anew meanwhile
+        assert back.receive("READY")[2]["held"] == [1]
+        back.send(["WELCOME", 1, {"broker": "b", "epoch": 2, "stale": []}])
+        seq = back.receive("ACK")[2]["seq"]
+        back.send(["ACKED", seq])
+        assert back.process.wait(20) == 0
 
 
 def test_exec_keeps_the_output_as_result(binaries):

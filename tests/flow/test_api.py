@@ -373,7 +373,9 @@ def requests_of_payloads(binaries, *words):
         dies(broker, "inject", "BAD_HEADER")
         dies(broker, "text", "NO_URL")
         dies(broker, "none", "NO_URL")
-        for name in ("spaces", "port", "what"):
+        # None of these goes where the request before went, nor bears its user.
+        publish(broker, {url: {"url": url} for url in ("/admin", "//127.0.0.1/x", "?a=b", "x")})
+        for name in ("spaces", "port", "what", "/admin", "//127.0.0.1/x", "?a=b", "x"):
             dies(broker, name, "BAD_URL")
         got = {r.id: r for r in server.seen()}
         assert len(server.seen()) == len(got) == 9
@@ -439,6 +441,9 @@ def test_api_proxy_is_the_configured_one_only(binaries):
         with Api(broker, extra=environment):
             publish(broker, {"direct": {"url": server.url + "/x"}})
             ended(broker, "direct")
+        with Api(broker, "--proxy", proxy.url, allow=None, extra={"no_proxy": "*", "NO_PROXY": "*"}):
+            publish(broker, {"never past it": {"url": f"http://localhost:{server.port}/hidden"}})
+            ended(broker, "never past it")
         with Api(broker, "--proxy", proxy.url, allow="*.example.org"):
             publish(broker, {"through": {"url": "http://a.example.org/y"}, "private": {"url": server.url + "/z"},
                              "other": {"url": "http://example.com/"}})
@@ -446,7 +451,7 @@ def test_api_proxy_is_the_configured_one_only(binaries):
             dies(broker, "private", "DENIED_ADDRESS")
             dies(broker, "other", "DENIED_ADDRESS")
         assert [r.id for r in server.seen()] == ["direct"]
-        assert [r.path for r in proxy.seen()] == ["http://a.example.org/y"]
+        assert [r.path for r in proxy.seen()] == [f"http://localhost:{server.port}/hidden", "http://a.example.org/y"]
 
 
 def test_api_health_follows_the_other_side(binaries):
@@ -486,6 +491,9 @@ def test_api_settings_are_checked(binaries):
     assert "control" in check("--header", "A: b\r\nC: d")
     assert "idempotency_header" in check("--idempotency-header", "a b")
     assert "geheim" not in check("--secret", "geheim" * 400)
+    assert "geheim" not in check("--secret", "geheim" * 4000)
+    assert "geheim" not in check("--header", "Authorization Bearer geheim")
+    assert "geheim" not in check("--header", "Authorization: Bearer geheim\n")
     assert "can't be read" in check("--ca-file", "/nowhere")
     assert "/nowhere" in check("--secret-file", "/nowhere")
     assert "/nowhere" in check("--header-file", "/nowhere")

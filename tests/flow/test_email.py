@@ -643,13 +643,44 @@ def test_templates(binaries):
         shutil.rmtree(directory)
 
 
+def test_the_rest_of_a_mail_whose_recipients_a_template_names(binaries):
+    directory = tempfile.mkdtemp(prefix="ef-templates-")
+    try:
+        with open(os.path.join(directory, "T.txt"), "w") as file:
+            file.write("Cc: full@example.org\n\nHello\n")
+        with open(os.path.join(directory, "U.txt"), "w") as file:
+            file.write("To: ann@example.org, full@example.org\n\nHello\n")
+        rule = lambda command, argument: "451 later" if "full" in argument else None
+        with Mailbox(rule=rule) as mailbox, Post(binaries, mailbox, "--templates", directory) as post:
+            post.deliver(1, "ann@example.org", {"type": "T"})
+            answer = post.answer(1)
+            assert answer[0] == "ACK" and mailbox.mails[0].recipients == ["ann@example.org"]
+            [[topic, event, payload, meta]] = answer[3]
+            assert (event, meta["type"]) == ("e1/rest", "T")
+            assert payload == {"to": "ann@example.org", "rest": {"of": "e1", "to": ["full@example.org"]}}
+            mailbox.rule = only({})
+            post.deliver(2, payload, meta)
+            assert post.answer(2)[0] == "ACK" and mailbox.mails[1].recipients == ["full@example.org"]
+            assert mailbox.mails[1].message["Message-ID"] == mailbox.mails[0].message["Message-ID"]
+            assert text_of(mailbox.mails[1]) == "Hello"
+            mailbox.rule = rule
+            for tag, other in enumerate((None, 7, [1, 2], True), 3):
+                post.deliver(tag, other, {"type": "U"})
+                assert_nack(post.answer(tag), "BAD_ADDRESS", "several recipients", dead=True)
+            post.deliver(9, {}, {"type": "U"})
+            assert post.answer(9)[0] == "ACK"
+    finally:
+        shutil.rmtree(directory)
+
+
 def test_settings_that_cannot_work_are_refused(binaries):
     worker = os.path.join(os.path.abspath(binaries), "eventflow-worker")
     for words, said in ((["--server", "http://x"], "server"), (["--server", "smtp://a@b"], "server"),
                         (["--server", "smtps://x", "--tls", "none"], "tls"), (["--from", "me"], "from"),
                         (["--user", "x"], "password"), (["--helo", "a b"], "helo"),
                         (["--templates", "/nowhere"], "templates"), (["--text", "{{"], "text"),
-                        (["--password", "secret"], "user")):
+                        (["--password", "secret"], "user"), (["--password", "secret" * 900], "password"),
+                        (["--server", "smtp://me:secret@x"], "server")):
         done = subprocess.run([worker, "email", "--topic", "email", "--check", *words], capture_output=True,
                               text=True, timeout=60)
         assert done.returncode == 2 and said in done.stderr and "secret" not in done.stderr, (words, done.stderr)

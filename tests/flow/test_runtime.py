@@ -53,6 +53,16 @@ def test_settings_come_from_file_environment_and_flags(binaries):
         finally:
             process.terminate()
             assert process.wait(timeout=20) == 0
+        # 0 leaves it to the pool's credit, wherever it is said
+        process = broker.worker_process("--config", path, "--concurrency", "0", "--name", "left-open", "--", "true",
+                                        topic="api", extra={"EVENTFLOW_CREDIT": "3"})
+        try:
+            row = wait_for("the worker is there", lambda: [row for row in broker.admin(["WORKERS"])[1]["items"]
+                                                           if row["worker"] == "left-open"])[0]
+            assert row["credit"] == 3, row
+        finally:
+            process.terminate()
+            assert process.wait(timeout=20) == 0
         for words, environment, expected in (
                 (["--section", "second"], {}, "worker.cfg:10: concurrency = nine: expected a number"),
                 (["--section", "third"], {}, "expected a section worker/third"),
@@ -84,6 +94,7 @@ def test_no_handler_and_no_topic_are_told(binaries):
         assert bad.returncode == 2 and expected in bad.stderr, (words, bad)
     for handler in ("exec",):
         told = worker_words(binaries, handler, "--help")
+        assert f"EVENTFLOW_{handler.upper()}_OPTION" in told.stdout, told
         assert told.returncode == 0 and "examples:" in told.stdout and "--grace" in told.stdout
 
 
@@ -137,6 +148,12 @@ def test_an_unhealthy_worker_gets_nothing_and_says_why(binaries):
         worker.none(0.5)
         assert broker.topic("api")["stalled_ms"] == 0  # more workers would be unwell too
         assert broker.topic("api")["unwell"] == 1
+        # whatever words they are, they are one line that can be shown
+        reason = b"two\nlines \x1b[31m \x7f \xff\xc3"
+        worker.socket.send(b"\x92\xa4PING\x82\xa6health\xa9unhealthy\xa6reason" + bytes([0xa0 + len(reason)]) + reason)
+        worker.receive("PONG")
+        row = broker.admin(["WORKERS"])[1]["items"][0]
+        assert row["unhealthy"] == "two lines  [31m   ..", row
         worker.send(["PING", {"health": "ok"}])
         tag = worker.take(1)[0][0]
         worker.send(["ACK", [tag], {"seq": 1}])

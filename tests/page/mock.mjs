@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import zlib from 'node:zlib';
-import {Mock, accessibility, assert, close, go, isLive, open, pause, root, until}
+import {Mock, accessibility, assert, close, firstPaint, go, isLive, open, pause, root, until}
     from './support.mjs';
 
 const PLACES = ['#/', '#/topics/email', '#/workers', '#/workers?worker=email-1', '#/dead',
@@ -12,7 +12,7 @@ const PLACES = ['#/', '#/topics/email', '#/workers', '#/workers?worker=email-1',
     '#/nowhere', '#/%E0%A4%A'];
 const HOSTILE = '<img src=x onerror=alert(1)>';
 const BYTES_MOST = 150 * 1024;
-const PAINT_MOST_MS = 300;
+const STUTTER_MS = 150;
 
 /* Until what a place asks for is there. */
 async function settle(page) {
@@ -44,18 +44,7 @@ export async function test_page_has_no_door_for_markup() {
 
 export async function test_first_paint_is_fast(browser) {
     const mock = await Mock.start();
-    const times = [];
-    for (let i = 0; i < 7; i++) {
-        const page = await open(browser, mock.url);
-        await isLive(page);
-        times.push(await page.evaluate(() =>
-            performance.getEntriesByName('first-contentful-paint')[0].startTime));
-        await close(page);
-    }
-    times.sort((a, b) => a - b);
-    // Others may use the machine too: what it takes at the least is the page's own part.
-    assert(times[0] < PAINT_MOST_MS, `first paint after ${times}`);
-    return `${times[0].toFixed(0)} ms at the least, median ${times[3].toFixed(0)} ms`;
+    return firstPaint(browser, mock.url);
 }
 
 export async function test_names_are_data(browser) {
@@ -81,26 +70,39 @@ export async function test_names_are_data(browser) {
     await close(page);
 }
 
+/* How long frames take, for so many milliseconds; runs in the page. */
+function framesFor(ms) {
+    return new Promise((resolve) => {
+        const gaps = [];
+        let last = performance.now();
+        const end = last + ms;
+        const frame = (at) => {
+            gaps.push(at - last);
+            last = at;
+            if (at < end) {
+                requestAnimationFrame(frame);
+                return;
+            }
+            gaps.sort((a, b) => a - b);
+            resolve({p99: gaps[Math.floor(gaps.length * 0.99)], most: gaps.at(-1)});
+        };
+        requestAnimationFrame(frame);
+    });
+}
+
 export async function test_thousand_topics_run_smoothly(browser) {
     const mock = await Mock.start('--topics', '1000');
     const page = await open(browser, mock.url);
     await isLive(page);
     await page.getByText('1,000 topics').waitFor();
     assert(await page.locator('tbody tr').count() === 100, 'a page of rows is shown');
-    const frames = await page.evaluate(() => new Promise((resolve) => {
-        const gaps = [];
-        let last = performance.now();
-        const end = last + 8000;
-        const frame = (at) => {
-            gaps.push(at - last);
-            last = at;
-            at < end ? requestAnimationFrame(frame) : resolve(gaps.sort((a, b) => a - b));
-        };
-        requestAnimationFrame(frame);
-    }));
-    const p99 = frames[Math.floor(frames.length * 0.99)];
-    const most = frames[frames.length - 1];
-    assert(most < 300, `a frame took ${most} ms`);
+    // Others may use the machine too: one stretch without a stutter shows that none need be.
+    const stretches = [];
+    while (stretches.length < 4 && !(stretches.at(-1)?.most < STUTTER_MS)) {
+        stretches.push(await page.evaluate(framesFor, 6000));
+    }
+    const {p99, most} = stretches.at(-1);
+    assert(most < STUTTER_MS, `frames took ${JSON.stringify(stretches)}`);
     await page.getByRole('button', {name: 'Depth'}).click();
     const depths = await page.locator('tbody td:nth-child(2)').allTextContents();
     const numbers = depths.map((text) => Number(text.replace(',', '')));

@@ -25,6 +25,8 @@ topic
         retry_cap = 1h
         retry_jitter = 0
     idle
+    keyed
+        on_blocked = park
     api
         pool
             command = "exec ${handler}"
@@ -55,9 +57,9 @@ export class System {
         fs.writeFileSync(self.file('eventflow.cfg'),
             settings(self.directory, self.endpoints, `${command} -- ${handler}`));
         await self.startBroker();
-        self.workers = ['email', 'slow'].map((topic) => self.program('eventflow-worker', ['exec',
-            '--persistent', '--children', '1', '--concurrency', '20', '--topic', topic, '--name',
-            `worker-${topic}`, '--', ...handler.split(' ')]));
+        self.workers = ['email', 'slow', 'keyed'].map((topic) => self.program('eventflow-worker', [
+            'exec', '--persistent', '--children', '1', '--concurrency', '20', '--topic', topic,
+            '--name', `worker-${topic}`, '--', ...handler.split(' ')]));
         await self.startMonitor();
         await self.startGateway();
         return self;
@@ -97,7 +99,8 @@ export class System {
 
     async ask(method, where, body) {
         const answer = await fetch(this.url + where, {
-            method, body: body && JSON.stringify(body), headers: {'Content-Type': 'application/json'},
+            method, body: body && JSON.stringify(body),
+            headers: {'Content-Type': 'application/json'},
         });
         return answer.json();
     }

@@ -81,14 +81,23 @@ test_series_weighs_by_time (void **state) {
     assert_true (sum == -5);
 }
 
+/* Columns of which nothing is known, that have one value, and any. */
 static void
 s_fill (series_block_t *block) {
     block->points = 1 + dice_below (SERIES_POINTS);
     for (uint32_t i = 0; i < block->points; i++) {
         block->spans_ms[i] = dice_below (4) ? 1 + dice_below (600000) : 0;
-        for (uint32_t k = 0; k < 3 && block->spans_ms[i] > 0; k++) {
+    }
+    for (uint32_t k = 0; k < 3; k++) {
+        uint32_t style = dice_below (4);
+        double same = dice_below (1000);
+        for (uint32_t i = 0; style > 0 && i < block->points; i++) {
             double value = (double)(dice () >> dice_below (64)); /* of all sizes */
-            block->values[3 * i + k] = dice_below (5) == 0 ? NAN : fmin (value, 9e15);
+            value = style == 1 ? same : dice_below (5) == 0 ? NAN : fmin (value, 9e15);
+            block->values[3 * i + k] = block->spans_ms[i] > 0 ? value : NAN;
+        }
+        if (style == 1 && dice_below (2) == 0) {
+            block->values[3 * dice_below (block->points) + k] = NAN; /* but for one */
         }
     }
 }

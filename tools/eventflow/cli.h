@@ -142,6 +142,7 @@ int cli_event (cli_t *self);
 int cli_server (cli_t *self);
 int cli_config (cli_t *self);
 int cli_bench (cli_t *self);
+int cli_stress (cli_t *self);
 int cli_journal (cli_t *self);
 
 #endif

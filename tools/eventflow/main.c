@@ -122,6 +122,30 @@ static const struct {
      "  missed.\n"
      "    eventflow bench --events 2000000 --size 128 --json\n"
      "    eventflow bench --backlog --events 1000000\n"},
+    {"stress", cli_stress,
+     "stress [--front ENDPOINT | --http URL] (--topic NAME | --types A,B,...) [--rate 100/s]\n"
+     "        [--for 10s] [--fail SHARE] [--size BYTES] [--payload JSON] [--fail-payload JSON]\n"
+     "        [--connections 16] [--drain 30s] [--json]\n"
+     "  Publishes at a rate into a system that runs, and accounts for each event.\n"
+     "  --types    their types, in turn; without --topic the broker's routes send them on\n"
+     "  --http     a request for each to the gateway there, over so many --connections; a token "
+     "is\n"
+     "             taken from $EVENTFLOW_TOKEN\n"
+     "  --fail     the share, as 0.02 or 2%, that asks its worker to fail: the payload is\n"
+     "             {\"n\": 17, \"fail\": true, \"pad\": \"...\"}, --size bytes as MessagePack. A "
+     "worker\n"
+     "             that doesn't look at it needs --fail-payload: members that make it fail, such\n"
+     "             as an address that isn't; --payload: those that it wants from the others\n"
+     "  --drain    how long what was confirmed may take to end; then it counts as waiting\n"
+     "  Ids are stress-RANDOM-N. The account goes by the broker's list of events: others may\n"
+     "  publish meanwhile (the live line, by the topics' totals, has theirs too).\n"
+     "  Ctrl-C ends the sending, a second one the draining. Exit 1: the numbers don't add up, "
+     "that\n"
+     "  is sent = confirmed + refused + unknown, confirmed = done + dead + waiting.\n"
+     "    eventflow stress --topic api --rate 2000/s --for 1m --fail 1%\n"
+     "    eventflow stress --http http://127.0.0.1:8080 --types USER_SIGNUP,PAYMENT --rate 500/s\n"
+     "    eventflow stress --topic email --payload '{\"to\":\"ann@example.org\"}' \\\n"
+     "        --fail-payload '{\"to\":\"nobody@nowhere.invalid\"}' --fail 5% --json\n"},
 };
 
 static const char s_common[] = "\neverywhere: --front --ingress --back --admin ENDPOINT (or "

@@ -10,6 +10,7 @@
 #include "../transfers.h"
 
 #include "../../proto/event.h"
+#include "../../proto/json.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -255,7 +256,7 @@ s_handle (void *arg, const eventflow_delivery_t *delivery) {
     request_t *request = call_request (slot->call);
     eventflow_answer_t words;
     if (request_build (request, &self->requests, delivery, ef_wall_ms ())) {
-        response_clean (request->why);
+        ef_text_clean (request->why);
         words = (eventflow_answer_t){.code = request->code, .text = request->why, .retry_ms = -1};
         runtime_explain (self->runtime, &words);
         return EVENTFLOW_DEAD;

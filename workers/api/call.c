@@ -108,6 +108,7 @@ s_set_up (call_t *self) {
     SET (SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET (USERAGENT, "eventflow/" EF_PROGRAM_VERSION);
     SET (PROXY, rules->proxy); /* empty: none, whatever the environment says */
+    SET (NOPROXY, "");         /* nor does it name hosts that are called past it, unjudged */
     SET (CONNECTTIMEOUT_MS, (long)rules->connect_ms);
     SET (TCP_KEEPALIVE, 1L);
     SET (OPENSOCKETFUNCTION, s_open_socket);
@@ -142,15 +143,15 @@ static const char *
 s_read_url (CURLU *url, const char *text, call_place_t *origin) {
     char scheme[8];
     char port[8];
+    if (strncasecmp (text, "http://", 7) != 0 && strncasecmp (text, "https://", 8) != 0) {
+        return "expected http:// or https://"; /* "/x" would go where the call before it went */
+    }
     CURLUcode rc = curl_url_set (url, CURLUPART_URL, text, 0);
     if (rc) {
         return curl_url_strerror (rc);
     }
     if (!s_get_part (url, CURLUPART_SCHEME, scheme, sizeof scheme) ||
-        (strcmp (scheme, "http") != 0 && strcmp (scheme, "https") != 0)) {
-        return "expected http:// or https://";
-    }
-    if (!s_get_part (url, CURLUPART_HOST, origin->host, sizeof origin->host) ||
+        !s_get_part (url, CURLUPART_HOST, origin->host, sizeof origin->host) ||
         !s_get_part (url, CURLUPART_PORT, port, sizeof port)) {
         return "expected a host of up to 255 bytes";
     }

@@ -39,18 +39,8 @@ s_print_none (const setting_t *setting, const void *field, ef_buf_t *out) {
     (void)out;
 }
 
-static int
-s_set_secret (const setting_t *setting, void *field, const char *value, char why[200]) {
-    (void)why;
-    ef_assert (strlen (value) <
-               setting->bytes); /* no value is longer, so none is told in an error */
-    strcpy (field, value);
-    return 0;
-}
-
-static const config_kind_t s_headers = {"\"Name: value\"", s_add_headers, s_print_none, NULL,
-                                        false};
-static const config_kind_t s_secret = {"a secret", s_set_secret, s_print_none, NULL, false};
+static const config_kind_t s_headers = {
+    .expected = "\"Name: value\"", .set = s_add_headers, .print = s_print_none, .is_secret = true};
 
 #define ROW(member) FIELD (api_options_t, member)
 static const setting_t s_rows[] = {
@@ -69,7 +59,7 @@ static const setting_t s_rows[] = {
      "the same from a file, a line each (for credentials)"},
     {"secret_file", &config_text, ROW (secret_file), 0, 0, NULL, true,
      "a file with the secret of signatures; none: not signed"},
-    {"secret", &s_secret, ROW (secret), 0, 0, NULL, true,
+    {"secret", &config_secret, ROW (secret), 0, 0, NULL, true,
      "the same by itself, best as EVENTFLOW_API_SECRET"},
     {"signature", &config_choice, ROW (signature), 0, 0, "hex|standard", true,
      "form of signatures; standard: Standard Webhooks"},

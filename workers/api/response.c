@@ -46,22 +46,13 @@ s_whole_bytes (ef_span_t text, uint32_t most) {
 }
 
 void
-response_clean (char *text) {
-    bool is_text = ef_utf8_is_valid (text, strlen (text));
-    for (; *text; text++) {
-        uint8_t c = (uint8_t)*text;
-        *text = c < ' ' || c == 0x7f ? ' ' : c >= 0x80 && !is_text ? '.' : *text;
-    }
-}
-
-void
 response_text (ef_span_t reason, ef_span_t body, char text[RESPONSE_TEXT_BYTES]) {
     uint32_t shown = s_whole_bytes (body, RESPONSE_SHOWN_MAX);
     snprintf (text, RESPONSE_TEXT_BYTES, "%.*s%s%.*s%s",
               (int)(reason.size < 200 ? reason.size : 200), reason.data,
               reason.size && shown ? ": " : "", (int)shown, shown ? body.data : "",
               shown < body.size ? "..." : "");
-    response_clean (text);
+    ef_text_clean (text);
 }
 
 void

@@ -26,9 +26,6 @@ int64_t response_retry_ms (const char *value, uint64_t now_ms);
    become spaces, what isn't UTF-8 dots. */
 void response_text (ef_span_t reason, ef_span_t body, char text[RESPONSE_TEXT_BYTES]);
 
-/* The same for a text of our own with somebody else's words in it. */
-void response_clean (char *text);
-
 /* {"status", "ms"} and, where there is one, "body": JSON as what it says, other text or bytes as
    they are, to RESPONSE_KEPT_MAX bytes. */
 void response_result (ef_buf_t *out, long status, uint64_t ms, ef_span_t body);

@@ -1,6 +1,6 @@
 /* The handler `db`: a row for every event. SPDX-License-Identifier: MIT
 
-   Role: hands events to the thread that has the database (db_thread.h) and answers with what became
+   Role: hands events to the thread that has the database (thread.h) and answers with what became
    of them. Owns: that thread. One thread: the runtime's. */
 #include "db.h"
 #include "../../proto/limits.h"

@@ -30,7 +30,7 @@ typedef struct {
     char name[DB_NAME_BYTES];
     char type[80];       /* as it was given; empty: by the source */
     char path[200];      /* behind the source's name, without its dot; empty: all of it */
-    uint32_t source;     /* of the table in db_map.c */
+    uint32_t source;     /* of the table in source.c */
     db_class_t class_id; /* of the type, as far as it is known */
 } db_column_t;
 

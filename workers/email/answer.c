@@ -171,7 +171,7 @@ s_put_rest (email_answer_t *self, const smtp_dialog_t *dialog, ef_span_t event) 
         }
     }
     int rc = mail_rest (&self->events, event, &self->left, EMAIL_REST_MS);
-    ef_assert (rc == 0); /* more than one recipient: it was read as a map before */
+    ef_assert (rc == 0); /* more than one recipient: mail_read has seen to it */
     self->events_bytes = (eventflow_bytes_t){self->events.data, self->events.size};
     self->words.events = &self->events_bytes;
 }

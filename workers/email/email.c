@@ -53,7 +53,7 @@ static const setting_t s_rows[] = {
     {"ca_file", &config_text, ROW (ca_file), 0, 0, NULL, true,
      "whom to trust; empty: the system's"},
     {"user", &config_text, ROW (user), 0, 0, NULL, true, "to log in as; empty: no login"},
-    {"password", &config_text, ROW (password), 0, 0, NULL, true,
+    {"password", &config_secret, ROW (password), 0, 0, NULL, true,
      "better by password_file, or $EVENTFLOW_EMAIL_PASSWORD"},
     {"password_file", &config_text, ROW (password_file), 0, 0, NULL, true, "its first line"},
     {"from", &config_text, ROW (from), 0, 0, NULL, true, "the sender; empty: eventflow@ this host"},
@@ -112,8 +112,8 @@ email_read_server (const char *text, email_server_t *server, char error[512]) {
                        : server->is_secure ? 465
                                            : 25;
     } else {
-        snprintf (error, 512, "server: expected smtp://HOST:PORT or smtps://HOST:PORT, not %.200s",
-                  text);
+        /* It isn't shown: there may be a password in it. */
+        snprintf (error, 512, "server: expected smtp://HOST:PORT or smtps://HOST:PORT");
     }
     for (unsigned i = 0; i < 5; i++) {
         curl_free (parts[i]);

@@ -1,7 +1,7 @@
 /* Mails and connections of the handler email. SPDX-License-Identifier: MIT
 
    Role: makes a mail of each event (mail.c), has it said on one of a few connections (smtp.c), and
-   answers (email_answer.c). Mails wait in their order for a connection; a new one is opened while
+   answers (answer.c). Mails wait in their order for a connection; a new one is opened while
    more wait than are being opened. Owns: connections, mails under way. Invariants: an event that
    was put off is waiting or on exactly one connection; a connection has at most one.
    On failure: no connection at all fails what has waited for it, and the worker is unhealthy until

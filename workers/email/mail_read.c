@@ -177,6 +177,12 @@ s_read_recipients (reading_t *self) {
     if (self->mail->recipient_count > MAIL_RECIPIENTS_MAX) {
         return mail_fail (self->error, "TOO_MANY", "more than %d recipients", MAIL_RECIPIENTS_MAX);
     }
+    ef_cursor_t payload = ef_cursor (self->event->payload.data, self->event->payload.size);
+    if (self->mail->recipient_count > 1 && ef_peek (&payload) != EF_TYPE_MAP &&
+        !field_as_text (self->event->payload, &text)) { /* what is left couldn't be told */
+        return mail_fail (self->error, "BAD_ADDRESS",
+                          "payload: for several recipients expected a map or an address");
+    }
     return self->mail->recipient_count > 0
                ? 0
                : mail_fail (self->error, "NO_RECIPIENT",

@@ -59,6 +59,19 @@ s_copy_map (ef_buf_t *out, ef_span_t map, const char *without, const char *nor) 
     return copied;
 }
 
+/* Appends the pairs that make the same mail; returns how many. A payload that is an address and
+   nothing else has but that. */
+static uint32_t
+s_put_payload (ef_buf_t *out, ef_span_t payload) {
+    ef_span_t address;
+    if (!field_as_text (payload, &address)) {
+        return s_copy_map (out, payload, "rest", "rest");
+    }
+    ef_put_str (out, "to");
+    ef_buf_put (out, payload.data, payload.size);
+    return 1;
+}
+
 static void
 s_put_rest (ef_buf_t *out, const ef_event_t *event, const ef_buf_t *addresses) {
     ef_span_t rest;
@@ -91,14 +104,15 @@ mail_rest (ef_buf_t *out, ef_span_t event_bytes, const ef_buf_t *addresses, uint
         return -1;
     }
     ef_cursor_t payload = ef_cursor (event.payload.data, event.payload.size);
-    if (ef_peek (&payload) != EF_TYPE_MAP) {
+    ef_span_t address;
+    if (ef_peek (&payload) != EF_TYPE_MAP && !field_as_text (event.payload, &address)) {
         return -1;
     }
     ef_put_array (out, 4);
     s_put_text_or_bytes (out, event.topic);
     s_put_id (out, event.id);
     size_t mark = ef_put_open (out);
-    uint32_t count = s_copy_map (out, event.payload, "rest", "rest");
+    uint32_t count = s_put_payload (out, event.payload);
     s_put_rest (out, &event, addresses);
     ef_put_close_map (out, mark, count + 1);
     mark = ef_put_open (out);

@@ -136,6 +136,20 @@ s_put_identity (plan_t *self, const struct passwd *entry) {
     }
 }
 
+/* What the worker itself was told in confidence is no command's business. */
+static bool
+s_is_secret (const char *variable) {
+    static const char *const ends[] = {"TOKEN", "SECRET", "PASSWORD"};
+    size_t size = strcspn (variable, "=");
+    bool is_secret = false;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        size_t length = strlen (ends[i]);
+        is_secret = is_secret || (size > length && strncmp (variable, "EVENTFLOW_", 10) == 0 &&
+                                  strncmp (variable + size - length, ends[i], length) == 0);
+    }
+    return is_secret;
+}
+
 static void
 s_make_environment (plan_t *self, const plan_options_t *options, const struct passwd *entry) {
     size_t inherited = 0;
@@ -156,7 +170,9 @@ s_make_environment (plan_t *self, const plan_options_t *options, const struct pa
         s_put_identity (self, entry);
     }
     for (size_t i = 0; i < inherited && !options->clears_environment; i++) {
-        s_put_variable (self, environ[i]);
+        if (!s_is_secret (environ[i])) {
+            s_put_variable (self, environ[i]);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ async function act(question, path, body, done) {
     });
     if (given) {
         toast(typeof done === 'function' ? done(given) : done);
+        document.dispatchEvent(new Event('acted')); // pages look again at once
     }
     return given !== null;
 }
@@ -65,23 +66,24 @@ export function purgeTopic(name, waiting) {
         `Purged ${plural(answer.data?.purged ?? waiting, 'event')} of ${name}.`);
 }
 
-const wholeOrNull = (text) => (text === '' ? null : Number(text));
-
+/* What was changed alone is set; what was emptied goes back to the settings. */
 export function scalePool(name, pool) {
-    const number = {type: 'number', min: '0', step: '1'};
+    const number = {type: 'number', min: '0', max: '1000', step: '1'};
+    const now = {min: pool?.min, max: pool?.max, scale: pool?.scale};
+    const text = (value) => String(value ?? '');
     return act({
         title: `Workers of ${name}`, yes: 'Set',
         text: 'Bounds of the scaler, or a fixed number. Empty: as the settings say.',
         fields: [
-            {...number, name: 'min', label: 'At least', value: pool?.min ?? ''},
-            {...number, name: 'max', label: 'At most', value: pool?.max ?? ''},
-            {...number, name: 'scale', label: 'Exactly', value: pool?.scale ?? '',
+            {...number, name: 'min', label: 'At least', value: text(now.min)},
+            {...number, name: 'max', label: 'At most', value: text(now.max)},
+            {...number, name: 'scale', label: 'Exactly', value: text(now.scale),
                 help: 'Empty: the scaler decides by the load.'},
         ],
-    }, `api/v1/pools/${enc(name)}`, (values) => ({
-        min: wholeOrNull(values.min), max: wholeOrNull(values.max),
-        scale: wholeOrNull(values.scale),
-    }), `The pool of ${name} is set.`);
+    }, `api/v1/pools/${enc(name)}`, (values) => Object.fromEntries(Object.entries(values)
+        .filter(([key, value]) => value !== text(now[key]))
+        .map(([key, value]) => [key, value === '' ? null : Number(value)])),
+    `The pool of ${name} is set.`);
 }
 
 export function setBreaker(topic, downstream, state) {

@@ -110,6 +110,20 @@ function banner() {
     return broker?.draining ? 'The broker is ending: it takes nothing new.' : '';
 }
 
+let told = null; // ids of those that fire, once they are known
+
+/* Says what begins to fire while the page is open. */
+function tellAlerts() {
+    const ids = new Set(firing().map((alert) => alert.id));
+    const fresh = told ? firing().filter((alert) => !told.has(alert.id)) : [];
+    if (fresh.length) {
+        announce(`Alert: ${fresh.map((alert) => alert.text).join('; ')}`);
+    }
+    if (live.snapshot) {
+        told = ids;
+    }
+}
+
 function updateFrame() {
     const isDown = live.down.has('broker') && live.link !== 'lost';
     const state = isDown ? 'down' : live.link;
@@ -126,6 +140,7 @@ function updateFrame() {
     setAttribute(byId('banner'), 'hidden', text ? null : '');
     document.body.classList.toggle('old', state !== 'live');
     const alerts = firing().length;
+    tellAlerts();
     setText(byId('alert-count'), alerts || '');
     setAttribute(byId('alert-count'), 'hidden', alerts ? null : '');
     const {process, broker} = live.snapshot || {};

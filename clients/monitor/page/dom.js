@@ -73,6 +73,24 @@ export function fill(element, ...children) {
     return append(element, children);
 }
 
+/* The same where somebody may be inside: what then stands where the focus was gets it, and what
+   was unfolded stays so. */
+export function refill(element, ...children) {
+    const inside = 'a, button, input, select, summary, [tabindex]';
+    const before = [...element.querySelectorAll(inside)];
+    const at = before.indexOf(document.activeElement);
+    const unfolded = [...element.querySelectorAll('details')].map((each) => each.open);
+    fill(element, ...children);
+    element.querySelectorAll('details').forEach((each, i) => {
+        each.open = unfolded[i] === true;
+    });
+    if (at >= 0) {
+        const now = [...element.querySelectorAll(inside)];
+        const same = now.find((each) => each.textContent === before[at].textContent);
+        (same || now[Math.min(at, now.length - 1)])?.focus({preventScroll: true});
+    }
+}
+
 let lastId = 0;
 export function freshId(prefix) {
     lastId += 1;

@@ -2,7 +2,7 @@
    which events are found. SPDX-License-Identifier: MIT */
 import {get, withQuery} from './api.js';
 import {actButton, actOnEvent} from './acts.js';
-import {badge, facts, fill, make, place, setText, stateBadge} from './dom.js';
+import {badge, facts, fill, make, place, refill, setText, stateBadge} from './dom.js';
 import {count, duration, fromInput, time, toInput, toMs} from './format.js';
 import {print} from './json.js';
 import {live, now, watch} from './live.js';
@@ -163,11 +163,9 @@ export function eventPage(root, {parts: [, id], query}) {
         try {
             const items = await find(id, query.get('topic'), cut.signal);
             const state = print(items);
-            // What somebody reads with the focus in it isn't torn away for a number.
-            if (state !== shown && !(shown && cards.contains(document.activeElement) &&
-                document.activeElement.tagName !== 'BUTTON')) {
+            if (state !== shown) {
                 shown = state;
-                fill(cards, items.map((item) => card({id, ...item}, again)));
+                refill(cards, items.map((item) => card({id, ...item}, again)));
             }
             last = items.every((item) => item.state === 'done' || item.state === 'purged');
         } catch (error) {
@@ -178,6 +176,7 @@ export function eventPage(root, {parts: [, id], query}) {
             fill(cards, make('p', {class: 'trouble', role: 'alert'}, error.status === 404
                 ? `No event that is kept has the id ${id}.` : error.message));
         }
+        clearTimeout(timer); // an act may have made two of them look
         timer = last ? 0 : setTimeout(look, LOOK_MS);
     };
     const again = () => {

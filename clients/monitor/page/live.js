@@ -174,8 +174,10 @@ class Lines {
 /* Alerts that fire are told once; those who come later ask. */
 async function learnAlerts() {
     const answer = await get('api/v1/alerts');
-    live.alerts = new Map(answer.items.map((alert) => [alert.id, alert]));
-    live.ended = answer.ended;
+    const isOver = (alert) => alert.state === 'resolved';
+    live.alerts = new Map(answer.items.filter((alert) => !isOver(alert))
+        .map((alert) => [alert.id, alert]));
+    live.ended = answer.items.filter(isOver);
     changed();
 }
 

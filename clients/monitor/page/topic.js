@@ -4,7 +4,7 @@ import {get, withQuery} from './api.js';
 import {actButton, drainTopic, pauseTopic, purgeTopic, resumeTopic, scalePool, setBreaker,
     unparkKey} from './acts.js';
 import {Chart} from './chart.js';
-import {badge, facts, fill, make, place, setText, stateBadge} from './dom.js';
+import {badge, facts, fill, make, place, refill, setText, stateBadge} from './dom.js';
 import {bytes, count, duration, rate, time, toMs} from './format.js';
 import {live, watch} from './live.js';
 import {Table} from './table.js';
@@ -260,9 +260,9 @@ function infoCards(name) {
     const shown = new Map();
     const draw = (place, state, build) => {
         const text = JSON.stringify(state);
-        if (shown.get(place) !== text && !place.contains(document.activeElement)) {
+        if (shown.get(place) !== text) {
             shown.set(place, text);
-            fill(place, build());
+            refill(place, build());
         }
     };
     return {
@@ -328,13 +328,16 @@ export function topicPage(root, {parts: [, name]}) {
             return;
         }
         setText(trouble, outcomes[0].status === 'rejected' ? outcomes[0].reason.message : '');
+        clearTimeout(timer); // an act may have made two of them look
         timer = setTimeout(look, LOOK_MS);
     };
     look();
     update();
+    document.addEventListener('acted', look);
     const end = watch(update);
     return () => {
         end();
+        document.removeEventListener('acted', look);
         cut.abort();
         clearTimeout(timer);
         history.end();

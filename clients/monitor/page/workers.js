@@ -45,9 +45,9 @@ function columns() {
             };
         }},
         {key: 'state', label: 'State', value: (worker) => `${worker.healthy !== false}`,
-            build: stateCell},
-        {key: 'topics', label: 'Topics', value: (worker) => (worker.topics || []).join(),
-            build: topicsCell},
+            build: stateCell, class: 'wraps'},
+        {key: 'topics', label: 'Topics', wide: true,
+            value: (worker) => (worker.topics || []).join(), build: topicsCell},
         {key: 'in_flight', label: 'Holds', number: true, value: (worker) => worker.in_flight,
             text: (worker) => `${count(worker.in_flight)} of ` +
                 count((worker.in_flight || 0) + (worker.credit || 0))},
@@ -112,10 +112,11 @@ function heldTable() {
                             place(['event', item.id ?? item.n], {topic: item.topic}));
                     };
                 }},
-            {key: 'topic', label: 'Topic', value: (item) => item.topic, text: (item) => item.topic},
+            {key: 'topic', label: 'Topic', wide: true, value: (item) => item.topic,
+                text: (item) => item.topic},
             {key: 'worker', label: 'Worker', value: (item) => item.worker || '',
                 text: (item) => item.worker || ''},
-            {key: 'attempts', label: 'Failed before', number: true,
+            {key: 'attempts', label: 'Failed before', number: true, wide: true,
                 value: (item) => item.attempts, text: (item) => count(item.attempts)},
             {key: 'deadline', label: 'Time left', value: (item) => toMs(item.deadline) ?? 0,
                 build: deadlineCell},
