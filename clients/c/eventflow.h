@@ -51,11 +51,6 @@ typedef struct {
     /* Called likewise, before `outcome`, for each event that came without an id: the one that it
        has now. Messages then hold 256 events at the most. NULL: ids aren't asked for. */
     void (*assigned) (void *arg, uint64_t ticket, const char *id);
-    /* Where many callers wait for their confirms, each confirm brings a bunch of new events. While
-       messages were such bunches, the first event behind a confirm waits so long for the others,
-       though nothing is unconfirmed; one that comes alone is sent at once as ever. 0: not at all.
-     */
-    uint32_t bunch_us;
 } eventflow_publisher_options_t;
 
 /* Connects in the background. options may be NULL. NULL only where a thread can't be made. */

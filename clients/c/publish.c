@@ -18,7 +18,6 @@ publisher_close (eventflow_publisher_t *self, bool is_atomic) {
     parcel->is_atomic = is_atomic;
     parcel->count = self->gathered;
     parcel->first = self->taken - self->gathered + 1;
-    self->bunch = self->bunch - self->bunch / 4 + self->gathered;
     parcel->body = self->gather;
     memset (&self->gather, 0, sizeof self->gather);
     self->gathered = 0;

@@ -15,8 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PUBLISHER_BUNCH 8 /* events of a message from which on it is one of many callers */
-
 void
 publisher_wake (eventflow_publisher_t *self) {
     uint64_t one = 1;
@@ -131,10 +129,9 @@ s_seal (eventflow_publisher_t *self) {
     uint64_t due = 0;
     pthread_mutex_lock (&self->lock);
     if (self->gathered > 0) {
+        due = self->gather_since_us + self->options.linger_us;
         bool is_alone = self->outbox == NULL && self->ready == NULL;
-        bool waits = !is_alone || self->bunch >= PUBLISHER_BUNCH * 4;
-        due = self->gather_since_us + (is_alone ? self->options.bunch_us : self->options.linger_us);
-        if (!waits || ef_mono_ns () / 1000 >= due) {
+        if (is_alone || ef_mono_ns () / 1000 >= due) {
             publisher_close (self, false);
             due = 0;
         }
@@ -298,39 +295,17 @@ s_keep_alive (eventflow_publisher_t *self, uint64_t now) {
     }
 }
 
-/* How long the thread may sleep, in us. */
-static uint64_t
-s_sleep_us (const eventflow_publisher_t *self, uint64_t due_us, uint64_t now) {
+/* How long the thread may sleep, in ms. */
+static long
+s_sleep_ms (const eventflow_publisher_t *self, uint64_t due_us, uint64_t now) {
     if (self->link.socket == NULL) {
-        return self->link.retry_ms > now ? (self->link.retry_ms - now) * 1000 : 1000;
+        return self->link.retry_ms > now ? (long)(self->link.retry_ms - now) : 1;
     }
     if (due_us && self->is_welcome) {
         uint64_t us = ef_mono_ns () / 1000;
-        return due_us > us ? due_us - us : 0;
+        return due_us > us ? (long)((due_us - us + 999) / 1000) : 0;
     }
-    return self->is_welcome ? (uint64_t)self->heartbeat_ms * 500 : 200000;
-}
-
-/* Sleeps until it is woken, something has come, or the time is over. What zmq_poll does, but finer
-   than a millisecond; the descriptor tells of changes only, so the state is asked first. */
-static void
-s_sleep (eventflow_publisher_t *self, uint64_t us) {
-    struct pollfd items[2] = {{self->wake, POLLIN, 0}, {-1, POLLIN, 0}};
-    const struct timespec limit = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-    int events = 0;
-    size_t size = sizeof events;
-    if (self->link.socket) {
-        size_t fd_size = sizeof items[1].fd;
-        if (zmq_getsockopt (self->link.socket, ZMQ_FD, &items[1].fd, &fd_size) ||
-            zmq_getsockopt (self->link.socket, ZMQ_EVENTS, &events, &size)) {
-            items[1].fd = -1; /* the context is ending */
-        }
-    }
-    const struct timespec none = {0, 0};
-    (void)ppoll (items, 2, events & ZMQ_POLLIN ? &none : &limit, NULL); /* woken sooner: looks */
-    uint64_t count;
-    ssize_t got = items[0].revents ? read (self->wake, &count, sizeof count) : 0;
-    (void)got; /* how often it was woken doesn't matter */
+    return self->is_welcome ? (long)self->heartbeat_ms / 2 : 200;
 }
 
 static void *
@@ -362,10 +337,17 @@ s_run (void *arg) {
         s_keep_alive (self, now);
         pthread_mutex_lock (&self->lock);
         /* What came in the meantime didn't wake us. */
-        bool has_more = self->is_welcome && (self->ready || (self->gathered > 0 && due == 0));
+        bool has_more =
+            self->is_welcome && (self->ready || (self->gathered > 0 && self->outbox == NULL));
         self->is_awake = false;
         pthread_mutex_unlock (&self->lock);
-        s_sleep (self, has_more ? 0 : s_sleep_us (self, due, now));
+        zmq_pollitem_t polls[2] = {{NULL, self->wake, ZMQ_POLLIN, 0},
+                                   {self->link.socket, 0, ZMQ_POLLIN, 0}};
+        (void)zmq_poll (polls, self->link.socket ? 2 : 1,
+                        has_more ? 0 : s_sleep_ms (self, due, now));
+        uint64_t count;
+        ssize_t got = polls[0].revents ? read (self->wake, &count, sizeof count) : 0;
+        (void)got; /* how often it was woken doesn't matter */
     }
 }
 

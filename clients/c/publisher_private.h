@@ -35,7 +35,6 @@ struct eventflow_publisher_s {
     parcel_t *ready; /* closed messages that the thread hasn't taken yet */
     parcel_t *ready_last;
     uint64_t gather_since_us; /* when its first event came */
-    uint32_t bunch;           /* events of the last messages on average, times 4 */
     uint64_t taken;
     uint64_t decided;  /* tickets up to here */
     size_t held_bytes; /* gather and outbox */

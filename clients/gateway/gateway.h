@@ -16,7 +16,6 @@ typedef struct {
     uint32_t confirm_ms;
     uint64_t outbox_bytes;
     uint32_t linger_us;
-    uint32_t bunch_us;
     char face_python[64]; /* addresses; empty: off */
     char face_node[64];
     char face_queue[64];

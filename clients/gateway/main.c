@@ -22,8 +22,6 @@ static const setting_t s_rows[] = {
      "events without CONFIRM; past it 503"},
     {"linger_us", &config_number, OF (linger_us), 1, 1000000, NULL, true,
      "how long events are gathered, at the most, while others are on their way"},
-    {"bunch_us", &config_number, OF (bunch_us), 0, 1000000, NULL, true,
-     "how long the first of many waits for the others while none is on its way"},
     {"face_python", &config_text, OF (face_python), 0, 0, NULL, true,
      "answers as the notification service did (POST /api/v1/events with user_id), as 8000; empty: "
      "off"},
@@ -50,8 +48,8 @@ static const char s_help[] =
 
 void
 gateway_defaults (gateway_options_t *options) {
-    *options = (gateway_options_t){
-        .confirm_ms = 10000, .outbox_bytes = 64u << 20, .linger_us = 1000, .bunch_us = 300};
+    *options =
+        (gateway_options_t){.confirm_ms = 10000, .outbox_bytes = 64u << 20, .linger_us = 1000};
 }
 
 static int
@@ -110,7 +108,7 @@ s_start (gateway_t *self, char error[512]) {
         admin_pool_new (options->admin[0] ? options->admin : NULL, self->web->helpers + 2, 5000);
     self->api = api_new (self->admin, front);
     const outbox_options_t outbox = {front, options->confirm_ms, options->outbox_bytes,
-                                     options->linger_us, options->bunch_us};
+                                     options->linger_us};
     self->outbox = outbox_new (&outbox);
     api_on_health (self->api, s_health, self);
     faces_add (self);

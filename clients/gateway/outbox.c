@@ -315,7 +315,6 @@ outbox_new (const outbox_options_t *options) {
     const eventflow_publisher_options_t publisher = {.endpoint = options->front,
                                                      .name = "gateway",
                                                      .linger_us = options->linger_us,
-                                                     .bunch_us = options->bunch_us,
                                                      .outbox_bytes = options->bytes,
                                                      .outcome = s_outcome,
                                                      .arg = self};

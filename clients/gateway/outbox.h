@@ -23,7 +23,6 @@ typedef struct {
     uint32_t confirm_ms;
     uint64_t bytes; /* held unconfirmed at the most */
     uint32_t linger_us;
-    uint32_t bunch_us;
 } outbox_options_t;
 
 outbox_t *outbox_new (const outbox_options_t *options);

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -74,9 +75,10 @@ def measure(binaries, seconds=5, batch=500):
             port = support.free_ports(1)[0]
             other = bare(binaries, port)
             try:
-                least = wrk(f"http://127.0.0.1:{port}/", seconds, EVENT)
-                single = wrk(gateway.url("/api/v1/events"), seconds, EVENT)
-                again = wrk(f"http://127.0.0.1:{port}/", seconds, EVENT)
+                # By turns, for what else the machine does changes by the second.
+                rounds = [(wrk(f"http://127.0.0.1:{port}/", 1, EVENT),
+                           wrk(gateway.url("/api/v1/events"), 1, EVENT))
+                          for _ in range(max(3, 2 * seconds))]
             finally:
                 other.stdin.close()
                 other.wait(timeout=20)
@@ -84,11 +86,13 @@ def measure(binaries, seconds=5, batch=500):
             many = wrk(gateway.url("/api/v1/events"), seconds, lines, "application/x-ndjson", 16)
             accepted = broker.topic("email")["accepted"]
             slow = beside_slow(gateway, seconds, 2000)
-    floor = (least["per_s"] + again["per_s"]) / 2
-    return {"bare_per_s": floor, "single_per_s": single["per_s"],
-            "share": single["per_s"] / floor, "ndjson_events_per_s": many["per_s"] * batch,
+    shares = sorted(own["per_s"] / least["per_s"] for least, own in rounds)
+    single = max((own for _, own in rounds), key=lambda own: own["per_s"])
+    return {"bare_per_s": statistics.median(least["per_s"] for least, _ in rounds),
+            "single_per_s": statistics.median(own["per_s"] for _, own in rounds),
+            "share": statistics.median(shares), "shares": shares, "ndjson_events_per_s": many["per_s"] * batch,
             "beside_2000_slow_share": slow,
-            "accepted": accepted, "single": single, "ndjson": many}
+            "accepted": accepted, "best_single": single, "ndjson": many}
 
 
 if __name__ == "__main__":
