@@ -132,6 +132,7 @@ export class System {
                 await pause(100);
             }
         })();
+        ended.catch(() => {}); // a test that fails ends the system first; else the caller hears it
         return () => {
             runs = false;
             return ended;
