@@ -262,8 +262,8 @@ test_a_copy_tells_of_the_event_that_has_ended (void **state) {
         "2023-11-14T22:13:21.000Z",
         "{\"sum\":4}",
         "NULL",
-        "{\"id\":\"e\",\"topic\":\"email\",\"type\":\"T\",\"dispatch_date\":\"2023-11-14T22:13:20."
-        "123Z\",\"payload\":5,\"user\":\"u\\u0001\",\"attempts\":2,\"error\":[]}",
+        ("{\"id\":\"e\",\"topic\":\"email\",\"type\":\"T\",\"dispatch_date\":\"2023-11-14T22:13:20."
+         "123Z\",\"payload\":5,\"user\":\"u\\u0001\",\"attempts\":2,\"error\":[]}"),
         "4",
         "1700000000123",
         "1",

@@ -37,8 +37,8 @@ test_addresses_are_judged_strictly (void **state) {
                                        "a@[IPv6:::1]",
                                        "!#$%&'*+-/=?^_`{|}~@x",
                                        "j\xc3\xb6rg@x",
-                                       "a@b\xc3\xbc"
-                                       "cher.example",
+                                       ("a@b\xc3\xbc"
+                                        "cher.example"),
                                        "a@1.2-3"};
     static const char *const bad[] = {
         "",         "a",         "@",     "a@",     "@b",     "a@@b",    "a@b@c",   ".a@b",

@@ -71,8 +71,8 @@ test_numbers_are_read_and_forgotten (void **state) {
 static void
 test_numbers_that_cannot_be_read_change_nothing (void **state) {
     const char *const bad[] = {"[]", "{}", "{\"topic\":7}", "{\"topic\":\"\"}",
-                               "{\"topic\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}"};
+                               ("{\"topic\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}")};
     numbers_t numbers;
     (void)state;
     numbers_init (&numbers);
