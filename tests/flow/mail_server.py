@@ -60,7 +60,7 @@ class _Server(SMTP):
         if verdict is None:
             return True
         if verdict == HANG:
-            await asyncio.sleep(3600)
+            await asyncio.Future()  # for ever
         if verdict == DROP:
             self.transport.abort()
         else:
@@ -156,7 +156,7 @@ class Mailbox:
             self.mails.append(Mail(envelope.mail_from, list(envelope.rcpt_tos), envelope.content))
             verdict = self.rule("TAKEN", "")
         if verdict == HANG:
-            await asyncio.sleep(3600)
+            await asyncio.Future()  # for ever
         if verdict == DROP:
             server.transport.abort()
         return verdict or "250 2.0.0 taken"

@@ -477,9 +477,13 @@ def test_probes_follow_the_server(binaries):
             post.receive_any(("PING",), 20)
 
     with Mailbox() as mailbox, Post(binaries, mailbox, "--probe", "200ms") as post:
-        wait_for("it asks again and again", lambda: [c[0] for c in mailbox.commands].count("NOOP") > 2)
+        def said(command):
+            return [c[0] for c in mailbox.commands].count(command)
+
+        wait_for("it asks again and again", lambda: said("NOOP") > 2)
+        before = said("NOOP")
         mailbox.rule = only({"NOOP": DROP})  # a connection that is gone is no server that is gone
-        time.sleep(1)
+        wait_for("it has lost some", lambda: said("NOOP") > before + 2)
         mailbox.rule = only({"NOOP": "421 going down", "CONNECT": "554 no mail here"})
         health(post, "unhealthy")
         assert "554 no mail here" in post.pinged["reason"]
@@ -508,11 +512,11 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(binaries):
             post.mail(2 * round_ + 1)
             assert post.answer(2 * round_)[0] == post.answer(2 * round_ + 1)[0] == "ACK"
             mailbox.hang_up()
-        time.sleep(0.1)
-        mailbox.hang_up()
+        wait_for("none is left", lambda: (mailbox.hang_up(), not mailbox.open)[1])
+        greeted = [c[0] for c in mailbox.commands].count("EHLO")
         with Post(binaries, mailbox, "--probe", "1s") as other:  # one that a probe has opened
-            wait_for("it is open", lambda: mailbox.open)
-            time.sleep(0.1)
+            wait_for("it has greeted", lambda: mailbox.open and
+                     [c[0] for c in mailbox.commands].count("EHLO") > greeted)
             mailbox.hang_up()
             other.mail(49)
             assert other.answer(49)[0] == "ACK"

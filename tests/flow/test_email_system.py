@@ -201,8 +201,11 @@ def test_a_server_that_comes_back_gets_all(binaries):
                 wait_for("it is unwell", lambda: not worker()["healthy"])
                 assert "CONNECT" in worker()["unhealthy"], worker()
                 publish(broker, {name: mail(number) for name, number in sent.items()})
-                time.sleep(0.5)
+                last = list(sent)[-1]
+                wait_for("they wait for it", lambda: broker.admin(
+                    ["EVENT.EXPLAIN", last])[1]["items"][0]["reason"] == "unhealthy")
                 assert broker.topic("email")["done"] == 1
+                assert broker.topic("email")["ready"] == len(sent), broker.topic("email")
                 with Mailbox(port=port) as again:
                     wait_for("it is well again", lambda: worker()["healthy"])
                     done(broker, 1 + len(sent))
