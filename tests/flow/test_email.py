@@ -513,13 +513,15 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(binaries):
             assert post.answer(2 * round_)[0] == post.answer(2 * round_ + 1)[0] == "ACK"
             mailbox.hang_up()
         wait_for("none is left", lambda: (mailbox.hang_up(), not mailbox.open)[1])
-        greeted = [c[0] for c in mailbox.commands].count("EHLO")
+        asked = [c[0] for c in mailbox.commands].count("NOOP")
         with Post(binaries, mailbox, "--probe", "1s") as other:  # one that a probe has opened
-            wait_for("it has greeted", lambda: mailbox.open and
-                     [c[0] for c in mailbox.commands].count("EHLO") > greeted)
+            wait_for("it stands, and is asked over", lambda: mailbox.open and
+                     [c[0] for c in mailbox.commands].count("NOOP") > asked)
             mailbox.hang_up()
+            wait_for("it is closed", lambda: not mailbox.open)
             other.mail(49)
-            assert other.answer(49)[0] == "ACK"
+            told = other.answer(49)
+            assert told[0] == "ACK", told
         was_busy = [False]
 
         def rule(command, argument):  # says so only when it is spoken to
