@@ -1,9 +1,10 @@
 /* Events by id, by number and in lists: asked of the finder, completed with what the core knows.
    SPDX-License-Identifier: MIT
 
-   What the log says lags behind what the core has decided by what isn't durable yet. Where the log
-   has an event as live and the core doesn't know it, its end is on the way: the question is asked
-   again once all that was written is durable. */
+   What the log says lags behind what the core has decided by what isn't durable yet, so a question
+   waits until all is durable that was decided before it: an answer is never older than the counts
+   that its asker has seen. Where the log has an event as live and the core doesn't know it, its end
+   has come meanwhile and is on the way: the question is asked again behind the next sync. */
 #include "router_private.h"
 
 #include <stdio.h>
@@ -21,9 +22,18 @@ typedef struct {
     bool is_date;             /* DELAY: to a date, not by a while */
     char to[EF_NAME_MAX + 8]; /* RELEASE: to that worker alone */
     unsigned tries;
-    uint64_t lsn;                 /* waited for, before it is asked again */
+    uint64_t lsn;                 /* waited for, before it is asked */
     char cursor[EF_CURSOR_BYTES]; /* as it was asked */
 } token_t;
+
+/* Asks the finder once all is durable that was decided so far. */
+static void
+s_ask (ef_router_t *self, ef_question_t *question) {
+    token_t *token = question->token;
+    token->lsn = ef_core_written_lsn (self->core);
+    outbox_add (&self->event_waits, question);
+    router_event_durable (self);
+}
 
 /* An event id: str or bin, or {"topic", "n"}. 0 or -1. */
 static int
@@ -249,7 +259,7 @@ router_event_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request,
         return "no such topic";
     }
     memcpy (token->cursor, question->cursor, sizeof token->cursor);
-    outbox_add (&self->to_finder, question);
+    s_ask (self, question);
     return NULL;
 }
 
@@ -538,12 +548,11 @@ router_event_letters (ef_router_t *self, ef_question_t *question) {
         return;
     }
     token->tries++;
-    token->lsn = ef_core_written_lsn (self->core);
     memcpy (question->cursor, token->cursor, sizeof question->cursor);
-    outbox_add (&self->event_waits, question);
+    s_ask (self, question);
 }
 
-/* Asks again what waited for the disk, in order. */
+/* Asks what waited for the disk, in order. */
 void
 router_event_durable (ef_router_t *self) {
     outbox_t *waits = &self->event_waits;
