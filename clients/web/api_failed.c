@@ -260,6 +260,7 @@ s_show (void *arg, call_t *call) {
         snprintf (text, sizeof text, "it has gone in the meantime");
     }
     if (code) {
+        ef_buf_free (&list.out);
         problem_answer (call, code, "%s", text);
     } else {
         api_text (&list.out, "\n");
