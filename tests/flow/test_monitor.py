@@ -646,6 +646,8 @@ def test_monitor_drops_slow_pages_and_serves_the_others(binaries):
                 good.wait("snapshot")
                 assert time.monotonic() < deadline, "slow pages are kept"
             good.wait("snapshot")
+            # Nor are their connections, though nobody reads what was on its way.
+            wait_for("they are cut", lambda: monitor.json("/stats")["server"]["connections"] <= 2, 60)
             for each in slow:
                 each.close()
             good.close()
