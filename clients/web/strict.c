@@ -195,14 +195,6 @@ strict_read (struct MHD_Connection *connection, const char *method, const char *
     return reading.why;
 }
 
-static int
-s_digit (char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 const char *
 strict_decode (call_t *call, const char *text, size_t size) {
     char *out = call_text (call, text, size);
@@ -210,8 +202,8 @@ strict_decode (call_t *call, const char *text, size_t size) {
     for (size_t i = 0; i < size; i++, at++) {
         out[at] = text[i];
         if (text[i] == '%') {
-            int high = i + 2 < size ? s_digit (text[i + 1]) : -1;
-            int low = i + 2 < size ? s_digit (text[i + 2]) : -1;
+            int high = i + 2 < size ? ef_hex_digit (text[i + 1]) : -1;
+            int low = i + 2 < size ? ef_hex_digit (text[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 return NULL;
             }
