@@ -136,21 +136,7 @@ s_receive (collector_t *self) {
 
 void
 collector_put_alert (ef_buf_t *out, const char *severity, const store_alert_t *alert) {
-    json_raw (out, "{\"id\":\"");
-    json_raw (out, alert->rule);
-    json_raw (out, alert->topic[0] ? "/" : "");
-    json_raw (out, alert->topic);
-    json_raw (out, "\"");
-    json_text (out, "name", alert->rule);
-    json_text (out, "severity", severity);
-    json_text (out, "state", alert_state_name (alert->state));
-    json_text (out, "topic", alert->topic);
-    json_time (out, "since", alert->since_ms);
-    json_time (out, "changed", alert->changed_ms);
-    json_real (out, "value", alert->value);
-    json_whole (out, "reminders", alert->reminders);
-    json_text (out, "text", alert->text);
-    json_raw (out, "}");
+    notify_put_alert (out, alert, severity, alert_state_name (alert->state));
 }
 
 /* Keeps, logs, shows and sends what a look at the rules came to. */
