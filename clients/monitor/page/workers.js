@@ -1,5 +1,5 @@
 /* Workers: how they are, what they hold, and how long they may. SPDX-License-Identifier: MIT */
-import {get, withQuery} from './api.js';
+import {get, repeat, withQuery} from './api.js';
 import {badge, fill, make, place, setAttribute, setText} from './dom.js';
 import {bytes, count, duration, plural, time, toMs} from './format.js';
 import {live, now, watch} from './live.js';
@@ -140,7 +140,6 @@ export function workersPage(root, {query}) {
     const sum = make('p', {class: 'muted'});
     const cut = new AbortController();
     let items = [];
-    let timer = 0;
     fill(root,
         make('h1', {tabindex: '-1'}, only ? `Worker ${only}` : 'Workers'),
         only && make('p', null, make('a', {href: place(['workers'])}, 'All workers')),
@@ -155,25 +154,16 @@ export function workersPage(root, {query}) {
         table.update(workers);
         held.update(items);
     };
-    const look = async () => {
-        try {
-            const busy = [...live.topics.values()].filter((topic) => topic.leased > 0)
-                .map((topic) => topic.topic);
-            items = (await lookAtHeld(busy, cut.signal)).filter(fits);
-            update();
-        } catch {
-            if (cut.signal.aborted) {
-                return;
-            }
-        }
-        timer = setTimeout(look, LOOK_MS);
-    };
-    look();
+    repeat(async () => {
+        const busy = [...live.topics.values()].filter((topic) => topic.leased > 0)
+            .map((topic) => topic.topic);
+        items = (await lookAtHeld(busy, cut.signal)).filter(fits);
+        update();
+    }, LOOK_MS, cut.signal);
     update();
     const end = watch(update);
     return () => {
         end();
         cut.abort();
-        clearTimeout(timer);
     };
 }
