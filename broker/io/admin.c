@@ -455,6 +455,7 @@ static const struct {
     {"DLQ.SHOW", false, s_dead},
     {"DLQ.REPLAY", false, s_dead},
     {"DLQ.PURGE", false, s_dead},
+    {"DLQ.SUPERSEDE", false, s_dead},
     {"TOPIC.INFO", true, s_topic_info},
     {"TOPIC.KEYS", true, s_topic_keys},
     {"TOPIC.UNPARK", true, s_topic_unpark},
