@@ -71,6 +71,12 @@ letters_fit (const letters_filter_t *filter, ef_cursor_t item) {
     return filter->error[0] == 0 || s_is_like (code, filter->error) || s_has (text, filter->error);
 }
 
+bool
+letters_may_go (ef_cursor_t item, bool is_discard) {
+    ef_cursor_t value;
+    return is_discard || !admin_find (item, "superseded", &value);
+}
+
 const char *
 letters_show (admin_pool_t *admin, const char *topic, uint64_t n, ef_buf_t *value, char *text) {
     ef_buf_t request = {0};
