@@ -105,6 +105,13 @@ s_put_common (list_t *self, ef_cursor_t item, ef_buf_t *out) {
         }
     }
     api_put_date (out, ",\"timestamp\":", ef_map_uint (item, "dead"));
+    if (ef_map_find (item, "superseded", &value)) {
+        size_t before = out->size;
+        api_text (out, ",\"superseded\":");
+        if (ef_json_print (out, &value)) {
+            out->size = before;
+        }
+    }
 }
 
 static bool
@@ -394,24 +401,29 @@ s_read_order (call_t *call, const ef_buf_t *body, order_t *order) {
     return 0;
 }
 
+typedef struct {
+    bool is_discard;
+    uint64_t count;
+} dry_t;
+
 static bool
 s_count_one (void *arg, ef_cursor_t item, uint64_t m) {
-    (void)item;
+    dry_t *dry = arg;
     (void)m;
-    ++*(uint64_t *)arg;
+    dry->count += letters_may_go (item, dry->is_discard);
     return true;
 }
 
 /* How many it would be. */
 static void
-s_answer_dry (api_t *self, call_t *call, const order_t *order) {
+s_answer_dry (api_t *self, call_t *call, const order_t *order, bool is_discard) {
     char text[512];
-    uint64_t count = order->count;
+    dry_t dry = {is_discard, order->count};
     ef_buf_t names = {0};
     const char *code = letters_topics (self->admin, &order->filter, &names, text);
     for (const char *name = (const char *)names.data; code == NULL && !order->numbers && *name;
          name += strlen (name) + 1) {
-        letters_page_t page = {.filter = &order->filter, .each = s_count_one, .arg = &count};
+        letters_page_t page = {.filter = &order->filter, .each = s_count_one, .arg = &dry};
         do {
             code = letters_page (self->admin, name, &page, text);
         } while (code == NULL && page.after);
@@ -420,7 +432,7 @@ s_answer_dry (api_t *self, call_t *call, const order_t *order) {
         problem_answer (call, code, "%s", text);
     } else {
         call_answer_json (call, 200, "{\"dry_run\":true,\"matched\":%llu}\n",
-                          (unsigned long long)count);
+                          (unsigned long long)dry.count);
     }
     ef_buf_free (&names);
 }
@@ -454,7 +466,7 @@ s_many (api_t *self, call_t *call, bool is_discard) {
     order_t order = {0};
     if (api_body (call, &body) == 0 && s_read_order (call, &body, &order) == 0) {
         if (order.is_dry) {
-            s_answer_dry (self, call, &order);
+            s_answer_dry (self, call, &order, is_discard);
         } else {
             s_start (self, call, &order, is_discard);
         }

@@ -98,6 +98,8 @@ typedef struct {
 /* Does an item of DLQ.LIST fit, as far as the item tells? */
 bool letters_fit (const letters_filter_t *filter, ef_cursor_t item);
 /* DLQ.SHOW. NULL or the code. */
+/* Of a choice by a filter: what another event does in its place isn't replayed, but thrown away. */
+bool letters_may_go (ef_cursor_t item, bool is_discard);
 const char *letters_show (admin_pool_t *admin, const char *topic, uint64_t n, ef_buf_t *value,
                           char *text);
 /* One page of DLQ.LIST; `*after` moves on, 0: that was the last. Calls `each` for those that fit;

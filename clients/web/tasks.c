@@ -90,7 +90,9 @@ static bool
 s_choose_one (void *arg, ef_cursor_t item, uint64_t m) {
     chosen_t *self = arg;
     (void)m;
-    s_add (self, self->topic, ef_map_uint (item, "n"));
+    if (letters_may_go (item, self->task->is_discard)) {
+        s_add (self, self->topic, ef_map_uint (item, "n"));
+    }
     return self->count < TASKS_LETTERS_MAX;
 }
 

@@ -50,10 +50,23 @@ s_put_filter (const dlq_t *self, int words, ef_buf_t *out) {
     ef_put_close_map (out, mark, pairs);
 }
 
+/* Why it died, and what has taken its place. */
+static void
+s_put_state (ef_cursor_t item, const char *reason, char *text, size_t size) {
+    char id[96];
+    ef_cursor_t value;
+    snprintf (text, size, "%s", reason);
+    if (ef_map_find (item, "superseded", &value)) {
+        cli_value_text (value, id, sizeof id);
+        snprintf (text, size, "%s, superseded by %s", reason, id);
+    }
+}
+
 static void
 s_row (cli_table_t *table, ef_cursor_t item) {
     char id[96] = "";
     char reason[16];
+    char state[140];
     char words[80] = "";
     ef_cursor_t error;
     ef_cursor_t value;
@@ -73,7 +86,8 @@ s_row (cli_table_t *table, ef_cursor_t item) {
     }
     cli_cell_number (table, ef_map_uint (item, "n"));
     cli_cell (table, id);
-    cli_cell (table, reason);
+    s_put_state (item, reason, state, sizeof state);
+    cli_cell (table, state);
     cli_cell_number (table, ef_map_uint (item, "attempts"));
     cli_cell_age (table, ef_map_uint (item, "dead"));
     cli_cell (table, words);
@@ -135,8 +149,13 @@ s_print_letter (const ef_buf_t *value) {
         ef_buf_free (&line);
         return cli_fail (CLI_FAILED, "the letter can't be read");
     }
-    printf ("%.*s,\"n\":%llu,\"reason\":\"%s\",\"dead_date\":\"%s\"}\n", (int)line.size - 1,
+    printf ("%.*s,\"n\":%llu,\"reason\":\"%s\",\"dead_date\":\"%s\"", (int)line.size - 1,
             (const char *)line.data, (unsigned long long)ef_map_uint (root, "n"), reason, date);
+    ef_buf_clear (&line);
+    if (ef_map_find (root, "superseded", &bytes) && ef_json_print (&line, &bytes) == 0) {
+        printf (",\"superseded\":%.*s", (int)line.size, (const char *)line.data);
+    }
+    printf ("}\n");
     ef_buf_free (&line);
     return CLI_OK;
 }

@@ -260,6 +260,11 @@ event_print_whole (void *arg, ef_cursor_t item) {
     if (word[0]) {
         printf ("%-11s %s\n", "reason", word);
     }
+    ef_map_text (item, "superseded", word, sizeof word);
+    if (word[0]) {
+        cli_clean (word);
+        printf ("%-11s by %s\n", "superseded", word);
+    }
     if (ef_map_uint (item, "segment")) {
         printf ("%-11s segment %llu, offset %llu\n", "journal",
                 (unsigned long long)ef_map_uint (item, "segment"),
