@@ -48,4 +48,13 @@ bool ef_utf8_is_valid (const char *text, size_t size);
    spaces, and dots what isn't ASCII where the text isn't UTF-8. */
 void ef_text_clean (char *text);
 
+/* What a hexadecimal digit stands for; -1: it is none. */
+static inline int
+ef_hex_digit (char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
 #endif

@@ -11,8 +11,7 @@
 #include <time.h>
 
 #define ANSWER_MS 1000 /* in which an answer must come */
-#define TURN_MS   500  /* a topic's breakers are looked at in turn, without a reason to */
-#define ASKED_MAX 64u  /* topics that there is a reason to ask about; the others have their turn */
+#define ASKED_MAX 64u  /* topics that are to be asked about; others are called for again */
 
 typedef struct {
     probes_t *owner;
@@ -135,22 +134,16 @@ s_run_broker (void *arg) {
     const probes_options_t *options = &self->owner->options;
     eventflow_admin_t *admin = eventflow_admin_new (self->owner->admin);
     uint64_t status_ms = 0;
-    uint64_t turn_ms = 0;
     char topic[72];
     do {
         if (s_take (self, topic) || ef_mono_ms () >= status_ms) {
             s_ask_status (self, admin);
             status_ms = ef_mono_ms () + options->every_ms;
         }
-        bool is_up = self->probe.state == PROBE_UP; /* written by this thread alone */
-        if (is_up && topic[0] == '\0' && ef_mono_ms () >= turn_ms) {
-            (void)options->next (options->arg, topic); /* false: it stays empty */
-        }
-        turn_ms = ef_mono_ms () >= turn_ms ? ef_mono_ms () + TURN_MS : turn_ms;
-        if (is_up && topic[0]) {
+        if (topic[0] && self->probe.state == PROBE_UP) { /* written by this thread alone */
             s_ask_topic (self, admin, topic);
         }
-    } while (s_wait (self, status_ms < turn_ms ? status_ms : turn_ms));
+    } while (s_wait (self, status_ms));
     eventflow_admin_destroy (&admin);
     return NULL;
 }

@@ -5,7 +5,15 @@
 
 #include <stdlib.h>
 
-typedef enum { KIND_NUMBER, KIND_BOOL, KIND_NOT, KIND_TEXT, KIND_HISTOGRAM } field_kind_t;
+typedef enum {
+    KIND_NUMBER,
+    KIND_BOOL,
+    KIND_NOT,
+    KIND_TEXT,
+    KIND_HISTOGRAM,
+    KIND_FAILURES,
+    KIND_DEATHS
+} field_kind_t;
 
 /* A pair of a map and the field that it fills. */
 typedef struct {
@@ -18,10 +26,12 @@ typedef struct {
 #define S_NUMBER(type, name) {#name, KIND_NUMBER, offsetof (type, name), 8},
 #define S_OTHER(type, key, kind, member)                                                           \
     { key, kind, offsetof (type, member), sizeof (((type *)0)->member) }
-#define S_TOPIC(name)  S_NUMBER (numbers_topic_t, name)
-#define S_WORKER(name) S_NUMBER (numbers_worker_t, name)
-#define S_POOL(name)   S_NUMBER (numbers_pool_t, name)
-#define S_BROKER(name) S_NUMBER (numbers_broker_t, name)
+#define S_TOPIC(name)   S_NUMBER (numbers_topic_t, name)
+#define S_WORKER(name)  S_NUMBER (numbers_worker_t, name)
+#define S_POOL(name)    S_NUMBER (numbers_pool_t, name)
+#define S_BROKER(name)  S_NUMBER (numbers_broker_t, name)
+#define S_FAILURE(name) S_NUMBER (numbers_failures_t, name)
+#define S_DEATH(name)   S_NUMBER (numbers_deaths_t, name)
 
 /* clang-format off */
 static const field_t s_topic_fields[] = {
@@ -30,7 +40,11 @@ static const field_t s_topic_fields[] = {
     NUMBERS_TOPIC (S_TOPIC)
     S_OTHER (numbers_topic_t, "took", KIND_HISTOGRAM, took),
     S_OTHER (numbers_topic_t, "waited", KIND_HISTOGRAM, waited),
+    S_OTHER (numbers_topic_t, "failures", KIND_FAILURES, failures),
+    S_OTHER (numbers_topic_t, "deaths", KIND_DEATHS, deaths),
 };
+static const field_t s_failure_fields[] = {NUMBERS_FAILURES (S_FAILURE)};
+static const field_t s_death_fields[] = {NUMBERS_DEATHS (S_DEATH)};
 static const field_t s_worker_fields[] = {
     NUMBERS_WORKER (S_WORKER)
     S_OTHER (numbers_worker_t, "draining", KIND_BOOL, is_draining),
@@ -47,12 +61,13 @@ static const field_t s_broker_fields[] = {
     S_OTHER (numbers_broker_t, "space", KIND_TEXT, space),
     S_OTHER (numbers_broker_t, "draining", KIND_BOOL, is_draining),
     S_OTHER (numbers_broker_t, "recovering", KIND_BOOL, is_recovering),
+    S_OTHER (numbers_broker_t, "config_ok", KIND_NOT, is_config_refused),
     NUMBERS_BROKER (S_BROKER)
     S_OTHER (numbers_broker_t, "version", KIND_TEXT, version),
     S_OTHER (numbers_broker_t, "sync", KIND_HISTOGRAM, sync),
 };
 /* clang-format on */
-#define COUNT(table)   (sizeof (table) / sizeof (table)[0])
+#define COUNT(table)    (sizeof (table) / sizeof (table)[0])
 
 static const void *
 s_topic_key (const void *item, size_t *size) {
@@ -169,6 +184,8 @@ s_read_histogram (numbers_histogram_t *self, ef_cursor_t map) {
     self->steps = steps;
 }
 
+static int s_read_map (const field_t *fields, size_t count, void *base, ef_cursor_t map);
+
 static void
 s_read_field (const field_t *field, void *base, ef_cursor_t value) {
     void *at = (char *)base + field->offset;
@@ -196,6 +213,10 @@ s_read_field (const field_t *field, void *base, ef_cursor_t value) {
         }
         break;
     case KIND_HISTOGRAM: s_read_histogram (at, value); break;
+    case KIND_FAILURES: /* one that can't be read to its end is cut */
+        (void)s_read_map (s_failure_fields, COUNT (s_failure_fields), at, value);
+        break;
+    case KIND_DEATHS: (void)s_read_map (s_death_fields, COUNT (s_death_fields), at, value); break;
     }
 }
 
@@ -283,7 +304,6 @@ s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
 static int
 s_take_topic (numbers_t *self, ef_cursor_t map) {
     char name[NUMBERS_NAME_BYTES];
-    ef_cursor_t value;
     if (!s_is_map (map) || s_name (map, "topic", name)) {
         return -1;
     }
@@ -297,13 +317,11 @@ s_take_topic (numbers_t *self, ef_cursor_t map) {
         memcpy (topic->topic, name, sizeof name);
         ef_hash_insert (&self->topics, topic);
     }
-    uint64_t dead = topic->dead;
-    uint64_t oldest_ms = topic->oldest_ms;
     s_clear (s_topic_fields, COUNT (s_topic_fields), topic);
     int rc = s_read_map (s_topic_fields, COUNT (s_topic_fields), topic, map);
-    topic->died += topic->dead > dead ? topic->dead - dead : 0;
-    topic->has_oldest = numbers_find (map, "oldest_ms", &value);
-    topic->oldest_ms = topic->has_oldest ? topic->oldest_ms : oldest_ms; /* its pool's is next */
+#define S_SUM(name) +topic->deaths.name
+    topic->died = NUMBERS_DEATHS (S_SUM);
+#undef S_SUM
     s_keep (&topic->map, map);
     topic->round = self->round;
     return rc;
@@ -366,10 +384,6 @@ s_take_pool (numbers_t *self, ef_cursor_t map) {
     int rc = s_read_map (s_pool_fields, COUNT (s_pool_fields), pool, map);
     s_keep (&pool->map, map);
     pool->round = self->round;
-    numbers_topic_t *topic = numbers_topic (self, name);
-    if (topic && !topic->has_oldest) {
-        topic->oldest_ms = pool->oldest_ms;
-    }
     return rc;
 }
 
@@ -513,28 +527,6 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
         }
     }
     return 0;
-}
-
-void
-numbers_set_breakers (numbers_topic_t *topic, ef_cursor_t breakers) {
-    uint32_t count;
-    topic->breakers_open = topic->breakers_half_open = topic->breakers_closed = 0;
-    if (ef_get_array (&breakers, &count)) {
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        ef_cursor_t item = breakers;
-        ef_cursor_t value;
-        ef_span_t state;
-        if (ef_skip (&breakers)) {
-            return;
-        }
-        if (numbers_find (item, "state", &value) && ef_get_str (&value, &state) == 0) {
-            topic->breakers_open += ef_span_is (state, "open");
-            topic->breakers_half_open += ef_span_is (state, "half_open");
-            topic->breakers_closed += ef_span_is (state, "closed");
-        }
-    }
 }
 
 void

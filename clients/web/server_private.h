@@ -180,6 +180,8 @@ const char *strict_decode (call_t *call, const char *text, size_t size);
 
 /* routes.c: finds the route of call->path. 0; 404; 405 and `allow` is filled; 400. */
 int routes_find (call_t *call, char allow[100]);
+/* Is it the base path alone? What is relative there would be looked for beside it. */
+bool routes_is_base (const server_t *server, const char *url);
 /* The path without scheme, host and base path. NULL: it isn't one. */
 const char *routes_path (const server_t *server, const char *url);
 

@@ -212,14 +212,6 @@ strict_line (const char *method, const char *url, size_t target_bytes, const cha
     return NULL;
 }
 
-static int
-s_digit (char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* Decodes in place. False: a bad escape, a control character, or no UTF-8. */
 static bool
 s_decode (char *text, size_t size) {
@@ -227,8 +219,8 @@ s_decode (char *text, size_t size) {
     for (size_t i = 0; i < size; i++, at++) {
         text[at] = text[i];
         if (text[i] == '%') {
-            int high = i + 2 < size ? s_digit (text[i + 1]) : -1;
-            int low = i + 2 < size ? s_digit (text[i + 2]) : -1;
+            int high = i + 2 < size ? ef_hex_digit (text[i + 1]) : -1;
+            int low = i + 2 < size ? ef_hex_digit (text[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 return false;
             }

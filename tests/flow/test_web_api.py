@@ -251,6 +251,28 @@ def test_one_letter_is_replayed_as_it_is_or_edited(binaries):
         assert attempt == 1 and event[1] == answers[0].json()["id"], event
         assert event[2] == edited["payload"] and event[3]["type"] == "mail", event
         assert event[3]["headers"] == {"a": 1, "supersedes": f"email#{second}"}, event
+        # Each names the other, for good; a second edit takes the first one's place.
+        newer = answers[0].json()["id"]
+        for _ in range(2):
+            assert [i["superseded"] for i in letters(gateway)] == [newer]
+            assert gateway.get(path + str(second)).json()["superseded"] == newer
+            assert gateway.get("/api/v1/failed-events?full=1").json()["items"][0]["superseded"] == newer
+            broker.kill()
+            broker.start()
+            support.wait_for("the gateway has the broker", lambda: gateway.get("/health/ready").status == 200)
+        last = gateway.post(f"{path}{second}/replay", {"payload": 7})
+        assert last.status == 202 and last.json()["id"] != newer, last
+        assert [i["superseded"] for i in letters(gateway)] == [last.json()["id"]]
+        [[tag, _, event, *_]] = support.Worker(broker, ["email"]).take(1)
+        assert event[1:3] == [last.json()["id"], 7]
+        # It isn't replayed with others, but discarded.
+        everything = {"all": True, "dry_run": True}
+        assert gateway.post("/api/v1/failed-events/replay", everything).json()["matched"] == 0
+        assert gateway.post("/api/v1/failed-events/discard", everything).json()["matched"] == 1
+        task = gateway.post("/api/v1/failed-events/replay", {"all": True})
+        ended = support.wait_for("it ends", lambda: finished(gateway, task.headers["Location"]))
+        assert (ended["state"], ended["matched"], ended["moved"]) == ("done", 0, 0), ended
+        assert len(letters(gateway)) == 1
         assert gateway.post(path + "999/replay").status == 404
         assert gateway.post(path + "999/replay", {"payload": 1}).status == 404
         assert gateway.post(path + "x/replay").status == 400

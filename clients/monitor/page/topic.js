@@ -43,6 +43,7 @@ const NUMBERS = [
     ['Scheduled', (topic) => count(topic.scheduled)],
     ['Parked', (topic) => count(topic.parked)],
     ['Dead', (topic) => count(topic.dead)],
+    ['Delivered again', (topic) => count(topic.redelivered)],
     ['Workers', (topic) => count(topic.workers)],
     ['p50', (topic) => duration(topic.recent_p50_ms ?? topic.took_p50_ms)],
     ['p99', (topic) => duration(topic.recent_p99_ms ?? topic.took_p99_ms)],
@@ -51,12 +52,24 @@ const NUMBERS = [
     ['Bytes', (topic) => bytes(topic.bytes)],
 ];
 
+/* What attempts failed by, and events died of, in words. */
+function reasons(topic) {
+    const list = (what, counts) => Object.entries(counts || {})
+        .map(([reason, times]) => `${count(times)} ${what} ${reason.replace('_', ' ')}`);
+    const parts = [...list('failed:', topic.failures), ...list('dead:', topic.deaths)];
+    return parts.length ? `Since the broker’s start, ${parts.join(', ')}` : '';
+}
+
 function numberList() {
     const values = NUMBERS.map(() => make('dd'));
+    const why = make('p', {class: 'muted small'});
     return {
-        element: make('dl', {class: 'numbers'}, NUMBERS.map(([label], i) =>
-            make('div', null, make('dt', null, label), values[i]))),
-        update: (topic) => NUMBERS.forEach(([, text], i) => setText(values[i], text(topic))),
+        element: [make('dl', {class: 'numbers'}, NUMBERS.map(([label], i) =>
+            make('div', null, make('dt', null, label), values[i]))), why],
+        update: (topic) => {
+            NUMBERS.forEach(([, text], i) => setText(values[i], text(topic)));
+            setText(why, reasons(topic));
+        },
     };
 }
 
