@@ -202,7 +202,7 @@ const COLUMNS = [
         };
     }},
     {key: 'topic', label: 'Topic', value: (item) => item.topic, text: (item) => item.topic},
-    {key: 'type', label: 'Type', value: (item) => item.type ?? '',
+    {key: 'type', label: 'Type', wide: true, value: (item) => item.type ?? '',
         text: (item) => item.type ?? ''},
     {key: 'state', label: 'State', value: (item) => item.state, build: (cell) => {
         let state = null;
