@@ -12,7 +12,7 @@
 /* Appends one MessagePack value as JSON text. 0, or -1 where the bytes can't be read. */
 EF_MUST_USE int ef_json_print (ef_buf_t *out, ef_cursor_t *value);
 
-/* Appends a JSON string literal. */
+/* Appends a JSON string literal. Of a text that isn't UTF-8 each byte past ASCII is U+FFFD. */
 void ef_json_string (ef_buf_t *out, const char *text, size_t size);
 
 /* Reads one JSON value (RFC 8259) at `text`, appends it as MessagePack, and returns how many bytes

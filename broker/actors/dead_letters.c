@@ -29,6 +29,8 @@ ef_dead_message_destroy (ef_dead_message_t **self_p) {
     ef_buf_free (&self->bytes);
     if (self->kind == EF_DEAD_FIND && self->token) {
         ef_question_forget (self->token);
+    } else {
+        free (self->token);
     }
     free (self);
     *self_p = NULL;

@@ -205,6 +205,9 @@ bool ef_core_is_finished (const ef_core_t *self);
 /* The lsn behind which everything that was done so far is durable, and how far that is. */
 uint64_t ef_core_written_lsn (const ef_core_t *self);
 uint64_t ef_core_durable_lsn (const ef_core_t *self);
+/* The number of a topic's last dead letter, and whether all up to m have been handed over. */
+uint64_t ef_core_last_move (const ef_core_t *self, uint32_t topic);
+bool ef_core_has_moved (const ef_core_t *self, uint32_t topic, uint64_t m);
 
 /* How many segments are ready, and whether no further one can be made for want of space. */
 void ef_core_space (ef_core_t *self, uint32_t ready, bool is_tight);

@@ -403,20 +403,9 @@ s_reload (admin_t *self) {
     }
 }
 
-/* Whom an answer that comes later is for. */
-typedef struct {
-    ef_peer_t peer; /* a copy */
-} token_t;
-
 static void
 s_dead (admin_t *self) {
-    token_t *token = malloc (sizeof *token);
-    ef_assert (token != NULL);
-    token->peer = *self->peer;
-    ef_dead_message_t *message = ef_dead_message_new (EF_DEAD_ADMIN, "");
-    ef_buf_put (&message->bytes, self->request.at, ef_cursor_left (&self->request));
-    message->token = token;
-    outbox_add (&self->router->to_dead, message);
+    router_letters_ask (self->router, self->peer, self->request);
     self->is_later = true;
 }
 
@@ -562,12 +551,4 @@ router_admin (ef_router_t *self, const ef_peer_t *peer, const zmq_msg_t *frame) 
         (void)router_send_frames (self, peer, &admin.answer, NULL); /* it asks again */
     }
     ef_buf_free (&admin.answer);
-}
-
-void
-router_admin_answer (ef_router_t *self, ef_dead_message_t *message) {
-    token_t *token = message->token;
-    (void)router_send_frames (self, &token->peer, &message->bytes, NULL); /* it asks again */
-    free (token);
-    message->token = NULL;
 }

@@ -77,6 +77,9 @@ s_check (const cloud_t *self, char why[ITEM_WHY_BYTES]) {
             }
         }
     }
+    if (!ef_utf8_is_valid (self->media.data, self->media.size)) {
+        return s_fail (why, "Content-Type", "UTF-8");
+    }
     ef_span_t topic = s_find (self, "topic");
     if (topic.data && !ef_topic_is_valid (topic.data, topic.size)) {
         return s_fail (why, "topic", "1 to 53 of a-z A-Z 0-9 . _ -");

@@ -1,6 +1,7 @@
 /* One event as a client says it. SPDX-License-Identifier: MIT */
 #include "item.h"
 #include "../../broker/base/hash.h"
+#include "../../proto/json.h"
 #include "../../proto/limits.h"
 
 #include <stdio.h>
@@ -188,8 +189,8 @@ s_read_members (reading_t *self, ef_cursor_t *map) {
     }
     for (uint32_t i = 0; i < count; i++) {
         ef_span_t name;
-        if (ef_get_str (map, &name)) {
-            snprintf (self->why, ITEM_WHY_BYTES, "expected names that are strings");
+        if (ef_get_str (map, &name) || !ef_utf8_is_valid (name.data, name.size)) {
+            snprintf (self->why, ITEM_WHY_BYTES, "expected names that are strings of UTF-8");
             return -1;
         }
         ef_cursor_t value = *map;
@@ -236,6 +237,9 @@ s_check (char why[ITEM_WHY_BYTES], const item_view_t *view, const item_defaults_
     }
     if (view->id.data && (view->id.size == 0 || view->id.size > EF_ID_MAX)) {
         return s_fail (why, s_span ("id"), "a string of 1 to 64 bytes");
+    }
+    if (view->type.data && !ef_utf8_is_valid (view->type.data, view->type.size)) {
+        return s_fail (why, s_span ("type"), "UTF-8");
     }
     if (defaults->needs_type && (view->type.data == NULL || view->type.size == 0)) {
         return s_fail (why, s_span ("type"), "a string: what kind of event it is");
@@ -320,6 +324,20 @@ item_read (ef_buf_t *out, ef_cursor_t *map, const item_defaults_t *defaults, ite
     return rc;
 }
 
+/* Names in meta are shown as names in JSON. */
+static bool
+s_names_are_text (ef_span_t meta) {
+    ef_cursor_t cursor = ef_cursor (meta.data, meta.size);
+    uint32_t pairs = 0;
+    bool is_well = meta.size == 0 || ef_get_map (&cursor, &pairs) == 0;
+    for (uint32_t i = 0; is_well && i < pairs; i++) {
+        ef_span_t name;
+        is_well = ef_get_str (&cursor, &name) == 0 && ef_utf8_is_valid (name.data, name.size) &&
+                  ef_skip (&cursor) == 0;
+    }
+    return is_well;
+}
+
 int
 item_take (ef_buf_t *out, ef_cursor_t *array, const item_defaults_t *defaults, item_view_t *view,
            char why[ITEM_WHY_BYTES]) {
@@ -336,6 +354,9 @@ item_take (ef_buf_t *out, ef_cursor_t *array, const item_defaults_t *defaults, i
                           event.id.data ? event.id : defaults->id, event.payload, event.schema};
     if (s_check (why, view, defaults)) {
         return -1;
+    }
+    if (!s_names_are_text (event.meta)) {
+        return s_fail (why, s_span ("meta"), "names that are strings of UTF-8");
     }
     ef_put_array (out, event.fields);
     s_put_text (out, view->topic);

@@ -355,14 +355,15 @@ s_read_filter (call_t *call, ef_cursor_t map, letters_filter_t *filter) {
     }
     for (uint32_t i = 0; i < pairs; i++) {
         ef_span_t key;
-        int rc = ef_get_str (&map, &key);
-        ef_assert (rc == 0); /* our own parser wrote it, without other keys */
+        if (ef_get_str (&map, &key)) { /* JSON has other keys too: {"$map": …} */
+            return s_bad (call, "filter: expected names that are strings");
+        }
         ef_cursor_t value = map;
         if (s_take_filter (call, key, value, filter)) {
             return -1;
         }
-        rc = ef_skip (&map);
-        ef_assert (rc == 0);
+        int rc = ef_skip (&map);
+        ef_assert (rc == 0); /* our own parser wrote it */
     }
     return 0;
 }

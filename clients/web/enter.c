@@ -171,7 +171,11 @@ void
 call_enter (call_t *self, const char *version, const char *url) {
     server_t *server = self->listener->server;
     count_add (&server->counts.requests, 1);
-    const char *why = strict_read (self->connection, self->method, version, &self->head);
+    const char *why = strict_line (self->method, url, self->link->target_bytes, version);
+    why = why ? why : strict_read (self->connection, self->method, version, &self->head);
+    bool has_query = strlen (url) < self->link->target_bytes;
+    why =
+        why || !has_query || strict_query (self) ? why : "the query has a bad escape, or no UTF-8";
     self->path = routes_path (server, url);
     if (why || self->path == NULL) {
         count_add (&server->counts.refused_malformed, 1);
@@ -189,5 +193,6 @@ call_enter (call_t *self, const char *version, const char *url) {
     }
     /* What would be read only to be thrown away must be little. */
     bool is_large = self->head.is_chunked || self->head.length > WEB_DISCARD_BYTES;
-    self->is_closing = self->is_closing || (self->is_refused && is_large && !self->is_over);
+    self->is_closing = self->is_closing || (self->is_refused && is_large && !self->is_over) ||
+                       (self->head.is_chunked && STRICT_FORGIVES_CHUNKS);
 }

@@ -123,7 +123,11 @@ s_start (listener_t *self, int fd) {
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)server_completed, self},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)server_line, self},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)server_unescape, self},
-        {MHD_OPTION_END, 0, NULL}};
+#if MHD_VERSION >= 0x00097702
+        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL}, /* strict.c */
+#endif
+        {MHD_OPTION_END, 0, NULL}
+    };
     const struct MHD_OptionItem tls[] = {
         {MHD_OPTION_HTTPS_MEM_CERT, 0, server->certificate},
         {MHD_OPTION_HTTPS_MEM_KEY, 0, server->key},

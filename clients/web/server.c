@@ -237,9 +237,10 @@ void *
 server_line (void *arg, const char *uri, struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info (connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    connection_t *link = info->socket_context;
     (void)arg;
-    (void)uri;
-    guard_phase (info->socket_context, PHASE_HEADERS, 0);
+    link->target_bytes = uri ? strlen (uri) : 0;
+    guard_phase (link, PHASE_HEADERS, 0);
     return NULL;
 }
 

@@ -4,8 +4,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
+import time
 import uuid
 
 import msgpack
@@ -312,6 +314,41 @@ def test_told_to_end_it_answers_what_is_under_way(binaries):
         thread.join(timeout=20)
         assert answers and answers[0].status == 202, answers
         assert gateway.process.wait(timeout=20) == 0, gateway.logged()
+
+
+def test_bodies_that_end_while_it_ends_are_refused(binaries):
+    """Those that were let in before, whose last byte comes when there is nobody left to publish them."""
+    head = b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\n"
+    with pair(binaries) as (broker, gateway):
+        open_ones = []
+        for _ in range(40):
+            sock = socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=30)
+            sock.sendall(head + b'{"topic":"email","payload":1')
+            open_ones.append(sock)
+        support.wait_for("all are let in", lambda: b"_gateway_connections 4" in gateway.get("/metrics").body)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        helped = threading.Thread(target=lambda: gateway.get("/api/v1/topics"))  # keeps the end waiting
+        helped.start()
+        support.wait_for("it drains", lambda: gateway.process.send_signal(signal.SIGTERM) or
+                         gateway.get("/ping").status == 503)
+        gateway.process.send_signal(signal.SIGTERM)  # now, whoever still waits
+        for sock in open_ones:  # one after the other, for as long as it ends
+            time.sleep(0.05)
+            try:
+                sock.sendall(b"}")
+            except OSError:
+                pass
+        answers = []
+        for sock in open_ones:
+            try:
+                answers.append(sock.recv(65536)[:12])
+            except ConnectionResetError:
+                answers.append(b"")
+            sock.close()
+        helped.join(timeout=30)
+        assert set(answers) <= {b"HTTP/1.1 503", b"HTTP/1.1 504", b""}, answers
+        assert gateway.process.wait(timeout=30) == 0, gateway.logged()
+        os.kill(broker.process.pid, signal.SIGCONT)
 
 
 def test_github_webhooks_arrive_as_they_were_sent(binaries):
