@@ -90,7 +90,11 @@ static void
 s_put_common (list_t *self, ef_cursor_t item, ef_buf_t *out) {
     char text[100];
     ef_cursor_t value;
-    static const char *const keys[] = {"id", "type", "reason"};
+    ef_event_t event = {.fields = 0};
+    const char *why;
+    static const char *const keys[] = {"reason", "id", "type"};
+    bool has_event = ef_map_find (item, "event", &value) && /* then its id and type stand there */
+                     ef_event_read (&value, &event, &why) == EF_OK;
     api_text (out, ",\"topic\":");
     ef_json_string (out, self->topic, strlen (self->topic));
     snprintf (text, sizeof text, ",\"n\":%llu,\"attempts\":%llu",
@@ -100,7 +104,10 @@ s_put_common (list_t *self, ef_cursor_t item, ef_buf_t *out) {
     for (unsigned i = 0; i < 3; i++) {
         snprintf (text, sizeof text, ",\"%s\":", keys[i]);
         api_text (out, text);
-        if (!ef_map_find (item, keys[i], &value) || ef_json_print (out, &value)) {
+        const ef_span_t inside[] = {{NULL, 0}, event.id, event.type};
+        if (has_event && inside[i].data) {
+            ef_json_string (out, inside[i].data, inside[i].size);
+        } else if (!ef_map_find (item, keys[i], &value) || ef_json_print (out, &value)) {
             api_text (out, "null");
         }
     }
