@@ -34,7 +34,7 @@ class Back:
     def send(self, header, *body):
         self.socket.send_multipart([self.worker, msgpack.packb(header), *body])
 
-    def receive(self, wanted, seconds=10.0):
+    def receive(self, wanted, seconds=30.0):
         """The next header of this command (or one of these), with its body's events behind it."""
         wanted = (wanted,) if isinstance(wanted, str) else wanted
         deadline = time.monotonic() + seconds
@@ -274,8 +274,8 @@ def test_exec_emits_with_the_acknowledgement(binaries):
 
 
 def test_a_long_command_keeps_its_lease(binaries):
-    with Broker(binaries, "defaults\n    lease = 500ms").start() as broker:
-        worker = broker.worker_process("--timeout", "20s", "--", "sleep", "1.5", topic="api")
+    with Broker(binaries, "defaults\n    lease = 4s").start() as broker:
+        worker = broker.worker_process("--timeout", "60s", "--", "sleep", "5.5", topic="api")
         broker.cli("publish", "1", "--topic", "api")
         wait_for("it is done", lambda: broker.topic("api")["done"] == 1)
         item = broker.topic("api")
