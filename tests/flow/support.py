@@ -109,7 +109,7 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.process.terminate()
             try:
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.kill()
         self.context.destroy(linger=0)

@@ -162,7 +162,7 @@ def test_term_finishes_what_is_in_hand_and_a_second_one_gives_it_back(binaries):
             worker.process.terminate()
             wait_for("it takes no more", lambda: worker.seen()["draining"] or not worker.seen()["credit"])
             locker.release()
-            assert worker.process.wait(timeout=30) == 0, worker.logged()
+            assert worker.process.wait(timeout=60) == 0, worker.logged()
         assert broker.topic("db")["done"] == 21, broker.topic("db")
         worker = Db(broker, url_of(broker), "--statement-timeout", "10m", "--grace", "5m")
         worker.wait_well()

@@ -96,10 +96,10 @@ class Nginx:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
             try:
-                self.process.wait(timeout=30)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.process.terminate()
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=60)
 
     def seen(self, count):
         """[id, method, path, status] of every request that was answered, once there are so many: a line
