@@ -266,6 +266,19 @@ def test_open_breaker_grows_nothing(binaries):
         assert changes(history(broker, "work")) == [(0, 1)], history(broker, "work")
 
 
+def test_a_hold_is_told_of_a_topic_that_was_at_rest(binaries):
+    topics = lambda run: pool("work", run, "breaker = 50%")
+    with scaler(binaries, topics, "true") as broker:
+        wait_for("one is there, and nothing happens", lambda: info(broker, "work")["running"] == 1)
+        broker.cli("topic", "breaker", "work", "open")
+        publish(broker, "work", 5)  # none of them is ever ready
+        wait_for("it says why", lambda: info(broker, "work")["hold"] == "breaker")
+        wait_for("and that they wait", lambda: info(broker, "work")["limit"] == "hold")
+        broker.cli("topic", "breaker", "work", "closed")
+        all_done(broker, "work", 5)
+        wait_for("it is over", lambda: info(broker, "work")["hold"] == "")
+
+
 def test_paused_topic_and_rate_grow_nothing(binaries):
     topics = lambda run: pool("held", run) + "\n" + pool("slow", run, "rate = 5/s")
     with scaler(binaries, topics, "true") as broker:
