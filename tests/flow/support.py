@@ -253,9 +253,10 @@ class Publisher:
             if header[0] == wanted:
                 return header
 
-    def revive(self):
-        """Greets again where it was silent for so long that the broker has forgotten it."""
-        if time.monotonic() - self.spoken < 1.5:
+    def revive(self, silent=None):
+        """Greets again where it was silent for so long that the broker may have forgotten it."""
+        silent = self.welcome[2]["heartbeat"] / 1000 if silent is None else silent
+        if time.monotonic() - self.spoken < silent:
             return
         self.send(["PING"])
         while (header := self.next("PONG", 30))[0] != "PONG":
