@@ -279,7 +279,7 @@ def test_payloads_are_checked_by_schema(binaries):
 
 
 def test_without_a_confirm_504_names_the_id(binaries):
-    with pair(binaries, "--confirm-timeout", "500ms") as (broker, gateway):
+    with pair(binaries, "--confirm-timeout", "2s") as (broker, gateway):
         assert gateway.post("/api/v1/events", {"topic": "email", "payload": 0}).status == 202
         broker.kill()
         answer = gateway.post("/api/v1/events", {"topic": "email", "payload": 1})
@@ -300,20 +300,21 @@ def test_without_a_confirm_504_names_the_id(binaries):
 
 
 def test_told_to_end_it_answers_what_is_under_way(binaries):
-    with pair(binaries) as (broker, gateway):
+    with pair(binaries, "--confirm-timeout", "5m") as (broker, gateway):
         os.kill(broker.process.pid, signal.SIGSTOP)
         answers = []
         thread = threading.Thread(target=lambda: answers.append(
-            gateway.post("/api/v1/events", {"topic": "email", "payload": 1})))
+            gateway.ask("POST", "/api/v1/events", {"topic": "email", "payload": 1},
+                        connection=gateway.connect(timeout=120))))
         thread.start()
         support.wait_for("the call waits", lambda: b"gateway_unconfirmed_events 1" in
                          gateway.get("/metrics").body)
         gateway.process.send_signal(signal.SIGTERM)
         support.wait_for("it drains", lambda: gateway.post("/api/v1/events", "{}").status == 503)
         os.kill(broker.process.pid, signal.SIGCONT)
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         assert answers and answers[0].status == 202, answers
-        assert gateway.process.wait(timeout=20) == 0, gateway.logged()
+        assert gateway.process.wait(timeout=60) == 0, gateway.logged()
 
 
 def test_bodies_that_end_while_it_ends_are_refused(binaries):
@@ -403,7 +404,7 @@ def test_many_keep_alive_clients_publish_at_once(binaries):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=180)
         assert not failures, failures[:3]
         assert broker.topic("email")["accepted"] == 1000
         numbers = gateway.get("/metrics").body.decode()
