@@ -30,7 +30,7 @@ ef_base64_encode (ef_buf_t *out, const void *bytes, size_t size) {
 bool
 ef_utf8_is_valid (const char *text, size_t size) {
     const uint8_t *at = (const uint8_t *)text;
-    const uint8_t *end = at + size;
+    const uint8_t *end = size > 0 ? at + size : at; /* an empty text may be NULL */
     while (at < end) {
         uint8_t lead = *at++;
         if (lead < 0x80) {

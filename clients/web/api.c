@@ -264,7 +264,7 @@ s_put_topics (ef_buf_t *out, ef_cursor_t items, uint32_t count, const char *only
             api_text (out, is_first ? "" : ",");
             is_first = false;
             if (api_put_map (out, items, NULL)) {
-                return;
+                api_text (out, "null"); /* no broker's */
             }
         }
         if (ef_skip (&items)) {

@@ -218,7 +218,8 @@ s_put_explain (ef_buf_t *out, const ef_buf_t *explained, ef_cursor_t item) {
     }
     for (uint32_t i = 0; i < count; i++) {
         ef_span_t name = ef_map_str (items, "topic");
-        if (name.size == topic.size && memcmp (name.data, topic.data, name.size) == 0 &&
+        if (name.data && topic.data && name.size == topic.size &&
+            memcmp (name.data, topic.data, name.size) == 0 &&
             ef_map_uint (items, "n") == ef_map_uint (item, "n")) {
             api_text (out, ",\"explain\":");
             return api_put_map (out, items, dates);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define FAILED_SCANNED 20000 /* letters looked at for one answer; the rest is behind its cursor */
+#define FAILED_BYTES   (8u << 20) /* of an answer; one letter more may be in it */
 
 static int
 s_text_filter (call_t *call, const char *name, const char *value, char *out, size_t size) {
@@ -147,7 +148,7 @@ s_each (void *arg, ef_cursor_t item, uint64_t m) {
     }
     ef_buf_free (&common);
     self->count += is_there;
-    return self->count < self->limit;
+    return self->count < self->limit && self->out.size < FAILED_BYTES;
 }
 
 /* "TOPIC:M" of the last answer's next. -1: the call is answered. */
@@ -274,6 +275,7 @@ s_show (void *arg, call_t *call) {
         snprintf (text, sizeof text, "it has gone in the meantime");
     }
     if (code) {
+        ef_buf_free (&list.out);
         problem_answer (call, code, "%s", text);
     } else {
         api_text (&list.out, "\n");

@@ -59,6 +59,7 @@ int
 api_put_map (ef_buf_t *out, ef_cursor_t map, const char *const *dates) {
     size_t start = out->size;
     if (api_put_members (out, map, dates)) {
+        out->size = start;
         return -1;
     }
     if (out->size == start) {

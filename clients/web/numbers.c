@@ -1,6 +1,7 @@
 /* A broker's numbers, read. SPDX-License-Identifier: MIT */
 #include "numbers.h"
 #include "../../proto/event.h"
+#include "../../proto/json.h"
 
 #include <stdlib.h>
 
@@ -34,7 +35,6 @@ typedef struct {
 
 /* clang-format off */
 static const field_t s_topic_fields[] = {
-    S_OTHER (numbers_topic_t, "topic", KIND_TEXT, topic),
     S_OTHER (numbers_topic_t, "paused", KIND_BOOL, is_paused),
     S_OTHER (numbers_topic_t, "draining", KIND_BOOL, is_draining),
     NUMBERS_TOPIC (S_TOPIC)
@@ -46,7 +46,6 @@ static const field_t s_topic_fields[] = {
 static const field_t s_failure_fields[] = {NUMBERS_FAILURES (S_FAILURE)};
 static const field_t s_death_fields[] = {NUMBERS_DEATHS (S_DEATH)};
 static const field_t s_worker_fields[] = {
-    S_OTHER (numbers_worker_t, "worker", KIND_TEXT, worker),
     NUMBERS_WORKER (S_WORKER)
     S_OTHER (numbers_worker_t, "draining", KIND_BOOL, is_draining),
     S_OTHER (numbers_worker_t, "healthy", KIND_NOT, is_unhealthy),
@@ -210,6 +209,7 @@ s_read_field (const field_t *field, void *base, ef_cursor_t value) {
     case KIND_TEXT:
         if (ef_get_bytes (&value, &span) == 0) {
             ef_span_copy (span, at, field->bytes);
+            ef_text_clean (at);
         }
         break;
     case KIND_HISTOGRAM: s_read_histogram (at, value); break;
@@ -272,12 +272,29 @@ s_is_map (ef_cursor_t map) {
            ef_skip (&map) == 0 && map.at == map.end;
 }
 
+/* Text of one line. */
+static bool
+s_is_line (ef_span_t span) {
+    for (uint32_t i = 0; i < span.size; i++) {
+        if ((uint8_t)span.data[i] < ' ' || span.data[i] == 127) {
+            return false;
+        }
+    }
+    return ef_utf8_is_valid (span.data, span.size);
+}
+
+/* A name, once and for all: it is a key of the table. What is none of a broker's is not told on:
+   topics as the protocol has them, of workers what can be a label. */
 static int
 s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
     ef_cursor_t value;
     ef_span_t span;
     if (!numbers_find (map, key, &value) || ef_get_bytes (&value, &span) || span.size == 0 ||
-        span.size >= NUMBERS_NAME_BYTES || memchr (span.data, 0, span.size)) {
+        span.size >= NUMBERS_NAME_BYTES) {
+        return -1;
+    }
+    bool is_topic = strcmp (key, "topic") == 0;
+    if (is_topic ? !ef_topic_is_valid (span.data, span.size) : !s_is_line (span)) {
         return -1;
     }
     ef_span_copy (span, name, NUMBERS_NAME_BYTES);
@@ -318,7 +335,7 @@ s_take_topics_of (numbers_worker_t *worker, ef_cursor_t map) {
     ef_span_t span;
     worker->topic[0] = '\0';
     if (numbers_find (map, "topics", &value) && ef_get_array (&value, &count) == 0 && count > 0 &&
-        ef_get_str (&value, &span) == 0) {
+        ef_get_str (&value, &span) == 0 && ef_topic_is_valid (span.data, span.size)) {
         ef_span_copy (span, worker->topic, sizeof worker->topic);
     }
 }
@@ -370,6 +387,16 @@ s_take_pool (numbers_t *self, ef_cursor_t map) {
     return rc;
 }
 
+static numbers_named_t *
+s_find_named (numbers_named_t *rows, uint32_t count, ef_span_t name) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (ef_span_is (name, rows[i].name)) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
 static void
 s_read_refused (numbers_broker_t *self, ef_cursor_t map) {
     uint32_t pairs;
@@ -383,8 +410,11 @@ s_read_refused (numbers_broker_t *self, ef_cursor_t map) {
         if (ef_get_str (&map, &code) || ef_get_uint (&map, &row->count)) {
             return;
         }
-        ef_span_copy (code, row->name, sizeof row->name);
-        self->refused_count++;
+        if (s_find_named (self->refused, self->refused_count, code) == NULL &&
+            code.size < sizeof row->name && s_is_line (code)) {
+            ef_span_copy (code, row->name, sizeof row->name);
+            self->refused_count++;
+        }
     }
 }
 
@@ -501,19 +531,17 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
 
 void
 numbers_notice (numbers_t *self, ef_span_t kind) {
-    uint32_t i = 0;
-    while (i < self->notice_count && !ef_span_is (kind, self->notices[i].name)) {
-        i++;
+    numbers_named_t *row = s_find_named (self->notices, self->notice_count, kind);
+    if (row == NULL) {
+        if (self->notice_count == NUMBERS_KINDS_MAX || kind.size >= sizeof row->name ||
+            !s_is_line (kind)) {
+            return;
+        }
+        row = &self->notices[self->notice_count++];
+        row->count = 0;
+        ef_span_copy (kind, row->name, sizeof row->name);
     }
-    if (i == NUMBERS_KINDS_MAX) {
-        return;
-    }
-    if (i == self->notice_count) {
-        self->notices[i].count = 0;
-        ef_span_copy (kind, self->notices[i].name, sizeof self->notices[i].name);
-        self->notice_count++;
-    }
-    self->notices[i].count++;
+    row->count++;
 }
 
 numbers_topic_t *

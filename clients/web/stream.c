@@ -12,7 +12,8 @@
 struct stream_s {
     pthread_mutex_t lock;
     server_t *server;
-    struct MHD_Connection *connection; /* NULL: closed */
+    struct MHD_Connection *connection; /* NULL: closed, and no link */
+    connection_t *link;
     ef_buf_t text;
     size_t sent; /* of text */
     bool is_suspended;
@@ -55,6 +56,7 @@ call_stream (call_t *call, const char *type) {
     pthread_mutex_init (&self->lock, NULL);
     self->server = server;
     self->connection = call->connection;
+    self->link = call->link;
     self->holders = 2;
     call->stream = self;
     ef_buf_t none = {0};
@@ -90,6 +92,12 @@ stream_end (stream_t **self_p) {
     if (self) {
         pthread_mutex_lock (&self->lock);
         self->is_ended = true;
+        if (self->text.size - self->sent > WEB_STREAM_BYTES) {
+            self->sent = self->text.size; /* too far behind: it gets no more */
+        }
+        if (self->connection) { /* from now on it has a pace, as any answer: guard.c */
+            guard_phase (self->link, PHASE_ANSWER, self->text.size - self->sent);
+        }
         s_wake (self);
         s_release (self);
         *self_p = NULL;

@@ -348,6 +348,9 @@ def test_monitor_history_survives_a_restart(binaries):
                     status, headers, body = again.ask("/api/v1/history?" + bad)
                     assert status == 400 and "problem+json" in headers["Content-Type"], (bad, body)
                 assert again.ask("/api/v1/history?topic=none")[0] == 200
+                # From the beginning of the world to its end: what can't be there isn't looked for.
+                wide = again.json("/api/v1/history?topic=email&from=0&to=253402300799")
+                assert wide["step_s"] > 86400 and wide["series"]["in"], wide
                 again.process.kill()  # a crash costs the last seconds, never the file
                 again.process.wait()
             with Monitor(broker) as third:
@@ -698,6 +701,8 @@ def test_monitor_drops_slow_pages_and_serves_the_others(binaries):
                 good.wait("snapshot")
                 assert time.monotonic() < deadline, "slow pages are kept"
             good.wait("snapshot")
+            # Nor are their connections, though nobody reads what was on its way.
+            wait_for("they are cut", lambda: monitor.json("/stats")["server"]["connections"] <= 2, 60)
             for each in slow:
                 each.close()
             good.close()

@@ -325,6 +325,14 @@ def test_tokens_say_who_may_what(binaries):
             assert gateway.post("/api/v1/events", GOOD).status == 202
 
 
+def test_an_audit_log_on_a_full_disk_stops_no_act(binaries):
+    with pair(binaries, "--audit", "/dev/full") as (broker, gateway):
+        assert gateway.post("/api/v1/topics/email/pause").status == 200
+        support.wait_for("it is said", lambda: "audit.unwritten" in gateway.logged())
+        assert "No space" in gateway.logged(), gateway.logged()
+        assert gateway.post("/api/v1/topics/email/resume").status == 200
+
+
 def test_pages_of_other_origins_can_not_act(binaries):
     with pair(binaries, "--origins", "https://ops.example", "--audit", "none") as (_, gateway):
         def status(method, path, body=None, **headers):

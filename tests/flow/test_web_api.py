@@ -166,6 +166,22 @@ def test_dead_letters_are_filtered(binaries):
         assert gateway.get("/api/v1/failed-events/email/x").status == 400
 
 
+def test_answers_with_large_letters_are_bounded(binaries):
+    with pair(binaries, topics=TOPICS) as (broker, gateway):
+        for n in range(12):
+            answer = gateway.post("/api/v1/events", {"topic": "email", "id": str(n), "payload": "x" * 1000000})
+            assert answer.status == 202, answer
+            kill(broker, "email", 1)
+        support.wait_for("all letters", lambda: len(letters(gateway)) == 12)
+        seen, cursor = [], ""
+        while cursor is not None:
+            answer = gateway.get("/api/v1/failed-events?full=1&limit=1000" + cursor)
+            assert len(answer.body) < 10 << 20, len(answer.body)
+            seen += [item["event"]["id"] for item in answer.json()["items"]]
+            cursor = answer.json()["next"] and "&cursor=" + quoted(answer.json()["next"])
+        assert sorted(seen, key=int) == [str(n) for n in range(12)], seen
+
+
 def run(gateway, kind, body):
     answer = gateway.post(f"/api/v1/failed-events/{kind}", body)
     assert answer.status == 202, answer

@@ -75,6 +75,45 @@ test_numbers_are_read_and_forgotten (void **state) {
     numbers_free (&numbers);
 }
 
+/* What no broker of ours says; a table's key is never written over. */
+static void
+test_numbers_names_are_kept_as_they_were_taken (void **state) {
+    numbers_t numbers;
+    (void)state;
+    numbers_init (&numbers);
+    s_round (&numbers);
+    assert_int_equal (
+        s_take (&numbers, "stats.topic.email", "{\"topic\":\"email\",\"topic\":\"x\"}"), 0);
+    assert_int_equal (
+        s_take (&numbers, "stats.worker.w",
+                "{\"worker\":\"w\",\"worker\":\"x\",\"topics\":[\"a\\\"b\"],\"healthy\":false,"
+                "\"unhealthy\":\"two\\nlines\"}"),
+        0);
+    assert_non_null (numbers_topic (&numbers, "email"));
+    const numbers_worker_t *worker = ef_hash_find (&numbers.workers, "w", 1);
+    assert_non_null (worker);
+    assert_string_equal (worker->topic, "");
+    assert_string_equal (worker->unhealthy, "two lines");
+    assert_int_equal (s_take (&numbers, "stats.topic.x", "{\"topic\":\"a\\\"b\"}"), -1);
+    assert_int_equal (s_take (&numbers, "stats.worker.x", "{\"worker\":\"a\\nb\"}"), -1);
+    assert_int_equal (s_take (&numbers, "stats.worker.x", "{\"worker\":{\"$bin\":\"/w==\"}}"), -1);
+    assert_int_equal (
+        s_take (&numbers, "stats.broker",
+                "{\"broker\":{\"refused\":{\"A\":1,\"A\":2,\"b\\n\":3}},\"process\":{}}"),
+        0);
+    assert_int_equal (numbers.broker.refused_count, 1);
+    numbers_notice (&numbers, (ef_span_t){"a\nb", 3});
+    numbers_notice (&numbers, (ef_span_t){"a", 1});
+    numbers_notice (&numbers, (ef_span_t){"a", 1});
+    assert_true (numbers.notice_count == 1 && numbers.notices[0].count == 2);
+    for (unsigned i = 0; i <= NUMBERS_MISSED_MAX; i++) {
+        s_round (&numbers);
+        numbers_sweep (&numbers);
+    }
+    assert_int_equal (numbers.topics.count + numbers.workers.count, 0);
+    numbers_free (&numbers);
+}
+
 static void
 test_numbers_that_cannot_be_read_change_nothing (void **state) {
     const char *const bad[] = {"[]", "{}", "{\"topic\":7}", "{\"topic\":\"\"}",
@@ -318,6 +357,7 @@ int
 main (void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_numbers_are_read_and_forgotten),
+        cmocka_unit_test (test_numbers_names_are_kept_as_they_were_taken),
         cmocka_unit_test (test_numbers_that_cannot_be_read_change_nothing),
         cmocka_unit_test (test_numbers_steps_give_quantiles_and_differences),
         cmocka_unit_test (test_samples_make_rates),
