@@ -186,7 +186,7 @@ server_destroy (server_t **self_p) {
     helpers_stop (self);
     guard_stop (self);
     for (unsigned i = 0; i < self->listener_count; i++) {
-        listen_close (&self->listeners[i]);
+        loops_stop (&self->listeners[i]);
         pthread_mutex_destroy (&self->listeners[i].lock);
     }
     pthread_mutex_destroy (&self->guard_lock);
@@ -345,7 +345,7 @@ server_handle (void *arg, struct MHD_Connection *connection, const char *url, co
     int running = CALL_RUNNING;
     MHD_suspend_connection (connection);
     if (!atomic_compare_exchange_strong (&call->state, &running, CALL_WAITING)) {
-        MHD_resume_connection (connection);
+        loop_resume (call->link->loop, connection);
     }
     return MHD_YES;
 }

@@ -31,7 +31,10 @@ typedef enum {
     PHASE_STREAM
 } phase_t;
 
+typedef struct loop_s loop_t;
+
 typedef struct connection_s {
+    loop_t *loop;
     struct connection_s *next; /* under the listener's lock */
     struct connection_s *previous;
     int fd;
@@ -47,8 +50,8 @@ struct listener_s {
     server_t *server;
     char name[32];
     char address[256]; /* as it was said */
-    struct MHD_Daemon *daemons[WEB_ADDRESSES_MAX];
-    unsigned daemon_count;
+    loop_t *loops; /* `threads` for each of its addresses */
+    unsigned address_count;
     uint16_t port; /* of the first */
     struct {
         const route_t *rows;
@@ -127,6 +130,7 @@ typedef struct {
 
 struct call_s {
     listener_t *listener;
+    loop_t *loop;
     struct MHD_Connection *connection;
     connection_t *link;
     const char *method; /* borrowed from the connection */
@@ -195,6 +199,16 @@ guard_phase (connection_t *link, phase_t phase, uint64_t bytes) {
     atomic_store_explicit (&link->phase, phase, memory_order_relaxed);
 }
 
+enum MHD_Result guard_accept (void *arg, const struct sockaddr *address, socklen_t size);
+
+/* loop.c */
+/* Serves on a socket, which it takes. 0 or -1. */
+int loop_start (listener_t *listener, int fd);
+void loops_stop (listener_t *listener);
+listener_t *loop_listener (const loop_t *self);
+/* A suspended connection goes on. From any thread; it may be gone before this returns. */
+void loop_resume (loop_t *self, struct MHD_Connection *connection);
+
 /* helpers.c */
 int helpers_start (server_t *self);
 void helpers_stop (server_t *self); /* those that wait are answered 503 */
@@ -202,7 +216,6 @@ bool helpers_add (server_t *self, call_t *call);
 
 /* listen.c */
 int listen_open (listener_t *self, char error[512]);
-void listen_close (listener_t *self);
 int listen_load_tls (server_t *self, char error[512]);
 
 /* stream.c */

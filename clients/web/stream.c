@@ -12,6 +12,7 @@
 struct stream_s {
     pthread_mutex_t lock;
     server_t *server;
+    loop_t *loop;
     struct MHD_Connection *connection; /* NULL: closed */
     ef_buf_t text;
     size_t sent; /* of text */
@@ -35,7 +36,7 @@ static void
 s_wake (stream_t *self) { /* with the lock held */
     if (self->is_suspended && self->connection) {
         self->is_suspended = false;
-        MHD_resume_connection (self->connection);
+        loop_resume (self->loop, self->connection);
     }
 }
 
@@ -54,6 +55,7 @@ call_stream (call_t *call, const char *type) {
     ef_assert (self != NULL);
     pthread_mutex_init (&self->lock, NULL);
     self->server = server;
+    self->loop = call->loop;
     self->connection = call->connection;
     self->holders = 2;
     call->stream = self;
