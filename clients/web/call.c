@@ -182,7 +182,9 @@ s_done (call_t *self) {
     loop_t *loop = self->loop;
     int before = atomic_exchange_explicit (&self->state, CALL_ANSWERED, memory_order_acq_rel);
     ef_assert (before != CALL_ANSWERED);
-    if (before == CALL_WAITING) {
+    if (before == CALL_KEPT) {
+        loop_wake (loop);
+    } else if (before == CALL_SUSPENDED) {
         loop_resume (loop, connection);
     } else if (before == CALL_ABANDONED) {
         call_free (self);

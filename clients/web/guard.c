@@ -63,6 +63,7 @@ s_begin (loop_t *loop, struct MHD_Connection *connection, void **context) {
     pthread_mutex_unlock (&listener->lock);
     atomic_fetch_add (&listener->connection_count, 1);
     *context = link;
+    loop_moved (loop);
 }
 
 static void

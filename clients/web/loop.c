@@ -1,17 +1,24 @@
 /* A thread that runs one of libmicrohttpd's daemons. SPDX-License-Identifier: MIT
 
    Role: waits for the daemon's sockets and for answers that came from other threads, then lets the
-   daemon work. The library's own threads would do, but each answer would cost them a write to an
-   eventfd; here those that come while the loop is awake cost nothing, and a loop that sleeps is
-   woken once for as many as there are. Owns: the daemon, its listening socket, the thread.
-   Invariants: who resumes says so behind it (loop_resume), and `state` is left behind as AWAKE before
-   the daemon looks, so no answer is passed over. */
+   daemon work. The library's own threads would do, but there each request that waits costs two
+   changes of its epoll set, a read in vain and a write to an eventfd, half of what the gateway adds
+   to a bare handler. Here answers wake a loop only where it sleeps, and up to LOOP_KEPT requests
+   that wait stay among the connections that the daemon looks at each time it runs, as it does with
+   any that has no response yet; only those beyond are suspended. Owns: the daemon, its listening
+   socket, the thread. Invariants: who answers wakes the loop behind it, and `state` is set to AWAKE
+   before the daemon looks, so that no answer is passed over. While requests are kept the daemon
+   can't say whether it has more to do: then it runs on as long as it calls us, and looks again
+   after LOOP_LOOK_MS in any case. */
 #include "server_private.h"
 
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#define LOOP_KEPT    128 /* looking at all of them takes some microseconds */
+#define LOOP_LOOK_MS 2
 
 typedef enum { LOOP_AWAKE, LOOP_ASLEEP, LOOP_TOLD } loop_state_t;
 
@@ -20,14 +27,23 @@ struct loop_s {
     listener_t *listener;
     struct MHD_Daemon *daemon;
     pthread_t thread;
-    int sockets; /* the daemon's epoll, which is readable when there is something to do */
-    int wake;    /* eventfd */
+    int sockets;    /* the daemon's epoll, which is readable when there is something to do */
+    int wake;       /* eventfd */
+    uint32_t kept;  /* requests; the thread's own */
+    bool has_moved; /* the daemon called us; the thread's own */
     _Atomic int state;
     _Atomic bool is_ending;
 };
 
-static void
-s_wake (loop_t *self) {
+listener_t *
+loop_listener (const loop_t *self) {
+    return self->listener;
+}
+
+/* ---- from any thread ---- */
+
+void
+loop_wake (loop_t *self) {
     if (atomic_exchange (&self->state, LOOP_TOLD) == LOOP_ASLEEP) {
         uint64_t one = 1;
         ssize_t written = write (self->wake, &one, sizeof one);
@@ -38,12 +54,36 @@ s_wake (loop_t *self) {
 void
 loop_resume (loop_t *self, struct MHD_Connection *connection) {
     MHD_resume_connection (connection);
-    s_wake (self);
+    loop_wake (self);
 }
 
-listener_t *
-loop_listener (const loop_t *self) {
-    return self->listener;
+/* ---- in its own ---- */
+
+void
+loop_moved (loop_t *self) {
+    self->has_moved = true;
+}
+
+bool
+loop_keep (loop_t *self) {
+    /* What TLS has read ahead shows only in what the daemon says. */
+    bool is_kept = self->kept < LOOP_KEPT && self->listener->server->certificate == NULL;
+    self->kept += is_kept;
+    return is_kept;
+}
+
+void
+loop_let_go (loop_t *self) {
+    ef_assert (self->kept > 0);
+    self->kept--;
+}
+
+static bool
+s_has_more (loop_t *self) {
+    MHD_UNSIGNED_LONG_LONG ms;
+    bool has_moved = self->has_moved;
+    self->has_moved = false;
+    return self->kept > 0 ? has_moved : MHD_get_timeout (self->daemon, &ms) == MHD_YES && ms == 0;
 }
 
 static void
@@ -52,7 +92,7 @@ s_sleep (loop_t *self) {
     int awake = LOOP_AWAKE;
     if (atomic_compare_exchange_strong (&self->state, &awake, LOOP_ASLEEP)) {
         uint64_t count;
-        (void)poll (polls, 2, -1); /* interrupted: it looks once more */
+        (void)poll (polls, 2, self->kept > 0 ? LOOP_LOOK_MS : -1); /* interrupted: looks again */
         ssize_t got = polls[1].revents ? read (self->wake, &count, sizeof count) : 0;
         (void)got; /* how often it was woken doesn't matter */
     }
@@ -61,16 +101,17 @@ s_sleep (loop_t *self) {
 static void *
 s_run (void *arg) {
     loop_t *self = arg;
-    MHD_UNSIGNED_LONG_LONG ms;
     while (!atomic_load (&self->is_ending)) {
-        if (MHD_get_timeout (self->daemon, &ms) != MHD_YES || ms > 0) {
+        if (!s_has_more (self)) {
             s_sleep (self);
         }
         (void)atomic_exchange (&self->state, LOOP_AWAKE); /* whatever it was */
-        (void)MHD_run (self->daemon);                     /* fails only for want of a daemon */
+        (void)MHD_run (self->daemon);                     /* fails only where it has ended */
     }
     return NULL;
 }
+
+/* ---- start and end ---- */
 
 /* server.c */
 enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, const char *url,
@@ -86,8 +127,8 @@ s_start (loop_t *self, int fd) {
     listener_t *listener = self->listener;
     const server_t *server = listener->server;
     const web_options_t *options = server->options;
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME |
-                     (server->certificate ? MHD_USE_TLS : 0);
+    unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (server->certificate ? MHD_USE_TLS : 0);
     uint32_t most = (options->connections + WEB_SPARE) / options->threads + 1;
     const struct MHD_OptionItem items[] = {
         {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
@@ -131,6 +172,7 @@ loop_start (listener_t *listener, int fd) {
         free (self);
         return -1;
     }
+    (void)pthread_setname_np (self->thread, "web"); /* for people who look */
     self->next = listener->loops;
     listener->loops = self;
     return 0;
@@ -142,7 +184,7 @@ loops_stop (listener_t *listener) {
         loop_t *self = listener->loops;
         listener->loops = self->next;
         atomic_store (&self->is_ending, true);
-        s_wake (self);
+        loop_wake (self);
         (void)pthread_join (self->thread, NULL); /* a thread of our own */
         MHD_stop_daemon (self->daemon);
         close (self->wake);

@@ -18,7 +18,10 @@ typedef struct listener_s listener_t; /* owned by its server */
 typedef struct call_s call_t;         /* one request, until it is answered */
 
 typedef enum {
-    ROUTE_QUICK,   /* runs in the listener's thread, must not block; may answer later, from any */
+    /* Runs in the listener's thread, must not block. May answer later, from any thread; the client
+       may have gone by then, and of the call only call_path, call_base, call_add_header and the
+       answers may be used. */
+    ROUTE_QUICK,
     ROUTE_BLOCKING /* runs in a helper thread, may ask the broker or read a file */
 } route_kind_t;
 

@@ -50,7 +50,7 @@ struct listener_s {
     server_t *server;
     char name[32];
     char address[256]; /* as it was said */
-    loop_t *loops; /* `threads` for each of its addresses */
+    loop_t *loops;     /* `threads` for each of its addresses */
     unsigned address_count;
     uint16_t port; /* of the first */
     struct {
@@ -105,8 +105,14 @@ struct server_s {
     uint32_t help_count;
 };
 
-/* A call goes RUNNING -> WAITING -> ANSWERED, or straight to ANSWERED. */
-typedef enum { CALL_RUNNING, CALL_WAITING, CALL_ANSWERED, CALL_ABANDONED } call_state_t;
+/* A call goes RUNNING -> KEPT (loop.c) or SUSPENDED -> ANSWERED, or straight to ANSWERED. */
+typedef enum {
+    CALL_RUNNING,
+    CALL_KEPT,
+    CALL_SUSPENDED,
+    CALL_ANSWERED,
+    CALL_ABANDONED /* the client has gone: whoever answers frees it */
+} call_state_t;
 
 typedef struct text_s {
     struct text_s *next;
@@ -134,7 +140,7 @@ struct call_s {
     struct MHD_Connection *connection;
     connection_t *link;
     const char *method; /* borrowed from the connection */
-    const char *path;   /* raw, without base path */
+    const char *path;   /* raw, without base path; its own once there is a route */
     head_t head;
     const route_t *route; /* NULL: it is refused */
     void *arg;
@@ -148,6 +154,7 @@ struct call_s {
     bool is_over;     /* the body is larger than it may be */
     bool is_started;  /* its route has run */
     bool is_refused;  /* answered before its body was read */
+    bool is_kept;     /* by its loop */
     bool is_closing;  /* the connection ends with the answer */
     bool has_browser; /* an Origin that may read the answer */
     call_t *next;     /* waits for a helper */
@@ -206,8 +213,15 @@ enum MHD_Result guard_accept (void *arg, const struct sockaddr *address, socklen
 int loop_start (listener_t *listener, int fd);
 void loops_stop (listener_t *listener);
 listener_t *loop_listener (const loop_t *self);
+/* Its daemon looks at all that is kept. From any thread. */
+void loop_wake (loop_t *self);
 /* A suspended connection goes on. From any thread; it may be gone before this returns. */
 void loop_resume (loop_t *self, struct MHD_Connection *connection);
+/* For the daemon's callbacks: something happened, after which there may be more to do. */
+void loop_moved (loop_t *self);
+/* A request waits among those that the daemon looks at. False: it must be suspended. */
+EF_MUST_USE bool loop_keep (loop_t *self);
+void loop_let_go (loop_t *self);
 
 /* helpers.c */
 int helpers_start (server_t *self);
