@@ -90,8 +90,7 @@ guard_notify (void *arg, struct MHD_Connection *connection, void **context,
     }
 }
 
-/* Is there room for another connection of this address? Where two loops ask at once, both may take
-   one. */
+/* Where two loops ask at once, both may take one. */
 enum MHD_Result
 guard_accept (void *arg, const struct sockaddr *address, socklen_t size) {
     listener_t *listener = arg;

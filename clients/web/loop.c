@@ -138,7 +138,11 @@ s_start (loop_t *self, int fd) {
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)server_completed, listener},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)server_line, listener},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)server_unescape, listener},
-        {MHD_OPTION_END, 0, NULL}};
+#if MHD_VERSION >= 0x00097702
+        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL}, /* before it strict.c does more */
+#endif
+        {MHD_OPTION_END, 0, NULL}
+    };
     const struct MHD_OptionItem tls[] = {
         {MHD_OPTION_HTTPS_MEM_CERT, 0, server->certificate},
         {MHD_OPTION_HTTPS_MEM_KEY, 0, server->key},

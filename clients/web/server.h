@@ -1,6 +1,6 @@
 /* An HTTP server: listeners, routes, calls. SPDX-License-Identifier: MIT
 
-   Role: carries requests from libmicrohttpd (epoll, some threads a listener) to functions, and
+   Role: carries requests from libmicrohttpd (epoll, loops of our own) to functions, and
    their answers back. Everything that is the same for all programs is done before a function runs:
    malformed requests, limits, time-outs, overload, Host and Origin, tokens and roles, rates,
    read-only, X-Request-Id, the audit log. Owns: listeners, helper threads, calls.

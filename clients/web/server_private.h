@@ -199,14 +199,14 @@ int guard_start (server_t *self);
 void guard_stop (server_t *self);
 void guard_notify (void *arg, struct MHD_Connection *connection, void **context,
                    enum MHD_ConnectionNotificationCode code);
+/* Is there room for another connection of this address? */
+enum MHD_Result guard_accept (void *arg, const struct sockaddr *address, socklen_t size);
 static inline void
 guard_phase (connection_t *link, phase_t phase, uint64_t bytes) {
     atomic_store_explicit (&link->since_ms, ef_mono_ms (), memory_order_relaxed);
     atomic_store_explicit (&link->bytes, bytes, memory_order_relaxed);
     atomic_store_explicit (&link->phase, phase, memory_order_relaxed);
 }
-
-enum MHD_Result guard_accept (void *arg, const struct sockaddr *address, socklen_t size);
 
 /* loop.c */
 /* Serves on a socket, which it takes. 0 or -1. */
