@@ -37,12 +37,7 @@ s_put_notice (ef_buf_t *out, ef_span_t kind, const char *topic, const char *deta
 
 static void
 s_field (ef_cursor_t map, const char *key, char *text, size_t size) {
-    ef_cursor_t value;
-    ef_span_t span = {NULL, 0};
-    if (!numbers_find (map, key, &value) || ef_get_bytes (&value, &span)) {
-        span.size = 0;
-    }
-    ef_span_copy (span, text, size);
+    ef_map_text (map, key, text, size);
     text_clean (text);
 }
 
@@ -55,7 +50,7 @@ s_take_notice (collector_t *self, ef_span_t kind, ef_cursor_t map) {
     uint64_t wall_ms = 0;
     s_field (map, "topic", topic, sizeof topic);
     s_field (map, "detail", detail, sizeof detail);
-    if (!numbers_find (map, "time", &value) || ef_get_uint (&value, &wall_ms)) {
+    if (!ef_map_find (map, "time", &value) || ef_get_uint (&value, &wall_ms)) {
         wall_ms = ef_wall_ms ();
     }
     pthread_mutex_lock (&self->lock);

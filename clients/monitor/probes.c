@@ -86,8 +86,8 @@ s_ask_status (asker_t *self, eventflow_admin_t *admin) {
     } else if (rc == EVENTFLOW_REFUSED) {
         s_set (self, PROBE_UP, asked_ms, code);
     } else {
-        bool is_recovering = numbers_find (ef_cursor (value.data, value.size), "broker", &broker) &&
-                             numbers_find (broker, "recovering", &found);
+        bool is_recovering = ef_map_find (ef_cursor (value.data, value.size), "broker", &broker) &&
+                             ef_map_find (broker, "recovering", &found);
         s_set (self, is_recovering ? PROBE_RECOVERING : PROBE_UP, asked_ms,
                is_recovering ? "it reads its journal" : "");
     }
@@ -106,7 +106,7 @@ s_ask_topic (asker_t *self, eventflow_admin_t *admin, const char *topic) {
     ef_put_str (&request, topic);
     if (eventflow_admin_call (admin, (eventflow_bytes_t){request.data, request.size}, ANSWER_MS,
                               &value, code, text) == EVENTFLOW_OK &&
-        numbers_find (ef_cursor (value.data, value.size), "breakers", &list)) {
+        ef_map_find (ef_cursor (value.data, value.size), "breakers", &list)) {
         options->breakers (options->arg, topic, list.at, ef_cursor_left (&list));
     }
     ef_buf_free (&request);

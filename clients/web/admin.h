@@ -29,6 +29,4 @@ EF_MUST_USE int admin_pool_ask (admin_pool_t *self, call_t *call, const ef_buf_t
 /* A connection of one's own to the same broker; the caller destroys it. */
 struct eventflow_admin_s *admin_pool_single (const admin_pool_t *self);
 
-#define admin_text ef_map_str
-
 #endif

@@ -91,7 +91,11 @@ static void
 s_put_common (list_t *self, ef_cursor_t item, ef_buf_t *out) {
     char text[100];
     ef_cursor_t value;
-    static const char *const keys[] = {"id", "type", "reason"};
+    ef_event_t event = {.fields = 0};
+    const char *why;
+    static const char *const keys[] = {"reason", "id", "type"};
+    bool has_event = ef_map_find (item, "event", &value) && /* then its id and type stand there */
+                     ef_event_read (&value, &event, &why) == EF_OK;
     api_text (out, ",\"topic\":");
     ef_json_string (out, self->topic, strlen (self->topic));
     snprintf (text, sizeof text, ",\"n\":%llu,\"attempts\":%llu",
@@ -101,7 +105,10 @@ s_put_common (list_t *self, ef_cursor_t item, ef_buf_t *out) {
     for (unsigned i = 0; i < 3; i++) {
         snprintf (text, sizeof text, ",\"%s\":", keys[i]);
         api_text (out, text);
-        if (!ef_map_find (item, keys[i], &value) || ef_json_print (out, &value)) {
+        const ef_span_t inside[] = {{NULL, 0}, event.id, event.type};
+        if (has_event && inside[i].data) {
+            ef_json_string (out, inside[i].data, inside[i].size);
+        } else if (!ef_map_find (item, keys[i], &value) || ef_json_print (out, &value)) {
             api_text (out, "null");
         }
     }
@@ -537,7 +544,7 @@ const route_t api_failed_rows[] = {
     {"GET", "/api/v1/failed-events/{topic}/{n}", ROLE_READ, false, ROUTE_BLOCKING, s_show,
      "A dead letter with its event and all its errors"},
     ACT_ROW ("POST", "/api/v1/failed-events/{topic}/{n}/replay", edit_replay,
-             "Processes it anew; with {\"payload\"}: a new event with that payload"),
+             "Processes it anew; with {\"payload\"}: a new event with that payload supersedes it"),
     {"GET", "/api/v1/tasks", ROLE_READ, false, ROUTE_QUICK, s_tasks, "Replays and discards"},
     {"GET", "/api/v1/tasks/{id}", ROLE_READ, false, ROUTE_QUICK, s_task, "How far a task is"},
     ACT_ROW ("DELETE", "/api/v1/tasks/{id}", s_task_cancel, "Stops a task"),

@@ -61,10 +61,10 @@ letters_fit (const letters_filter_t *filter, ef_cursor_t item) {
         (filter->until_ms >= 0 && dead > filter->until_ms)) {
         return false;
     }
-    if (filter->reason[0] && !ef_span_is (admin_text (item, "reason"), filter->reason)) {
+    if (filter->reason[0] && !ef_span_is (ef_map_str (item, "reason"), filter->reason)) {
         return false;
     }
-    if (filter->type[0] && !s_is_like (admin_text (item, "type"), filter->type)) {
+    if (filter->type[0] && !s_is_like (ef_map_str (item, "type"), filter->type)) {
         return false;
     }
     s_error (item, scratch, &code, &text);
@@ -98,8 +98,8 @@ s_has_words (admin_pool_t *admin, const char *topic, const char *words, ef_curso
     ef_buf_t whole = {0};
     ef_buf_t json = {0};
     s_error (item, scratch, &code, &told);
-    bool is_found = s_has (admin_text (item, "id"), words) ||
-                    s_has (admin_text (item, "type"), words) || s_has (code, words) ||
+    bool is_found = s_has (ef_map_str (item, "id"), words) ||
+                    s_has (ef_map_str (item, "type"), words) || s_has (code, words) ||
                     s_has (told, words);
     if (!is_found && !letters_show (admin, topic, ef_map_uint (item, "n"), &whole, text) &&
         ef_map_find (ef_cursor (whole.data, whole.size), "event", &value) &&
@@ -167,7 +167,7 @@ letters_topics (admin_pool_t *admin, const letters_filter_t *filter, ef_buf_t *n
     if (code == NULL && ef_map_find (ef_cursor (value.data, value.size), "items", &items) &&
         ef_get_array (&items, &count) == 0) {
         for (uint32_t i = 0; i < count; i++) {
-            ef_span_t name = admin_text (items, "topic");
+            ef_span_t name = ef_map_str (items, "topic");
             bool is_meant = filter->topic[0] == 0 ? ef_map_uint (items, "dead") > 0
                                                   : ef_span_is (name, filter->topic);
             if (is_meant && name.data) {

@@ -131,29 +131,6 @@ numbers_free (numbers_t *self) {
     ef_buf_free (&self->broker.process_map);
 }
 
-bool
-numbers_find (ef_cursor_t map, const char *key, ef_cursor_t *value) {
-    uint32_t pairs;
-    if (ef_get_map (&map, &pairs)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        ef_span_t name = {NULL, 0};
-        if (ef_get_bytes (&map, &name) && ef_skip (&map)) {
-            return false;
-        }
-        *value = map;
-        if (ef_skip (&map)) {
-            return false;
-        }
-        if (name.data && ef_span_is (name, key)) {
-            value->end = map.at;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* {"count", "sum_ms" or "sum_us", "below": […]}: times in ms are told from 2 on, those in µs from
    64 on. */
 static void
@@ -161,9 +138,9 @@ s_read_histogram (numbers_histogram_t *self, ef_cursor_t map) {
     ef_cursor_t value;
     uint32_t steps = 0;
     memset (self, 0, sizeof *self);
-    bool is_us = numbers_find (map, "sum_us", &value);
-    if ((!is_us && !numbers_find (map, "sum_ms", &value)) || ef_get_uint (&value, &self->sum) ||
-        !numbers_find (map, "below", &value) || ef_get_array (&value, &steps) ||
+    bool is_us = ef_map_find (map, "sum_us", &value);
+    if ((!is_us && !ef_map_find (map, "sum_ms", &value)) || ef_get_uint (&value, &self->sum) ||
+        !ef_map_find (map, "below", &value) || ef_get_array (&value, &steps) ||
         steps > NUMBERS_STEPS_MAX) {
         return;
     }
@@ -176,7 +153,7 @@ s_read_histogram (numbers_histogram_t *self, ef_cursor_t map) {
         most = self->below[i] > most ? self->below[i] : most;
         self->below[i] = most;
     }
-    if (!numbers_find (map, "count", &value) || ef_get_uint (&value, &self->count)) {
+    if (!ef_map_find (map, "count", &value) || ef_get_uint (&value, &self->count)) {
         return;
     }
     self->count = self->count > most ? self->count : most;
@@ -289,7 +266,7 @@ static int
 s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
     ef_cursor_t value;
     ef_span_t span;
-    if (!numbers_find (map, key, &value) || ef_get_bytes (&value, &span) || span.size == 0 ||
+    if (!ef_map_find (map, key, &value) || ef_get_bytes (&value, &span) || span.size == 0 ||
         span.size >= NUMBERS_NAME_BYTES) {
         return -1;
     }
@@ -334,7 +311,7 @@ s_take_topics_of (numbers_worker_t *worker, ef_cursor_t map) {
     uint32_t count;
     ef_span_t span;
     worker->topic[0] = '\0';
-    if (numbers_find (map, "topics", &value) && ef_get_array (&value, &count) == 0 && count > 0 &&
+    if (ef_map_find (map, "topics", &value) && ef_get_array (&value, &count) == 0 && count > 0 &&
         ef_get_str (&value, &span) == 0 && ef_topic_is_valid (span.data, span.size)) {
         ef_span_copy (span, worker->topic, sizeof worker->topic);
     }
@@ -423,8 +400,8 @@ s_take_status (numbers_t *self, ef_cursor_t map) {
     numbers_broker_t *broker = &self->broker;
     ef_cursor_t parts[2];
     ef_cursor_t value;
-    if (!s_is_map (map) || !numbers_find (map, "broker", &parts[0]) ||
-        !numbers_find (map, "process", &parts[1]) || ef_peek (&parts[0]) != EF_TYPE_MAP ||
+    if (!s_is_map (map) || !ef_map_find (map, "broker", &parts[0]) ||
+        !ef_map_find (map, "process", &parts[1]) || ef_peek (&parts[0]) != EF_TYPE_MAP ||
         ef_peek (&parts[1]) != EF_TYPE_MAP) {
         return -1;
     }
@@ -434,11 +411,11 @@ s_take_status (numbers_t *self, ef_cursor_t map) {
             return -1;
         }
     }
-    if (numbers_find (parts[0], "refused", &value)) {
+    if (ef_map_find (parts[0], "refused", &value)) {
         s_read_refused (broker, value);
     }
-    broker->has_disk_free = numbers_find (parts[1], "disk_free_bytes", &value) ||
-                            numbers_find (parts[0], "disk_free_bytes", &value);
+    broker->has_disk_free = ef_map_find (parts[1], "disk_free_bytes", &value) ||
+                            ef_map_find (parts[0], "disk_free_bytes", &value);
     s_keep (&broker->broker_map, parts[0]);
     s_keep (&broker->process_map, parts[1]);
     return 0;
@@ -513,7 +490,7 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
     if (take == NULL) {
         return 1;
     }
-    if (!numbers_find (value, "items", &items) || ef_get_array (&items, &count)) {
+    if (!ef_map_find (value, "items", &items) || ef_get_array (&items, &count)) {
         return -1;
     }
     for (uint32_t i = 0; i < count; i++) {

@@ -162,9 +162,6 @@ numbers_pool_t *numbers_pool (const numbers_t *self, const char *topic);
 /* All of them by name; the array is the caller's to free, NULL where there are none. */
 numbers_topic_t **numbers_topics_sorted (const numbers_t *self, uint32_t *count);
 
-/* The value of a key, in `*value`. */
-bool numbers_find (ef_cursor_t map, const char *key, ef_cursor_t *value);
-
 /* The value below which this share (0 to 1) is, taken as spread evenly within a step; 0: there are
    none. */
 double numbers_quantile (const numbers_histogram_t *self, double share);

@@ -268,7 +268,7 @@ s_count_worker (const page_t *page, const numbers_worker_t *worker) {
     ef_cursor_t topics;
     uint32_t count = 0;
     unsigned state = worker->is_draining ? 2 : worker->is_unhealthy;
-    if (!numbers_find (ef_cursor (worker->map.data, worker->map.size), "topics", &topics) ||
+    if (!ef_map_find (ef_cursor (worker->map.data, worker->map.size), "topics", &topics) ||
         ef_get_array (&topics, &count)) {
         return;
     }

@@ -158,7 +158,7 @@ s_answer (const uint8_t *data, size_t size) {
     (void)numbers_take_answer (&s_numbers, commands[data[0] % 5], value);
     for (uint32_t at = 0; (topic = ef_hash_next (&s_numbers.topics, &at)) != NULL;) {
         ef_cursor_t list;
-        if (numbers_find (value, "breakers", &list)) {
+        if (ef_map_find (value, "breakers", &list)) {
             numbers_set_breakers (topic, list);
         }
     }

@@ -109,7 +109,7 @@ export function alertsPage(root) {
     fill(root, make('h1', {tabindex: '-1'}, 'Alerts'),
         make('section', {class: 'card'}, make('h2', null, 'Firing'), now),
         make('section', {class: 'card'}, make('h2', null, 'Probes'), probes),
-        make('section', {class: 'card'}, make('h2', null, 'Over'), ended.element),
+        make('section', {class: 'card'}, make('h2', null, 'Over by now'), ended.element),
         make('section', {class: 'card'}, make('h2', null, 'Notices of the broker'),
             notices.element));
     const update = () => {

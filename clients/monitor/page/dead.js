@@ -145,6 +145,8 @@ function letterTable(chosen, changed) {
                 build: letterLink},
             {key: 'dead', label: 'Died', value: (letter) => toMs(letter.timestamp) ?? 0,
                 text: (letter) => time(letter.timestamp)},
+            {key: 'error', label: 'Error', value: (letter) => errorLine(letter.error),
+                text: (letter) => errorLine(letter.error), class: 'long'},
             {key: 'topic', label: 'Topic', wide: true, value: (letter) => letter.topic,
                 text: (letter) => letter.topic},
             {key: 'type', label: 'Type', wide: true, value: (letter) => letter.type ?? '',
@@ -154,8 +156,6 @@ function letterTable(chosen, changed) {
                     (letter.superseded === undefined ? '' : ', superseded')},
             {key: 'attempts', label: 'Attempts', number: true, wide: true,
                 value: (letter) => letter.attempts, text: (letter) => count(letter.attempts)},
-            {key: 'error', label: 'Error', value: (letter) => errorLine(letter.error),
-                text: (letter) => errorLine(letter.error), class: 'long'},
         ],
     });
 }

@@ -12,6 +12,7 @@ import {workerTable} from './workers.js';
 
 const LOOK_MS = 5000;
 const POINTS = 240; // of a chart, about
+const POINTS_LEAST = 40;
 const RANGES = [['15', '15 minutes'], ['60', '1 hour'], ['360', '6 hours'], ['1440', '1 day'],
     ['10080', '7 days']];
 
@@ -114,6 +115,20 @@ function poolOf(name) {
     return (live.snapshot?.pools || []).find((pool) => pool.topic === name);
 }
 
+/* Charts begin where the history does, so that a young one isn't a speck at the end. */
+function known(from, step, series) {
+    const all = Object.values(series);
+    const length = Math.max(0, ...all.map((values) => values.length));
+    const first = Math.min(...all.map((values) =>
+        values.findIndex((value) => value !== null)).filter((at) => at >= 0));
+    const skipped = Math.max(0, Math.min(first, length - POINTS_LEAST));
+    return {
+        from: from + skipped * step, step,
+        values: Object.fromEntries(Object.entries(series).map(([key, values]) =>
+            [key, values.slice(skipped)])),
+    };
+}
+
 /* Charts of the stored past, read again as often as they have new points. */
 function charts(name) {
     const all = CHARTS.map((spec) => new Chart(spec));
@@ -132,9 +147,7 @@ function charts(name) {
                 topic: name, series: SERIES, step,
                 from: new Date(to - minutes * 60000).toISOString(), to: new Date(to).toISOString(),
             }), {signal});
-            const data = {
-                from: toMs(answer.from), step: answer.step_s * 1000, values: answer.series || {},
-            };
+            const data = known(toMs(answer.from), answer.step_s * 1000, answer.series || {});
             all.forEach((chart) => chart.update(data));
             setText(trouble, '');
         } catch (error) {
@@ -165,6 +178,12 @@ function charts(name) {
     };
 }
 
+/* "from 0 to 1: stalled; 12 ready, …" without what other columns say. */
+function sawText({from, to, reason, text}) {
+    const known = `from ${from} to ${to}: ${reason}; `;
+    return (text ?? '').startsWith(known) ? text.slice(known.length) : text ?? '';
+}
+
 /* The scaler: what it wants, and what it decided when, and why. */
 function poolCard(name) {
     const now = make('div');
@@ -178,8 +197,8 @@ function poolCard(name) {
                 text: ({from, to}) => `${count(from)} → ${count(to)}`},
             {key: 'reason', label: 'Why', value: (decision) => decision.reason,
                 text: (decision) => decision.reason},
-            {key: 'text', label: 'What it saw', class: 'long',
-                text: (decision) => decision.text ?? ''},
+            {key: 'text', label: 'What it saw', class: 'long saw',
+                text: (decision) => sawText(decision)},
         ],
     });
     const element = make('section', {class: 'card'}, make('h2', null, 'Pool'), now, table.element);

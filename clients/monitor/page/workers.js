@@ -51,7 +51,8 @@ function columns() {
         {key: 'in_flight', label: 'Holds', number: true, value: (worker) => worker.in_flight,
             text: (worker) => `${count(worker.in_flight)} of ` +
                 count((worker.in_flight || 0) + (worker.credit || 0))},
-        {key: 'done', label: 'Done', number: true, value: (worker) => worker.done,
+        {key: 'done', label: 'Done', number: true, wide: true,
+            value: (worker) => worker.done,
             text: (worker) => count(worker.done)},
         {key: 'failed', label: 'Failed', number: true, value: (worker) => worker.failed,
             text: (worker) => count(worker.failed)},
