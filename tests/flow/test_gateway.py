@@ -321,36 +321,6 @@ def test_told_to_end_it_answers_what_is_under_way(binaries):
         assert gateway.process.wait(timeout=60) == 0, gateway.logged()
 
 
-def test_clients_that_go_while_they_wait_harm_nobody(binaries):
-    """Closed, reset, or with nothing more to say, which libmicrohttpd may take for gone. Who stays is answered."""
-    body = b'{"topic":"email","payload":1}'
-    data = b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    with pair(binaries, "--confirm-timeout", "3s") as (broker, gateway):
-        os.kill(broker.process.pid, signal.SIGSTOP)
-        patient = []
-        for n in range(400):
-            sock = socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=60)
-            sock.sendall(data)
-            if n % 4 == 0:
-                patient.append((sock, {b"HTTP/1.1 504", b"HTTP/1.1 202"}))
-            elif n % 4 == 1:
-                sock.shutdown(socket.SHUT_WR)
-                patient.append((sock, {b"HTTP/1.1 504", b"HTTP/1.1 202", b""}))
-            elif n % 4 == 2:
-                sock.close()
-            else:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.close()
-        for sock, meant in patient:
-            assert sock.recv(65536)[:12] in meant
-            sock.close()
-        os.kill(broker.process.pid, signal.SIGCONT)
-        support.wait_for("it goes on", lambda: gateway.post("/api/v1/events", {"topic": "db", "payload": 1}).status == 202)
-        support.wait_for("all that waited is decided", lambda: b"gateway_unconfirmed_events 0" in
-                         gateway.get("/metrics").body)
-        support.wait_for("all is over", lambda: gateway.get("/stats").json()["server"]["calls"] == 1)
-
-
 def test_bodies_that_end_while_it_ends_are_refused(binaries):
     """Those that were let in before, whose last byte comes when there is nobody left to publish them."""
     head = b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\n"
