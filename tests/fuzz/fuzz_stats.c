@@ -77,7 +77,7 @@ s_tell_alerts (uint64_t wall_ms) {
         ef_event_t event;
         const char *why;
         ef_buf_clear (&out);
-        notify_put_alert (&out, news);
+        notify_put_alert (&out, &news->alert, news->severity, alert_change_name (news->change));
         s_is_json (&out);
         ef_buf_clear (&out);
         notify_put_event (&out, "alerts", news, wall_ms);
@@ -152,16 +152,8 @@ s_messages (const uint8_t *data, size_t size) {
 static void
 s_answer (const uint8_t *data, size_t size) {
     static const char *const commands[] = {"STATUS", "TOPICS", "WORKERS", "POOLS", "OTHER"};
-    numbers_topic_t *topic;
     s_begin ();
-    ef_cursor_t value = ef_cursor (data + 1, size - 1);
-    (void)numbers_take_answer (&s_numbers, commands[data[0] % 5], value);
-    for (uint32_t at = 0; (topic = ef_hash_next (&s_numbers.topics, &at)) != NULL;) {
-        ef_cursor_t list;
-        if (ef_map_find (value, "breakers", &list)) {
-            numbers_set_breakers (topic, list);
-        }
-    }
+    (void)numbers_take_answer (&s_numbers, commands[data[0] % 5], ef_cursor (data + 1, size - 1));
     s_round ();
     s_end ();
 }
