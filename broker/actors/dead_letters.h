@@ -31,7 +31,7 @@ typedef struct ef_dead_message_s {
     ef_dead_t dead;           /* spans point into `bytes` */
     ef_letter_body_t *bodies; /* owned, `count` of them */
     ef_buf_t bytes;           /* owned: a letter's bytes, a request, an answer */
-    void *token;              /* the router's: whom the answer is for */
+    void *token; /* whom the answer is for: the router's, owned until it takes it back */
 } ef_dead_message_t;
 
 ef_dead_message_t *ef_dead_message_new (ef_dead_kind_t kind, const char *topic);

@@ -92,6 +92,18 @@ ef_core_dead_durable (ef_core_t *self, const char *name, uint64_t m) {
     outbox_flush (self, topic);
 }
 
+uint64_t
+ef_core_last_move (const ef_core_t *self, uint32_t index) {
+    return self->topics[index]->m;
+}
+
+bool
+ef_core_has_moved (const ef_core_t *self, uint32_t index, uint64_t m) {
+    const topic_t *topic = self->topics[index];
+    uint32_t at = (topic->outbox_head + topic->outbox_sent) & (topic->outbox_capacity - 1);
+    return topic->outbox_sent == topic->outbox_count || topic->outbox[at]->m > m;
+}
+
 /* Before the outbox is filled: what is safe over there needn't be sent. */
 static void
 s_forget_dead (ef_core_t *self, topic_t *topic, uint64_t m) {

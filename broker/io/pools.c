@@ -96,7 +96,8 @@ s_add_worker (void *arg, const char *token, uint64_t answered, uint64_t held) {
 
 static bool
 s_is_idle (const ef_load_t *load) {
-    return load->ready == 0 && load->leased == 0 && load->retrying == 0 && load->inserting == 0;
+    return load->ready == 0 && load->blocked == 0 && load->leased == 0 && load->retrying == 0 &&
+           load->inserting == 0;
 }
 
 /* A topic that is idle is told once, and on as long as its pool isn't at rest. */
@@ -107,8 +108,8 @@ s_is_news (ef_router_t *self, uint32_t index, const ef_load_t *load) {
     bool is_idle = s_is_idle (load);
     bool is_at_rest = pool->is_known && state->desired == state->min && state->starting == 0 &&
                       state->leaving == 0 && state->running == state->desired &&
-                      state->others + state->running == load->workers && state->end < 0.001 &&
-                      state->arrive < 0.001;
+                      state->others + state->running == load->workers &&
+                      state->hold == load->hold && state->end < 0.001 && state->arrive < 0.001;
     bool is_news = !is_idle || !pool->was_idle || !is_at_rest;
     pool->was_idle = is_idle;
     self->is_loaded = self->is_loaded || !is_idle;
@@ -210,6 +211,17 @@ router_put_pool (const ef_router_t *self, uint32_t topic, ef_buf_t *out) {
     ef_put_key_str (out, "hold", ef_hold_name (state->hold));
     s_put_rate (out, "arrive", state->arrive);
     s_put_rate (out, "end", state->end);
+}
+
+void
+router_put_worker (const ef_router_t *self, const ef_worker_map_t *worker, ef_buf_t *out) {
+    uint32_t topic = (uint32_t)worker->topic;
+    bool has_pool = worker->topic >= 0 && topic < self->pool_count && self->pools[topic].is_known;
+    ef_put_map (out, worker->pair_count + has_pool);
+    ef_buf_put (out, worker->pairs->data, worker->pairs->size);
+    if (has_pool) {
+        ef_put_key_uint (out, "restarts", self->pools[topic].state.restarts);
+    }
 }
 
 static void

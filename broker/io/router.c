@@ -74,7 +74,7 @@ ef_router_new (const ef_router_parts_t *parts) {
     for (unsigned i = 0; i < EF_FRAMES_MAX; i++) {
         zmq_msg_init (&self->frames[i]);
     }
-    self->started_ms = ef_wall_ms ();
+    self->started_ms = self->config_ms = ef_wall_ms ();
     ef_config_copy (&self->settings, parts->config);
     s_new_core (self);
     return self;
@@ -109,10 +109,6 @@ ef_router_destroy (ef_router_t **self_p) {
     for (uint32_t i = 0; i < self->to_reader.count; i++) {
         free (self->to_reader.items[self->to_reader.head + i]);
     }
-    for (uint32_t i = 0; i < self->to_dead.count; i++) {
-        ef_dead_message_t *message = self->to_dead.items[self->to_dead.head + i];
-        ef_dead_message_destroy (&message);
-    }
     for (uint32_t i = 0; i < self->to_monitor.count; i++) {
         ef_monitor_message_t *message = self->to_monitor.items[self->to_monitor.head + i];
         ef_buf_free (&message->map);
@@ -128,8 +124,8 @@ ef_router_destroy (ef_router_t **self_p) {
     router_admin_forget (self);
     router_forget_reload (self);
     router_event_forget (self);
+    router_letters_forget (self);
     router_pools_free (self);
-    outbox_free (&self->to_dead);
     outbox_free (&self->to_upkeep);
     outbox_free (&self->to_monitor);
     free (self->waits);
@@ -332,7 +328,7 @@ s_take_dead (ef_router_t *self) {
             router_event_letters (self, message->token);
             message->token = NULL;
         } else {
-            router_admin_answer (self, message);
+            router_letters_answer (self, message);
         }
         ef_dead_message_destroy (&message);
     }
@@ -510,6 +506,7 @@ ef_router_run (ef_router_t *self) {
         s_look_at_space (self);
         router_admin_durable (self);
         router_event_durable (self);
+        router_letters_moved (self);
         bool reads_publishers = !ef_core_is_behind (self->core);
         is_busy = s_drain (self, SOCKET_BACK) || is_busy;
         is_busy = s_drain (self, SOCKET_ADMIN) || is_busy;

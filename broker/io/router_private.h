@@ -51,7 +51,8 @@ struct ef_router_s {
     outbox_t to_upkeep;              /* ef_checkpoint_part_t */
     outbox_t to_monitor;             /* ef_monitor_message_t */
     outbox_t to_finder;              /* ef_question_t */
-    outbox_t event_waits;            /* ef_question_t: to be asked again */
+    outbox_t event_waits;            /* ef_question_t: to be asked once all is durable */
+    outbox_t letter_waits;           /* ef_dead_message_t: asked once the letters are there */
     ef_waits_t *waits;               /* for the retry actor, gathered in this turn */
     outbox_t to_scaler;              /* ef_scaler_message_t */
     router_pool_t *pools; /* owned: what the scaler told, by the core's index of the topic */
@@ -63,6 +64,8 @@ struct ef_router_s {
     ef_config_t settings;          /* as they are now; parts.config is as they were at the start */
     ef_reload_t *_Atomic reload;   /* from main, not taken yet */
     _Atomic uint64_t reload_asked; /* number of the last RELOAD */
+    uint64_t config_ms;            /* wall clock: when `settings` were read */
+    bool is_config_refused;        /* others were since then, and they were wrong */
     uint32_t batches_out;          /* submitted and not back */
     uint64_t next_stats_ms;
     uint64_t started_ms;
@@ -109,6 +112,8 @@ void router_tell_bounds (ef_router_t *self);
 void router_pools_free (ef_router_t *self);
 /* Appends the map of a topic's pool. */
 void router_put_pool (const ef_router_t *self, uint32_t topic, ef_buf_t *out);
+/* The same of a worker, with its pool's restarts where it has one. */
+void router_put_worker (const ef_router_t *self, const ef_worker_map_t *worker, ef_buf_t *out);
 void router_put_history (const ef_router_t *self, uint32_t topic, ef_buf_t *out);
 /* Sets what is in a map of options. NULL, or what was wrong with it. */
 const char *router_set_pool (ef_router_t *self, const char *topic, ef_cursor_t options);
@@ -125,7 +130,13 @@ void router_admin_durable (ef_router_t *self);
 /* Answers once all that was written so far is durable; takes the answer's memory. */
 void router_admin_later (ef_router_t *self, const ef_peer_t *peer, ef_buf_t *answer);
 void router_admin_forget (ef_router_t *self);
-void router_admin_answer (ef_router_t *self, ef_dead_message_t *message);
+
+/* letters.c */
+/* Takes a DLQ request; its answer comes later. */
+void router_letters_ask (ef_router_t *self, const ef_peer_t *peer, ef_cursor_t request);
+void router_letters_moved (ef_router_t *self);
+void router_letters_answer (ef_router_t *self, ef_dead_message_t *message);
+void router_letters_forget (ef_router_t *self);
 
 /* events.c */
 /* Takes a request about events; its answer comes later. Else what was expected. */

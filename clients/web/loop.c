@@ -142,7 +142,7 @@ s_start (loop_t *self, int fd) {
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)server_line, listener},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)server_unescape, listener},
 #if MHD_VERSION >= 0x00097702
-        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL}, /* before it strict.c does more */
+        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL}, /* strict.c */
 #endif
         {MHD_OPTION_END, 0, NULL}
     };

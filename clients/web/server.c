@@ -241,9 +241,9 @@ void *
 server_line (void *arg, const char *uri, struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info (connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    (void)arg;
-    (void)uri;
     connection_t *link = info->socket_context;
+    (void)arg;
+    link->target_bytes = uri ? strlen (uri) : 0;
     guard_phase (link, PHASE_HEADERS, 0);
     loop_moved (link->loop);
     return NULL;

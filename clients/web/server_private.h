@@ -41,6 +41,7 @@ typedef struct connection_s {
     _Atomic int phase;
     _Atomic uint64_t since_ms; /* when the phase began */
     _Atomic uint64_t bytes;    /* of the body so far, or of the answer */
+    size_t target_bytes;       /* of the request's target, with its query, as text */
     bool is_loopback;
     bool is_cut;
     char address[48];
@@ -177,11 +178,21 @@ struct call_s {
 /* strict.c: reads the headers. NULL: fine; else what is wrong with the request (static). */
 const char *strict_read (struct MHD_Connection *connection, const char *method, const char *version,
                          head_t *head);
+/* The same for what the request line has before its version. `target_bytes` as it came. */
+const char *strict_line (const char *method, const char *url, size_t target_bytes,
+                         const char *version);
+/* Whether every value of the query can be decoded. */
+bool strict_query (call_t *call);
+/* Before 0.9.77.2 the library takes a bare LF within chunks and trailers for a line's end, where
+   nobody can look: behind such a body nothing is read as another request. */
+#define STRICT_FORGIVES_CHUNKS (MHD_VERSION < 0x00097702)
 /* Decodes %XX. NULL: a bad escape, a NUL or a control character. Owned by the call. */
 const char *strict_decode (call_t *call, const char *text, size_t size);
 
 /* routes.c: finds the route of call->path. 0; 404; 405 and `allow` is filled; 400. */
 int routes_find (call_t *call, char allow[100]);
+/* Is it the base path alone? What is relative there would be looked for beside it. */
+bool routes_is_base (const server_t *server, const char *url);
 /* The path without scheme, host and base path. NULL: it isn't one. */
 const char *routes_path (const server_t *server, const char *url);
 

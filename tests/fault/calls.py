@@ -53,7 +53,7 @@ class Script:
         sock.send(msgpack.packb(header))
         return sock, self.hear(sock, wanted)[0]
 
-    def hear(self, sock, wanted, seconds=5):
+    def hear(self, sock, wanted, seconds=15):
         """The next frames with that command, however the broker fares."""
         deadline = time.monotonic() + seconds
         while True:
@@ -167,7 +167,7 @@ def run_script(broker, environment):
         assert lines < 1000, f"{stuck}, and {lines} lines in the log: it is busy with nothing"
         broker.kill()
         return script, 0
-    status = broker.linger(15)
+    status = broker.linger(60)
     assert status is not None, "it was told to end and doesn't"
     return script, status
 

@@ -7,12 +7,13 @@ import time
 from support import Publisher, Worker
 
 DAY = 86_400_000  # ms
+LATE = 20  # s; a busy machine is slow, by less than a day
 TOPICS = """defaults
     retry_base = 200ms
     retry_factor = 1
     retry_cap = 200ms
     attempts = 50
-    lease = 1500ms"""
+    lease = 3s"""
 NAMES = ["api", "db"]
 
 
@@ -81,9 +82,9 @@ def leased(broker, wall, step):
     start = time.monotonic()
     wall.set(step)
     second = Worker(broker, ["email"])
-    delivery = second.take(1, 4)[0]
+    delivery = second.take(1)[0]
     took = time.monotonic() - start
-    assert delivery[1] == 2 and 1.2 < took < 2.7, f"lease of 1.5 s ended after {took:.2f} s"
+    assert delivery[1] == 2 and 1.5 < took < LATE, f"lease of 3 s ended after {took:.2f} s"
     worker.close()
     finish(second, delivery)
 
@@ -96,9 +97,9 @@ def retrying(broker, wall, step):
     worker.send(["NACK", [tag], 500, "a fault of the test", {"retry": 600, "seq": 1 << 40}])
     worker.receive("ACKED")
     wall.set(-step)
-    delivery = worker.take(1, 4)[0]
+    delivery = worker.take(1)[0]
     took = time.monotonic() - start
-    assert delivery[1] == 2 and 0.55 < took < 1.6, f"backoff of 0.6 s took {took:.2f} s"
+    assert delivery[1] == 2 and 0.55 < took < LATE, f"backoff of 0.6 s took {took:.2f} s"
     finish(worker, delivery)
 
 
@@ -107,9 +108,9 @@ def delayed(broker, wall, step):
     start = time.monotonic()
     publish(broker, ["email", "delayed", 1, {"delay": 500}])
     wall.set(step)
-    delivery = worker.take(1, 4)[0]
+    delivery = worker.take(1)[0]
     took = time.monotonic() - start
-    assert 0.45 < took < 1.5, f"a delay of 0.5 s took {took:.2f} s"
+    assert 0.45 < took < LATE, f"a delay of 0.5 s took {took:.2f} s"
     finish(worker, delivery)
 
 
@@ -127,7 +128,7 @@ def under_load(run, broker, wall):
         for _ in range(40):
             wall.step(dice)
             load.pump_for(dice.random() * 0.02)
-        load.judge(15)
+        load.judge()
     finally:
         load.close()
 
@@ -138,18 +139,18 @@ def at(run):
         wall = Wall(run, broker)
         broker.start(wall.extra)
         worker = Worker(broker, ["email"])
-        publish(broker, ["email", "soon", 1, {"at": wall.now() + 500}])
-        start = time.monotonic()
-        first = worker.take(1, 4)[0]
-        assert 0.4 < time.monotonic() - start < 1.5, "`at` without a step"
+        due = wall.now() + 1000
+        publish(broker, ["email", "soon", 1, {"at": due}])
+        first = worker.take(1)[0]
+        assert due <= wall.now() < due + LATE * 1000, "`at` without a step"
         worker.send(["ACK", [first[0]]])
         publish(broker, ["email", "tomorrow", 1, {"at": wall.now() + DAY // 2}])
         worker.none(0.3)
         wall.set(DAY)
-        second = worker.take(1, 5)  # its time has passed
+        second = worker.take(1)  # its time has passed
         worker.send(["ACK", [second[0][0]]])
-        publish(broker, ["email", "set back", 1, {"at": wall.now() + 800}])
+        publish(broker, ["email", "set back", 1, {"at": wall.now() + 3000}])
         wall.set(0)
-        worker.none(1.5)  # its time is a day away again
+        worker.none(4)  # its time is a day away again
         wall.set(DAY)
-        finish(worker, worker.take(1, 5)[0])
+        finish(worker, worker.take(1)[0])

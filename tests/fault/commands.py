@@ -11,7 +11,7 @@ import time
 from peers import SHORT_LIFE, family, strays
 from support import wait_for
 
-GRACE = 25  # seconds for a process that was told to end: its own 10, and commands that are killed
+GRACE = 60  # seconds for a process that was told to end: its own 10, and commands that are killed
 
 # Notes and answers each event a few ms after it came.
 CHILD = """import json, os, random, sys, time
@@ -159,9 +159,9 @@ def commands(run):
             parts.close()
             load.close()
         wait_for("no process of ours is left", lambda: all(
-            p.parent == broker.process.pid or p.parent in family(broker) for p in family(broker).values()), 10)
+            p.parent == broker.process.pid or p.parent in family(broker) for p in family(broker).values()))
         broker.stop(40)
-        wait_for("no worker is left", lambda: not family(broker), 10)
+        wait_for("no worker is left", lambda: not family(broker))
 
 
 def round_of_strikes(broker, load, parts, dice):
@@ -173,7 +173,7 @@ def round_of_strikes(broker, load, parts, dice):
         load.publishing = all(items[topic] < 200 for topic in load.topics)  # commands are slow
         parts.strike(dice)
         parts.look_after()
-    load.drain(90)
+    load.drain(180)
     with open(parts.names["notes"]) as file:
         load.ledger.answered.update(file.read().split("\n"))
     os.truncate(parts.names["notes"], 0)
@@ -183,11 +183,11 @@ def round_of_strikes(broker, load, parts, dice):
 def settled(broker, parts):
     """No zombies, no orphans; the broker's descriptors and KiB of its own memory."""
     wait_for("who was told to end has ended", parts.look_after, GRACE + 5)
-    wait_for("no zombies, no orphans", lambda: not strays(broker), 5)
+    wait_for("no zombies, no orphans", lambda: not strays(broker))
     wait_for("nothing runs on", lambda: not [
-        p for p in family(broker).values() if p.name == "sleep" or p.name == "sh"], 5)
+        p for p in family(broker).values() if p.name == "sleep" or p.name == "sh"])
     workers = len(parts.processes) + 3
-    wait_for("all workers are there", lambda: len(broker.admin(["WORKERS"])[1]["items"]) >= workers, 90)
+    wait_for("all workers are there", lambda: len(broker.admin(["WORKERS"])[1]["items"]) >= workers, 180)
     return len(descriptors(broker)), memory(broker)
 
 
@@ -210,7 +210,7 @@ def memory(broker):
 def flat(broker, first):
     """Connections of those who were killed take a moment to be closed."""
     try:
-        wait_for("as many descriptors as before", lambda: len(descriptors(broker)) <= first[0] + 12, 30)
+        wait_for("as many descriptors as before", lambda: len(descriptors(broker)) <= first[0] + 12)
     except AssertionError as error:
         now = descriptors(broker)
         raise AssertionError(f"{first[0]} descriptors, now { {n: now.count(n) for n in set(now)} }") from error

@@ -40,8 +40,8 @@ def once(broker, wall, load, dice, number):
     receiver = Receiver(load, dice, ["email"], lambda delivery: None, credit=200)
     for _ in range(3):
         publish(broker, wall, load, dice, names)
-        load.pump("all are done", Seldom(lambda: not unfinished(broker, "email")), 20)
-        load.pump("answers are durable", lambda: not receiver.waiting, 10)
+        load.pump("all are done", Seldom(lambda: not unfinished(broker, "email")), 60)
+        load.pump("answers are durable", lambda: not receiver.waiting, 60)
     accepted = broker.topic("email")["accepted"] - base["accepted"]
     assert accepted == len(names), f"{len(names)} ids were accepted {accepted} times"
     broker.kill()
@@ -51,7 +51,7 @@ def once(broker, wall, load, dice, number):
     publish(broker, wall, load, dice, names, kills=1)
     accepted = broker.topic("email")["accepted"] - base["accepted"] - accepted
     assert accepted == len(names), f"after their time {accepted} of {len(names)} ids are new"
-    load.pump("all are done", Seldom(lambda: not unfinished(broker, "email")), 20)
+    load.pump("all are done", Seldom(lambda: not unfinished(broker, "email")), 60)
     close(load, receiver)
     broker.check_law()
     return segments, oldest(broker)
@@ -61,14 +61,14 @@ def publish(broker, wall, load, dice, names, kills=2):
     """A publisher of its own, cut off by kills; each id is accepted or a duplicate."""
     order = list(names)
     dice.shuffle(order)
-    size = dice.randrange(1, 20)
+    size = dice.randrange(1, 60)
     sender = Sender(load, dice, [([["email", name, "x" * 300] for name in order[at:at + size]], {})
                                  for at in range(0, len(order), size)], 4)
     for _ in range(kills):
         target = dice.randrange(len(sender.messages))
-        load.pump("some are confirmed", lambda: len(sender.confirmed) >= target, 20)
+        load.pump("some are confirmed", lambda: len(sender.confirmed) >= target, 60)
         restart(broker, load, wall.extra)
-    load.pump("all is confirmed", sender.is_over, 20)
+    load.pump("all is confirmed", sender.is_over, 60)
     assert not sender.refused(), sender.refused()[:3]
     close(load, sender)
 

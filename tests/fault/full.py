@@ -96,7 +96,7 @@ def rounds(run, disk, broker, numbers):
                 disk.fill(dice.choice([0, 4096, MIB // 2, 2 * MIB, 5 * MIB]))
             for worker in load.workers:  # nothing ends now, so what is left fills from inside
                 worker.send(["CREDIT", 0])
-            load.pump("publishers are refused", lambda: load.codes.get("NO_SPACE"), 30)
+            load.pump("publishers are refused", lambda: load.codes.get("NO_SPACE"), 60)
             # What was in hand may have ended meanwhile and made room again: the log knows.
             assert 'notice.space topic= detail="low"' in broker.logged(), broker.logged()
             only_no_space(load)
@@ -109,11 +109,11 @@ def rounds(run, disk, broker, numbers):
             assert broker.process.poll() is None, broker.logged()
             disk.release()
             load.publishing = False  # what is there ends, and with it the journal's segments
-            load.drain(40)
-            wait_for("it is normal again by itself", lambda: space(broker) == "normal", 20)
+            load.drain(120)
+            wait_for("it is normal again by itself", lambda: space(broker) == "normal")
             load.publishing = True
-            load.pump_confirms(50, 20)
-            load.judge(40)
+            load.pump_confirms(50)
+            load.judge(120)
     finally:
         load.close()
     broker.stop(40)
@@ -131,7 +131,7 @@ def answers_go_on(load):
         worker.send(["CREDIT", 2000])
     done = load.ledger.certain
     load.pump("ACKs are durable", lambda: load.ledger.certain > done
-              or Seldom(lambda: load.ledger.is_drained(load.broker))(), 20)
+              or Seldom(lambda: load.ledger.is_drained(load.broker))(), 60)
 
 
 def fresh_without_room(run):
@@ -139,7 +139,7 @@ def fresh_without_room(run):
     with Disk(run, 24) as disk, run.broker(TOPICS, SERVER.format(segment=4), disk.data) as broker:
         disk.fill(MIB)
         broker.launch()
-        status = broker.linger(10)
+        status = broker.linger(60)
         assert status == 74, (status, broker.logged())
         assert "refused" in broker.logged() and any(c.isdigit() for c in broker.logged().split(
             "reason=")[-1]), broker.logged()

@@ -250,13 +250,13 @@ class Load:
 
     def pump_for(self, seconds):
         end = time.monotonic() + seconds
-        self.pump("time passes", lambda: time.monotonic() >= end, seconds + 10)
+        self.pump("time passes", lambda: time.monotonic() >= end, seconds + 60)
 
-    def pump_confirms(self, count, seconds=60):
+    def pump_confirms(self, count, seconds=120):
         target = self.ledger.total + count
         self.pump(f"{count} events are confirmed", lambda: self.ledger.total >= target, seconds)
 
-    def drain(self, seconds=30):
+    def drain(self, seconds=90):
         """Publishes no more until all that was has ended."""
         self.publishing = False
         self.pump("all is confirmed", lambda: not any(
@@ -266,7 +266,7 @@ class Load:
         self.pump("every ACK is answered", lambda: not any(
             w.waiting for w in self.workers), seconds)
 
-    def judge(self, seconds=30):
+    def judge(self, seconds=90):
         self.drain(seconds)
         result = self.ledger.judge(self.broker)
         self.publishing = True

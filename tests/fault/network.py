@@ -9,7 +9,7 @@ TOPICS = """defaults
     attempts = 50
     lease = 2s"""
 NAMES = ["api", "db"]
-RECONNECTED = 10  # seconds after a fault has ended until confirms come again
+RECONNECTED = 30  # seconds after a fault has ended until confirms come again
 
 FAULTS = {
     "delay": lambda p, d: p.both(delay=d.uniform(0.01, 0.2)),
@@ -48,7 +48,7 @@ def network(run):
                 try:
                     slowest = max(slowest, one(load, front, back, plan, dice))
                     if number % 5 == 0 or is_last:
-                        load.judge(40)
+                        load.judge(120)
                 except AssertionError as error:
                     raise AssertionError(f"{what}: {error}") from error
             run.say(f"{load.ledger.total} confirmed, 0 lost; slowest way back {slowest:.1f} s, "

@@ -58,24 +58,24 @@ def day(broker, wall, load, dice, number):
     def of(user):
         return sum(1 for name in done if name.startswith(user + "-"))
 
-    sender = Sender(load, dice, [(events[i:i + 10], {}) for i in range(0, len(events), 10)], 2)
+    sender = Sender(load, dice, [(events[i:i + 10], {}) for i in range(0, len(events), 60)], 2)
     receiver = Receiver(load, dice, ["email", "db"], decide, credit=8)
     wanted = {user: LIMIT if user.startswith("over") else count
               for user, (_, count) in users.items()}
     for left in range(KILLS, 0, -1):
         target, is_late = len(seen) + dice.randrange(1, 12), after(0.3)
-        load.pump("some are delivered", lambda: len(seen) >= target or is_late(), 20)
+        load.pump("some are delivered", lambda: len(seen) >= target or is_late(), 60)
         mood["holds"] = left > 1
         restart(broker, load, wall.extra)
     load.pump("all of the day are done", lambda: sender.is_over() and all(
-        of(user) >= count for user, count in wanted.items()), 20)
-    load.pump("answers are durable", lambda: not receiver.waiting, 10)
+        of(user) >= count for user, count in wanted.items()), 60)
+    load.pump("answers are durable", lambda: not receiver.waiting, 60)
     load.pump_for(0.2)
     assert (found := {user: of(user) for user in users}) == wanted, f"{found}, not {wanted}"
     assert broker.topic("email")["ready"] == EVENTS - LIMIT, broker.topic("email")
     wall.set(wall.ms + DAY)
-    load.pump("the rest are done", lambda: of(f"over{number}") == EVENTS, 20)
-    load.pump("answers are durable", lambda: not receiver.waiting, 10)
+    load.pump("the rest are done", lambda: of(f"over{number}") == EVENTS, 60)
+    load.pump("answers are durable", lambda: not receiver.waiting, 60)
     assert not sender.refused(), sender.refused()
     close(load, sender)
     close(load, receiver)

@@ -44,7 +44,7 @@ def routed_round(broker, load, dice, number):
           for name in names[at:at + size]], {}) for at in range(0, len(names), size)], 6)
     target, at_most = dice.randrange(len(sender.messages)), after(2)
     load.pump("some are confirmed",
-              lambda: len(sender.confirmed) >= target or at_most(), 20)
+              lambda: len(sender.confirmed) >= target or at_most(), 60)
     load.pump_for(dice.random() * 0.003)
     broker.kill()
     confirmed = {name for i in sender.confirmed for name in ids(sender, i)}
@@ -55,7 +55,7 @@ def routed_round(broker, load, dice, number):
     broker.check_law()
     load.reconnect()
     if sends_again:
-        load.pump("all is confirmed", sender.is_over, 20)
+        load.pump("all is confirmed", sender.is_over, 60)
         confirmed = set(names)
         close(load, sender)
     assert not sender.refused(), sender.refused()[:3]
@@ -82,7 +82,7 @@ def drained(broker, load, dice, topics):
 
     receiver = Receiver(load, dice, topics, count, credit=1000)
     load.pump("all is drained",
-              Seldom(lambda: not unfinished(broker, *topics) and not receiver.waiting), 30)
+              Seldom(lambda: not unfinished(broker, *topics) and not receiver.waiting), 90)
     close(load, receiver)
     return found
 
@@ -153,9 +153,9 @@ def units_round(broker, load, dice, number):
     for _ in range(3):
         load.pump_for(dice.random() * 0.03)
         restart(broker, load)
-    load.pump("all is confirmed", sender.is_over, 20)
+    load.pump("all is confirmed", sender.is_over, 60)
     load.pump("all has ended", Seldom(
-        lambda: not unfinished(broker, "orders", "stock") and not receiver.waiting), 30)
+        lambda: not unfinished(broker, "orders", "stock") and not receiver.waiting), 90)
     assert not sender.refused() and not receiver.refused, (sender.refused(), receiver.refused)
     close(load, sender)
     close(load, receiver)

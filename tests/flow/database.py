@@ -40,7 +40,7 @@ class Db:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, seconds=30):
+    def stop(self, seconds=60):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=seconds) == 0, self.logged()
@@ -71,11 +71,11 @@ class Db:
         """Until it has heard of so many, which the broker gave it before."""
         wait_for(f"{count} are in hand", lambda: self.in_hand() == count)
 
-    def wait_unwell(self, word, seconds=40):
+    def wait_unwell(self, word, seconds=90):
         """Until the broker hears that it isn't well, and why."""
         wait_for(f"unwell: {word}", lambda: word in (self.seen() or {}).get("unhealthy", ""), seconds)
 
-    def wait_well(self, seconds=40):
+    def wait_well(self, seconds=90):
         wait_for("it is well", lambda: (self.seen() or {}).get("healthy"), seconds)
 
 
@@ -84,7 +84,7 @@ def ended(broker, topic="db"):
     return item["done"] + item["dead"]
 
 
-def wait_ended(broker, count, topic="db", seconds=60):
+def wait_ended(broker, count, topic="db", seconds=120):
     wait_for(f"{count} have ended", lambda: ended(broker, topic) == count, seconds)
 
 
@@ -142,6 +142,6 @@ def server():
     """A PostgreSQL that the tests of a run share; those that kill it have one of their own."""
     global _shared
     if _shared is None:
-        _shared = Postgres("deadlock_timeout = 1500ms\nmax_connections = 50").start()
+        _shared = Postgres("deadlock_timeout = 5s\nmax_connections = 50").start()
         atexit.register(_shared.close)
     return _shared

@@ -85,14 +85,19 @@ class Notices:
         self.socket = broker.socket(zmq.SUB, "stats")
         self.socket.subscribe(b"notice." + kind.encode())
         self.heard = []
+        self.socket.subscribe(b"stats.broker")  # what comes each second: now the first is known too
+        assert self.socket.poll(30000), "nobody publishes"
+        self.socket.unsubscribe(b"stats.broker")
 
-    def wait(self, what, fits, seconds=10):
+    def wait(self, what, fits, seconds=30):
         """The next one that fits; those before it are passed over."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
             assert left > 0 and self.socket.poll(int(left * 1000)), (what, self.heard)
             subject, body = self.socket.recv_multipart()
+            if not subject.startswith(b"notice."):
+                continue
             self.heard.append((subject.decode(), msgpack.unpackb(body)))
             if fits(*self.heard[-1]):
                 return self.heard[-1][1]

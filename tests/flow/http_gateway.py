@@ -59,7 +59,7 @@ class Gateway:
     def url(self, path, face="main"):
         return f"http://127.0.0.1:{self.ports[face]}{path}"
 
-    def connect(self, face="main", timeout=30):
+    def connect(self, face="main", timeout=60):
         return http.client.HTTPConnection("127.0.0.1", self.ports[face], timeout=timeout)
 
     def ask(self, method, path, body=None, headers=None, face="main", connection=None):
@@ -81,7 +81,7 @@ class Gateway:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.ask("POST", path, body, {"Content-Type": media, **named}, face)
 
-    def raw(self, data, face="main", seconds=20.0, shut=False):
+    def raw(self, data, face="main", seconds=60.0, shut=False):
         """Sends bytes and reads until the other side closes, or nothing more comes."""
         with socket.create_connection(("127.0.0.1", self.ports[face]), timeout=seconds) as sock:
             sock.sendall(data)
@@ -100,7 +100,7 @@ class Gateway:
                 pass
             return got
 
-    def stop(self, seconds=20):
+    def stop(self, seconds=60):
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=seconds)
         assert code == 0, f"the gateway ended with {code}: {self.logged()}"
@@ -109,7 +109,7 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

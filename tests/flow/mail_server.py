@@ -125,7 +125,7 @@ class Mailbox:
         ready = threading.Event()
         self.thread = threading.Thread(target=self.run, args=(ready,), daemon=True)
         self.thread.start()
-        assert ready.wait(20), "the mail server doesn't start"
+        assert ready.wait(60), "the mail server doesn't start"
 
     def run(self, ready):
         asyncio.set_event_loop(self.loop)
@@ -172,7 +172,7 @@ class Mailbox:
             done.set()
 
         self.loop.call_soon_threadsafe(end)
-        assert done.wait(20)
+        assert done.wait(60)
 
     def close(self):
         if self.thread.is_alive():

@@ -18,7 +18,7 @@ sys.path.insert(0, HERE)
 MODULES = sorted(name[:-3] for name in os.listdir(HERE)
                  if name.startswith("test_") and name.endswith(".py"))
 FIRST = ["test_scaler"]  # the longest
-ALONE = ["test_bench", "test_programs"]
+ALONE = ["test_api_rate", "test_bench", "test_email_rate", "test_programs"]
 
 
 class Skip(Exception):

@@ -1,5 +1,5 @@
-/* Preloaded: names under slow.invalid take half a minute to look up. SPDX-License-Identifier: MIT
- */
+/* Preloaded: names under slow.invalid take a minute and a half to look up.
+   SPDX-License-Identifier: MIT */
 #include <dlfcn.h>
 #include <netdb.h>
 #include <string.h>
@@ -12,7 +12,7 @@ getaddrinfo (const char *name, const char *service, const struct addrinfo *hints
              struct addrinfo **result) {
     getaddrinfo_t *real = (getaddrinfo_t *)dlsym (RTLD_NEXT, "getaddrinfo");
     if (name && strstr (name, "slow.invalid")) {
-        sleep (30);
+        sleep (90);
     }
     return real (name, service, hints, result);
 }

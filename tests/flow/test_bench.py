@@ -53,7 +53,7 @@ def test_backlog_is_measured_in_all_parts(binaries):
     events, single = counts(binaries)
     start = time.monotonic()
     process = bench(binaries, "--backlog", "--events", events, "--single", single, "--json")
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=300)
     seconds = time.monotonic() - start
     assert process.returncode == 0, errors
     result = json.loads(out)
@@ -66,12 +66,12 @@ def test_backlog_is_measured_in_all_parts(binaries):
     assert result["quiet_live_bytes"] == 0, result
     assert set(result["targets"]) == {"waiting_rss", "kill_restart", "clean_restart", "log_restart",
                                       "drain", "quiet_disk", "single_rss"}
-    assert "asan" in binaries or seconds < 20, seconds
+    assert "asan" in binaries or seconds < 60, seconds
 
 
 def test_both_directions_are_measured(binaries):
     process = bench(binaries, "--events", counts(binaries)[0], "--runs", "1", "--json")
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     assert json.loads(out)["events_per_second"] > 0
 
@@ -79,7 +79,7 @@ def test_both_directions_are_measured(binaries):
 def test_order_of_keys_is_held(binaries):
     process = bench(binaries, "--events", counts(binaries)[0], "--runs", "1", "--keys", "100",
                     "--json")
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     result = json.loads(out)
     assert result["events_per_second"] > 0 and result["keys"] == 100, result
@@ -87,7 +87,7 @@ def test_order_of_keys_is_held(binaries):
 
 def test_costs_of_dedupe_and_keys_are_compared(binaries):
     process = bench(binaries, "--compare", "--events", counts(binaries)[1], "--runs", "1", "--json")
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     result = json.loads(out)
     kinds = {"default", "keys_1000", "keys_1000000"}
@@ -111,12 +111,12 @@ def test_a_dead_child_ends_the_bench(binaries):
         process = bench(binaries, "--events", events, "--runs", "60")
         try:
             child(process, "publisher")
-            wait_for(f"a {role} is killed", lambda: kills(child(process, role)), 20)
+            wait_for(f"a {role} is killed", lambda: kills(child(process, role)))
             others = [each for _, each in children(process)]
             start = time.monotonic()
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=60)
             assert process.returncode == 1, (role, errors)
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 20  # the rest would take minutes
             assert "ended by signal 9" in errors, (role, errors)
             wait_for("no child is left", lambda: all(map(is_gone, others)))
         finally:
@@ -134,7 +134,7 @@ def test_a_stopped_bench_leaves_nothing_behind(binaries):
             others = [pid for _, pid in children(process)]
             assert len(others) == 2
             process.send_signal(number)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
             assert process.returncode == (1 if number == signal.SIGTERM else -9)
             wait_for("no child is left", lambda: all(map(is_gone, others)))
             assert number == signal.SIGKILL or os.listdir(directory) == []
@@ -146,5 +146,5 @@ def test_a_stopped_bench_leaves_nothing_behind(binaries):
 
 def test_no_broker_is_said_at_once(binaries):
     process = bench(binaries, "--backlog", environment={"TMPDIR": "/nowhere"})
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "can't make a directory in /nowhere" in errors, errors

@@ -103,7 +103,7 @@ def test_pg_a_repeat_has_no_effect(binaries):
             accept(broker, [["db", "x", {"a": 1}]])
             wait_ended(broker, 1)
             for payload in ({"a": 1}, {"a": 2}):
-                wait_for("the window is over", lambda: publish(broker, [["db", "x", payload]])["accepted"], 5)
+                wait_for("the window is over", lambda: publish(broker, [["db", "x", payload]])["accepted"])
             wait_ended(broker, 3)
         found = pg.sql("SELECT string_agg(event->'payload'->>'a', ' ' ORDER BY 1) FROM events", "repeat")
         assert found == "1 2" and broker.topic("db")["dead"] == 0, found
@@ -115,7 +115,7 @@ def test_pg_a_unique_column_knows_repeats_without_a_ledger(binaries):
         with Db(broker, pg.create("unique"), "--columns", "id, a=payload.a", "--unique", "id"):
             accept(broker, [["db", str(i), {"a": 1}] for i in range(100)])
             wait_ended(broker, 100)
-            wait_for("the window is over", lambda: publish(broker, [["db", "5", {"a": 2}]])["accepted"], 5)
+            wait_for("the window is over", lambda: publish(broker, [["db", "5", {"a": 2}]])["accepted"])
             wait_ended(broker, 101)
         count_is(pg, "unique", 100)
         assert pg.sql("SELECT to_regclass('eventflow_done') IS NULL", "unique") == "t"
@@ -241,7 +241,7 @@ def test_pg_a_lock_is_waited_for_and_told(binaries):
                 wait_for("attempts fail", lambda: broker.topic("db")["failed"] >= 20)
                 history = wait_for("e3 was tried", lambda: item(broker, "e3", "EVENT.SHOW")["history"])
                 assert history[0][0] == "LOCKED", history
-                assert worker.seen()["healthy"]
+                worker.wait_well()
             wait_ended(broker, 21)
         count_is(pg, "locked", 21)
 
@@ -251,7 +251,7 @@ def test_pg_an_event_whose_time_is_over_ends_its_statement(binaries):
     url = pg.create("late")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with Broker(binaries, TOPICS + "\n    attempts = 1").start() as broker:
-        with Db(broker, url, "--columns", "id", "--statement-timeout", "10m", "--timeout", "2s") as worker:
+        with Db(broker, url, "--columns", "id", "--statement-timeout", "10m", "--timeout", "4s") as worker:
             worker.wait_well()
             accept(broker, [["db", "first", 1]])
             wait_for("the first is done", lambda: broker.topic("db")["done"] == 1)
@@ -313,8 +313,10 @@ def test_pg_a_connection_cut_at_any_moment_leaves_every_row_once(binaries):
         is_over = threading.Event()
 
         def cutter():
-            while not is_over.wait(dice.uniform(0.01, 0.1)):
+            longest = 0.1  # s; grows, or on a slow machine nothing would ever come through
+            while not is_over.wait(dice.uniform(0.01, longest)):
                 proxy.cut()
+                longest *= 1.02
 
         with Db(broker, through, "--batch", "50", "--connect-timeout", "5s"):
             thread = threading.Thread(target=cutter)
@@ -358,7 +360,7 @@ def test_pg_a_missing_table_or_right_is_told_until_it_is_there(binaries):
             pg.sql("ALTER TABLE events DROP a", "setup")
             accept(broker, [["db", "z", {"a": 3}]])
             worker.wait_unwell("no column a")
-            wait_for("it was tried", lambda: broker.topic("db")["failed"] == 1)
+            wait_for("it was tried", lambda: broker.topic("db")["failed"] >= 1)
             assert item(broker, "z", "EVENT.SHOW")["history"][0][0] == "SETUP"
             pg.sql("ALTER TABLE events ADD a int", "setup")
             ask(broker, "EVENT.RUN", "z")

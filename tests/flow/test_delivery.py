@@ -22,26 +22,26 @@ def test_at_and_delay_are_not_before_their_time(binaries):
     with Broker(binaries).start() as broker:
         worker = Worker(broker, ["api"])
         start = int(time.time() * 1000)
-        accept(broker, [["api", "at", 1, {"at": start + 500}], ["api", "delay", 1, {"delay": 250}],
+        accept(broker, [["api", "at", 1, {"at": start + 4000}], ["api", "delay", 1, {"delay": 2000}],
                         ["api", "past", 1, {"at": start - HOUR}]])
         assert ends(worker, 1) == ["past"]
         assert state(broker, "at") == "scheduled" and reason(broker, "at") == "scheduled"
         until = item(broker, "at")["until"]
-        assert abs(until - start - 500) < 50, (until, start)
+        assert until == start + 4000, (until, start)
         (first, second), _ = timed(lambda: (ends(worker, 1), ends(worker, 1)))
         assert (first, second) == (["delay"], ["at"])
-        assert int(time.time() * 1000) >= start + 500
+        assert int(time.time() * 1000) >= start + 4000
         broker.check_law()
 
 
 def test_ttl_is_judged_at_dispatch_and_spares_the_leased(binaries):
     with Broker(binaries, FAST).start() as broker:
         worker = Worker(broker, ["api"], credit=1)
-        accept(broker, [["api", name, 1, {"ttl": 300}] for name in ("kept", "failed", "late")])
+        accept(broker, [["api", name, 1, {"ttl": 4000}] for name in ("kept", "failed", "late")])
         [kept] = worker.take(1)
         worker.send(["CREDIT", 2])
         [failed] = worker.take(1)
-        wait_for("its time is over", lambda: broker.topic("api")["dead"] == 1, 5)
+        wait_for("its time is over", lambda: broker.topic("api")["dead"] == 1)
         assert answer(worker, [kept[0]]) == {"done": 1}  # a leased event may finish
         fail(worker, failed, retry=HOUR)                 # but not try again
         letters = wait_for("both are dead", lambda: len(dead(broker, "api", 2)) == 2
@@ -61,7 +61,7 @@ def test_waiting_events_are_cancelled_moved_and_run_now(binaries):
         accept(broker, [["api", name, 1, {"delay": HOUR}] for name in ("gone", "sooner", "now")])
         assert broker.topic("api")["scheduled"] == 3
         assert ask(broker, "EVENT.CANCEL", "gone")["topic"] == "api"
-        ask(broker, "EVENT.DELAY", "sooner", {"delay": 300})
+        ask(broker, "EVENT.DELAY", "sooner", {"delay": 2000})
         ask(broker, "EVENT.RUN", "now")
         assert ends(worker, 1) == ["now"]
         assert ends(worker, 1) == ["sooner"]
@@ -131,7 +131,7 @@ def test_a_stuck_event_is_taken_away_uncounted(binaries):
 
 
 def test_extend_is_bounded_in_total(binaries):
-    topics = "slow\n    lease = 300ms\n    lease_total = 900ms\n    retry_base = 1h"
+    topics = "slow\n    lease = 1500ms\n    lease_total = 4s\n    retry_base = 1h"
     with Broker(binaries, topics).start() as broker:
         accept(broker, [["slow", "one", 1]])
         worker = Worker(broker, ["slow"])
@@ -139,34 +139,34 @@ def test_extend_is_bounded_in_total(binaries):
         start = time.monotonic()
 
         def is_over():
-            worker.send(["EXTEND", [tag], 300])
+            worker.send(["EXTEND", [tag], 1500])
             worker.pump(0.05)
             return broker.topic("slow")["retrying"] == 1
 
-        wait_for("the lease ends all the same", is_over, 5)
+        wait_for("the lease ends all the same", is_over)
         took = time.monotonic() - start
-        assert 0.8 < took < 1.6, f"after {took:.2f} s"
+        assert took > 2.5, f"after {took:.2f} s"
         assert worker.receive("CANCEL")[1]
         history = lambda: item(broker, "one", "EVENT.SHOW")["history"]
         wait_for("it is durable", lambda: [h[0] for h in history()] == ["LEASE"])
 
 
 def test_a_fifth_before_its_end_a_lease_is_warned_of(binaries):
-    topics = "slow\n    lease = 1s\n    retry_base = 1h"
+    topics = "slow\n    lease = 5s\n    retry_base = 1h"
     with Broker(binaries, topics).start() as broker:
         accept(broker, [["slow", "one", 1]])
         worker = Worker(broker, ["slow"])
         [[tag, _, _]] = worker.take(1)
         warning, ms = timed(lambda: worker.receive("EXPIRING"))
-        assert warning[1] in ([tag], [[tag, tag]]) and 600 < ms < 1000, (warning, ms)
-        assert 0 < warning[2] <= 250, warning
+        assert warning[1] in ([tag], [[tag, tag]]) and ms > 3000, (warning, ms)
+        assert 0 < warning[2] <= 1050, warning
         _, ms = timed(lambda: worker.receive("CANCEL"))
-        assert ms < 600, ms
+        assert ms < 4000, ms  # less than another lease
         assert broker.topic("slow")["failed"] == 1
 
 
 def test_late_acks_count_until_the_event_is_leased_anew(binaries):
-    topics = "slow\n    lease = 200ms\n    retry_base = 1h\nquick\n    lease = 200ms\n" \
+    topics = "slow\n    lease = 2s\n    retry_base = 1h\nquick\n    lease = 2s\n" \
              "    retry_base = 10ms\n    retry_jitter = 0"
     with Broker(binaries, topics).start() as broker:
         accept(broker, [["slow", "a", 1], ["quick", "b", 1]])
@@ -188,5 +188,5 @@ def test_what_is_over_is_found_behind_much_that_is_not(binaries):
         # One record of more than is looked through at a time.
         accept(broker, [["big", f"b{i}", b"x" * 100_000, {"ttl": 3_600_000}] for i in range(90)]
                + [["big", "over", 1, {"ttl": 100}]])
-        wait_for("it has expired", lambda: broker.topic("big")["dead"] == 1, 15)
+        wait_for("it has expired", lambda: broker.topic("big")["dead"] == 1)
         broker.check_law()

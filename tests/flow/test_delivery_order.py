@@ -129,7 +129,7 @@ def test_order_of_a_key_outlasts_a_kill(binaries):
 
 def test_scheduled_events_join_their_key_when_due(binaries):
     with Broker(binaries, SLOW).start() as broker:
-        accept(broker, [["block", "late", 1, {"key": "a", "delay": 300}]]
+        accept(broker, [["block", "late", 1, {"key": "a", "delay": 3000}]]
                + keyed("block", ("a", "a1"), ("a", "a2")))
         worker = Worker(broker, ["block"])
         got = worker.take(1)

@@ -16,7 +16,7 @@ out = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 socket = zmq.Context().socket(zmq.DEALER)
 socket.connect(os.environ["EVENTFLOW_BACK"])
 say = lambda header: socket.send(msgpack.packb(header))
-say(["READY", 1, {{"topics": ["risky"], "credit": 4, "heartbeat": 1000, "pid": os.getpid(),
+say(["READY", 1, {{"topics": ["risky"], "credit": 4, "heartbeat": 10000, "pid": os.getpid(),
                   "token": os.environ["EVENTFLOW_TOKEN"]}}])
 while True:
     header, *bodies = socket.recv_multipart()
@@ -71,10 +71,9 @@ def test_an_event_that_kills_its_worker_twice_alone_is_dead(binaries):
         notices = Notices(broker, "poison")
         accept(broker, [["risky", "good1", 1], ["risky", "bad", "poison"], ["risky", "good2", 1],
                         ["risky", "good3", 1]])
-        letters = wait_for("it is dead", lambda: broker.admin(["DLQ.LIST", "risky"])[1]["items"],
-                           30)
+        letters = wait_for("it is dead", lambda: broker.admin(["DLQ.LIST", "risky"])[1]["items"])
         assert [(i["id"], i["reason"]) for i in letters] == [("bad", "poison")], letters
-        wait_for("the others are done", lambda: broker.topic("risky")["done"] == 3, 30)
+        wait_for("the others are done", lambda: broker.topic("risky")["done"] == 3)
         with_bad = [batch for batch in batches(lines) if "bad" in batch]
         assert with_bad[-2:] == [["bad"], ["bad"]], batches(lines)  # alone, twice
         assert len(with_bad) <= 3, batches(lines)
@@ -95,7 +94,7 @@ def hold_back(broker):
     accept(broker, [["risky", "bad", "poison"]])
     wait_for("it has failed", lambda: broker.topic("risky")["failed"] > 0)
     held.send(["CREDIT", 4])
-    wait_for("it is dead", lambda: broker.admin(["DLQ.LIST", "risky"])[1]["items"], 30)
+    wait_for("it is dead", lambda: broker.admin(["DLQ.LIST", "risky"])[1]["items"])
     return held, mine[0][0]
 
 
@@ -103,7 +102,7 @@ def test_who_was_kept_idle_for_a_suspect_works_on(binaries):
     with Broker(binaries, "other\n    lease = 1m\n") as broker:
         held, tag = hold_back(broker)
         accept(broker, [["other", "next", 1]])
-        assert held.take(1, 5)[0][2][1] == "next"  # while it still has the first one
+        assert held.take(1)[0][2][1] == "next"  # while it still has the first one
         held.send(["ACK", [tag]])
 
 
@@ -113,4 +112,4 @@ def test_who_takes_other_topics_is_kept_for_no_suspect(binaries):
         held.send(["READY", 1, {"topics": ["other"], "credit": 4}])
         held.send(["ACK", [tag]])
         accept(broker, [["other", "next", 1]])
-        assert held.take(1, 5)[0][2][1] == "next"
+        assert held.take(1)[0][2][1] == "next"

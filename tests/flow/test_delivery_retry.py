@@ -109,7 +109,7 @@ def test_retries_have_a_budget(binaries):
         accept(broker, [["api", str(i), i] for i in range(count)])
         worker = Worker(broker, ["api"], credit=50)
         attempts = {}
-        while worker.pump(0.5):
+        while worker.pump(0.5 if len(attempts) == count else 30):
             got, worker.pending = worker.pending, []
             for delivery in got:
                 attempts[delivery[2][1]] = delivery[1]

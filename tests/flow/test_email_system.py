@@ -10,7 +10,7 @@ import tempfile
 import time
 
 from mail_server import DROP, HANG, Mailbox
-from support import Broker, Publisher, wait_for
+from support import Broker, Publisher, free_ports, wait_for
 
 TOPICS = """defaults
     retry_base = 20ms
@@ -36,7 +36,7 @@ class Mailer:
         with open(self.log.name) as file:
             return file.read()
 
-    def end(self, how=signal.SIGTERM, seconds=30):
+    def end(self, how=signal.SIGTERM, seconds=60):
         self.process.send_signal(how)
         code = self.process.wait(seconds)
         assert how == signal.SIGKILL or code == 0, (code, self.logged())
@@ -47,7 +47,7 @@ class Mailer:
     def __exit__(self, kind, *_):
         if self.process.poll() is None:
             self.process.kill()
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         log = self.logged()
         self.log.close()
         assert kind or ("AddressSanitizer" not in log and "runtime error" not in log), (code, log)
@@ -65,7 +65,7 @@ def mail(number, **fields):
     return {"to_email": f"to{number}@example.org", "message": f"text of {number}", **fields}
 
 
-def done(broker, count, seconds=60, topic="email"):
+def done(broker, count, seconds=120, topic="email"):
     wait_for(f"{count} are done", lambda: broker.topic(topic)["done"] == count, seconds)
 
 
@@ -189,8 +189,8 @@ def test_each_recipient_gets_it_once_though_some_are_refused(binaries):
 def test_a_server_that_comes_back_gets_all(binaries):
     sent = {f"m{i}": i for i in range(40)}
     with Broker(binaries, TOPICS).start() as broker:
-        with Mailbox() as mailbox:
-            port = mailbox.port
+        [port] = free_ports(1)
+        with Mailbox(port=port) as mailbox:
             with Mailer(broker, mailbox, "--probe", "200ms") as mailer:
                 publish(broker, {"first": mail(1000)})
                 done(broker, 1)
@@ -227,12 +227,12 @@ def test_term_in_the_middle_leaves_nothing_half_sent_and_nothing_lost(binaries):
         mailbox.rule = rule
         publish(broker, {name: mail(number) for name, number in sent.items()})
         for turn in range(8):
-            with Mailer(broker, mailbox, "--concurrency", "5", "--grace", "3s") as mailer:
+            with Mailer(broker, mailbox, "--concurrency", "5", "--grace", "20s") as mailer:
                 before = len(taken)
                 wait_for("it has sent some", lambda: len(taken) >= before + 4 or len(taken) >= len(sent))
                 started = time.monotonic()
                 mailer.end(signal.SIGKILL if turn % 4 == 3 else signal.SIGTERM)
-                assert time.monotonic() - started < 10
+                assert time.monotonic() - started < 25
             count = broker.topic("email")["done"]
             assert count <= len({each.id for each in mailbox.mails}), "done without being sent"
         with Mailer(broker, mailbox) as mailer:
@@ -255,9 +255,9 @@ def test_term_while_the_server_hangs_ends_within_the_grace(binaries):
                                                  for c in mailbox.commands))
                 started = time.monotonic()
                 mailer.end()
-                assert time.monotonic() - started < 10
-            topic = broker.topic("email")
-            assert topic["done"] == 0 and topic["ready"] == 1, topic
+                assert time.monotonic() - started < 20
+            wait_for("it is back", lambda: broker.topic("email")["ready"] == 1)
+            assert broker.topic("email")["done"] == 0
             mailbox.rule = lambda said, argument: None
             mailbox.hang_up()
             with Mailer(broker, mailbox) as mailer:

@@ -135,7 +135,7 @@ def test_show_says_what_it_cannot_find(binaries):
 
 def test_explain_is_one_sentence(binaries):
     why = {"topic": "email", "n": 17, "state": "retrying", "reason": "backoff",
-           "text": "backoff after attempt 2 of 5, code 500", "until": now() + 3 * 60 * 1000 + 900}
+           "text": "backoff after attempt 2 of 5, code 500", "until": now() + 3 * 60 * 1000 + 25000}
     with Answers(binaries, {"EVENT.EXPLAIN": items(why)}) as broker:
         out, _ = broker.run_tool("event", "explain", "order-17")
         assert out.startswith("email#17 is retrying: backoff after attempt 2 of 5, code 500; until ")
@@ -253,7 +253,7 @@ def info():
                    "breakers": [{"downstream": "", "state": "closed", "forced": False, "until": 0,
                                  "calls": 3, "failures": 0, "opened": 0, "waiting": 0},
                                 {"downstream": "smtp.example.org", "state": "open", "forced": True,
-                                 "until": now() + 5500, "calls": 10, "failures": 8, "opened": 1,
+                                 "until": now() + 5 * 60 * 1000 + 25000, "calls": 10, "failures": 8, "opened": 1,
                                  "waiting": 4}]}]
 
 
@@ -269,7 +269,7 @@ def test_topic_info_and_breakers(binaries):
             "settings", "stats", "quota", "keys", "dedupe", "breakers"], out
         row = next(line for line in out.splitlines() if "smtp" in line).split()
         assert row[:7] == ["smtp.example.org", "open", "hand", "10", "8", "1", "4"], row
-        assert "(in 5 s)" in out and "(the topic)" in out
+        assert "(in 5 m)" in out and "(the topic)" in out
         out, _ = broker.run_tool("topic", "info", "email", "--json")
         assert json.loads(out)["settings"]["attempts"] == 5
         _, errors = broker.run_tool("topic", "info", "emial", code=3)

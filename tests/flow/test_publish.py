@@ -201,7 +201,7 @@ def test_refuse_when_full_says_so(binaries):
 def test_delay_and_ttl(binaries):
     with Broker(binaries).start() as broker:
         publisher = Publisher(broker)
-        publisher.publish([["api", "later", 1, {"delay": 400}], ["api", "now", 2],
+        publisher.publish([["api", "later", 1, {"delay": 4000}], ["api", "now", 2],
                            ["api", "short", 3, {"ttl": 1}]])
         publisher.confirm()
         assert broker.topic("api")["scheduled"] == 1

@@ -1,4 +1,5 @@
 """Pools that follow their load, with real processes. SPDX-License-Identifier: MIT"""
+import contextlib
 import json
 import os
 import random
@@ -90,7 +91,7 @@ def publish(broker, topic, count, rate=None):
     broker.cli(*words, *(["--rate", f"{rate}/s"] if rate else []), seconds=120)
 
 
-def all_done(broker, topic, count, seconds=60):
+def all_done(broker, topic, count, seconds=180):
     wait_for(f"all of {topic} are done", lambda: broker.topic(topic)["done"] == count, seconds)
 
 
@@ -103,7 +104,7 @@ def test_load_that_doubles_holds_and_falls(binaries):
         begin = time.monotonic()
         feeder = threading.Thread(target=publish, args=(broker, "work", 150, 9))
         feeder.start()
-        wait_for("it follows", lambda: info(broker, "work")["running"] * 5 >= 9, 30)
+        wait_for("it follows", lambda: info(broker, "work")["running"] * 5 >= 9)
         followed = time.monotonic() - begin
         feeder.join()
         most = info(broker, "work")["desired"]
@@ -112,7 +113,7 @@ def test_load_that_doubles_holds_and_falls(binaries):
         print(f"from {before} to {most}: followed in {followed:.1f} s, given back in "
               f"{time.monotonic() - begin:.1f} s: {changes(history(broker, 'work'))}")
         all_done(broker, "work", 174)
-        assert most >= 2 and followed < 20, (most, followed)
+        assert most >= 2 and followed < 40, (most, followed)
         assert turns(history(broker, "work")) <= 3, history(broker, "work")
         assert broker.topic("work")["failed"] == 0
         check_once(broker, 174)
@@ -122,13 +123,15 @@ def test_load_that_doubles_holds_and_falls(binaries):
 def test_overflow_grows_its_own_pool_only(binaries):
     topics = lambda run: "\n".join(
         [pool("email", run, "capacity = 10", "insert_attempts = 1", "insert_base = 50ms",
-              "insert_capacity = 20", idle="1m")] + [pool(name, run) for name in ("api", "db")])
+              "insert_capacity = 20", idle="1m")] + [pool(name, run, stall="5s") for name in ("api", "db")])
     with scaler(binaries, topics, "sleep 0.1") as broker:
+        for name in ("email", "api", "db"):
+            wait_for("its worker is there", lambda: info(broker, name)["running"] == 1)
         publish(broker, "email", 200)
         publish(broker, "api", 3)
         wait_for("it overflowed", lambda: broker.topic("email")["overflowed"] > 0)
         wait_for("its pool grew", lambda: info(broker, "email")["running"] > 1)
-        all_done(broker, "email", 200, 120)
+        all_done(broker, "email", 200, 240)
         for name in ("api", "db"):
             assert changes(history(broker, name)) == [(0, 1)], (name, history(broker, name))
         check_once(broker, 203)
@@ -149,7 +152,7 @@ def test_places_move_where_the_machine_is_full(binaries):
             items = [info(broker, name) for name in ("one", "two")]
             most = max(most, sum(i["running"] + i["starting"] + i["leaving"] for i in items))
             return items[1]["running"] == 3 and items[0]["running"] == 1
-        wait_for("its places went to the second", have_moved, 40)
+        wait_for("its places went to the second", have_moved)
         assert most <= 4, most
         all_done(broker, "two", 150)
         assert any("place goes" in item["reason"] for item in history(broker, "one"))
@@ -196,7 +199,7 @@ def test_worker_is_recycled_when_it_has_grown(binaries):
     with scaler(binaries, topics, "true") as broker:
         wait_for("one is there", lambda: info(broker, "work")["running"] == 1)
         begin = time.monotonic()
-        wait_for("it was", lambda: any(i["reason"] == "recycled" for i in history(broker, "work")), 40)
+        wait_for("it was", lambda: any(i["reason"] == "recycled" for i in history(broker, "work")))
         assert time.monotonic() - begin > 5  # it is given some time before
         publish(broker, "work", 10)
         all_done(broker, "work", 10)
@@ -239,37 +242,55 @@ def test_pools_by_hand(binaries):
 
 
 def test_permanent_errors_grow_nothing(binaries):
-    topics = lambda run: pool("work", run, "attempts = 3", stall="1s")
+    topics = lambda run: pool("work", run, "attempts = 3", stall="3s")
     with scaler(binaries, topics, "sleep 0.05\nexit 65") as broker:
+        wait_for("one is there", lambda: info(broker, "work")["running"] == 1)
         publish(broker, "work", 100)
-        wait_for("all are dead", lambda: broker.topic("work")["dead"] == 100, 60)
+        wait_for("all are dead", lambda: broker.topic("work")["dead"] == 100, 120)
         assert changes(history(broker, "work")) == [(0, 1)], history(broker, "work")
         check_once(broker, 100)
 
 
 def test_open_breaker_grows_nothing(binaries):
     topics = lambda run: pool("work", run, "attempts = 50", "retry_base = 100ms", "breaker = 50%",
-                              "breaker_calls = 5", "breaker_cooldown = 1m", stall="1s")
+                              "breaker_calls = 5", "breaker_cooldown = 1m", stall="3s")
     with scaler(binaries, topics, "exit 75") as broker:
+        wait_for("one is there", lambda: info(broker, "work")["running"] == 1)
         publish(broker, "work", 200)
         wait_for("it is open", lambda: broker.cli("topic", "breaker", "work", "--json").count('"open"'))
         begin = time.monotonic()
-        wait_for("time passes", lambda: time.monotonic() > begin + 4)
+        wait_for("time passes", lambda: time.monotonic() > begin + 6)
+        wait_for("it says why", lambda: info(broker, "work")["hold"] == "breaker")
         item = info(broker, "work")
-        assert (item["desired"], item["limit"], item["hold"]) == (1, "hold", "breaker"), item
+        assert (item["desired"], item["limit"]) == (1, "hold"), item
         assert changes(history(broker, "work")) == [(0, 1)], history(broker, "work")
+
+
+def test_a_hold_is_told_of_a_topic_that_was_at_rest(binaries):
+    topics = lambda run: pool("work", run, "breaker = 50%")
+    with scaler(binaries, topics, "true") as broker:
+        wait_for("one is there, and nothing happens", lambda: info(broker, "work")["running"] == 1)
+        broker.cli("topic", "breaker", "work", "open")
+        publish(broker, "work", 5)  # none of them is ever ready
+        wait_for("it says why", lambda: info(broker, "work")["hold"] == "breaker")
+        wait_for("and that they wait", lambda: info(broker, "work")["limit"] == "hold")
+        broker.cli("topic", "breaker", "work", "closed")
+        all_done(broker, "work", 5)
+        wait_for("it is over", lambda: info(broker, "work")["hold"] == "")
 
 
 def test_paused_topic_and_rate_grow_nothing(binaries):
     topics = lambda run: pool("held", run) + "\n" + pool("slow", run, "rate = 5/s")
     with scaler(binaries, topics, "true") as broker:
+        for name in ("held", "slow"):
+            wait_for("its worker is there", lambda: info(broker, name)["running"] == 1)
         broker.cli("topic", "pause", "held")
         publish(broker, "held", 50)
         publish(broker, "slow", 20)
         all_done(broker, "slow", 20)
         for name in ("held", "slow"):
             assert changes(history(broker, name)) == [(0, 1)], (name, history(broker, name))
-        assert info(broker, "held")["hold"] == "paused"
+        wait_for("it says why", lambda: info(broker, "held")["hold"] == "paused")
         broker.cli("topic", "resume", "held")
         all_done(broker, "held", 50)
 
@@ -280,7 +301,7 @@ def test_desired_size_is_published_for_others(binaries):
             sock.subscribe("stats.pool.work")
 
             def wanted():
-                assert sock.poll(20000), "nothing is published"
+                assert sock.poll(60000), "nothing is published"
                 return msgpack.unpackb(sock.recv_multipart()[1])
             assert (wanted()["desired"], wanted()["managed"]) == (0, False)
             publish(broker, "work", 5)
@@ -290,19 +311,21 @@ def test_desired_size_is_published_for_others(binaries):
             state = wait_for("it is seen", lambda: (lambda s: s if s["others"] == 1 else None)(wanted()))
             assert state["desired"] >= 1 and state["running"] == 0, state
             worker.send(["ACK", tags])
-            wait_for("none is wanted any more", lambda: wanted()["desired"] == 0, 40)
+            wait_for("none is wanted any more", lambda: wanted()["desired"] == 0)
             worker.close()
 
 
 def test_busy_worker_is_let_finish(binaries):
     topics = lambda run: pool("work", run, idle="1s")
-    with scaler(binaries, topics, "sleep 3") as broker:
+    hold = 'until [ -e "$(dirname "$0")/go" ]; do sleep 0.05; done'
+    with scaler(binaries, topics, hold) as broker:
         broker.cli("pool", "scale", "work", "3")
         wait_for("three are there", lambda: info(broker, "work")["running"] == 3)
         publish(broker, "work", 3)
         wait_for("all run", lambda: broker.topic("work")["leased"] == 3)
         broker.cli("pool", "scale", "work", "0")
         wait_for("they leave", lambda: info(broker, "work")["leaving"] == 3)
+        open(os.path.join(broker.directory, "go"), "w").close()
         all_done(broker, "work", 3)
         wait_for("they are gone", lambda: info(broker, "work")["leaving"] == 0)
         check_once(broker, 3)
@@ -326,7 +349,7 @@ while True:
         if body:
             tag, until = msgpack.unpackb(body[0])[0], time.time() + float(sys.argv[2])
     if tag and time.time() < until:
-        say("EXTEND", [tag], 2000)
+        say("EXTEND", [tag], 5000)
     elif tag and float(sys.argv[2]) > 0:
         say("ACK", [tag])
         tag = None
@@ -334,7 +357,7 @@ while True:
 
 
 def deaf(binaries, lease, seconds):
-    """How long after it was to leave such a worker is told TERM."""
+    """When such a worker is told TERM, when the lease of its event was to end and when it began."""
     with Broker(binaries) as broker:
         with open(os.path.join(broker.directory, "deaf.py"), "w") as file:
             file.write(DEAF)
@@ -347,21 +370,22 @@ def deaf(binaries, lease, seconds):
         wait_for("it is there", lambda: info(broker, "work")["running"] == 1)
         publish(broker, "work", 1)
         wait_for("it has an event", lambda: broker.topic("work")["leased"] == 1)
-        begin = time.time()
+        [item] = broker.admin(["EVENTS", {"topic": "work"}])[1]["items"]
         broker.cli("pool", "scale", "work", "0")
-        wait_for("it was told", lambda: os.path.exists(told) and open(told).read(), 60)
+        wait_for("it was told", lambda: os.path.exists(told) and open(told).read())
         wait_for("it is gone", lambda: info(broker, "work")["leaving"] == 0)
-        return float(open(told).read()) - begin, broker.topic("work")
+        return float(open(told).read()), item, broker.topic("work")
 
 
 def test_worker_that_ignores_drain_is_told_term_after_its_lease(binaries):
-    took, _ = deaf(binaries, "4s", 0)
-    assert took >= 3.9, took
+    told, item, _ = deaf(binaries, "4s", 0)
+    assert told * 1000 >= item["deadline"] - 100, (told, item)
 
 
 def test_worker_whose_lease_is_lengthened_is_let_finish(binaries):
-    took, topic = deaf(binaries, "2s", 7)
-    assert took >= 5 and (topic["done"], topic["failed"]) == (1, 0), (took, topic)
+    told, item, topic = deaf(binaries, "2s", 7)
+    assert told * 1000 >= item["accepted"] + 6900, (told, item)
+    assert (topic["done"], topic["failed"]) == (1, 0), topic
 
 
 def living(pids):
@@ -407,7 +431,7 @@ def test_nothing_is_left_of_a_killed_worker(binaries):
             wait_for("it was started again", lambda: info(broker, "work")["starting"] == 1)
             assert "notice.worker_ended" in broker.logged(), broker.logged()
             wait_for("no zombie is left", lambda: not zombies(broker.process.pid))
-            wait_for("all have begun again", lambda: len(open(left).read().split()) == 6)
+            wait_for("all have begun again", lambda: len(open(left).read().split()) >= 6)
             rest = open(left).read().split()
             broker.stop()
             wait_for("nothing outlives the broker", lambda: not living(rest))
@@ -448,16 +472,17 @@ def test_killed_workers_leave_nothing_and_lose_nothing(binaries):
         killed = sent = 0
         sizes = []
         begin = time.monotonic()
-        while time.monotonic() < begin + seconds:
+        while time.monotonic() < begin + seconds or (killed <= 3 and time.monotonic() < begin + 10 * seconds):
             publish(broker, "work", 40)
             sent += 40
             pids = children(broker_pid)
             if pids and info(broker, "work")["running"] > 1:
-                os.kill(dice.choice(pids), signal.SIGKILL)  # the broker reaps it: it is still its own
-                killed += 1
-            wait_for("most are done", lambda: broker.topic("work")["ready"] < 80, 60)
+                with contextlib.suppress(ProcessLookupError):  # one that was just reaped
+                    os.kill(dice.choice(pids), signal.SIGKILL)
+                    killed += 1
+            wait_for("most are done", lambda: broker.topic("work")["ready"] < 80)
             sizes.append((resident(broker_pid), descriptors(broker_pid)))
-        wait_for("all have ended", lambda: sum(broker.topic("work")[s] for s in ("done", "dead")) == sent, 120)
+        wait_for("all have ended", lambda: sum(broker.topic("work")[s] for s in ("done", "dead")) == sent, 240)
         dead = broker.topic("work")["dead"]  # two workers that die with the same event alone
         third = len(sizes) // 3
         early, late = max(sizes[third:2 * third]), max(sizes[2 * third:])
@@ -500,9 +525,11 @@ def test_pool_behind_a_wildcard_address(binaries):
 
 
 def test_second_term_ends_the_wait_for_workers(binaries):
-    topics = lambda run: pool("work", "trap '' TERM; while true; do sleep 0.1; done")
+    topics = lambda run: pool("work", "trap '' TERM; : > {}/deaf; while true; do sleep 0.1; done".format(
+        run.split()[-1].rsplit("/", 1)[0]))
     with scaler(binaries, topics, "true") as broker:
         wait_for("it was started", lambda: info(broker, "work")["starting"] == 1)
+        wait_for("it is deaf", lambda: os.path.exists(os.path.join(broker.directory, "deaf")))
         broker.process.send_signal(signal.SIGTERM)
         try:
             broker.process.wait(timeout=1.5)
@@ -511,8 +538,8 @@ def test_second_term_ends_the_wait_for_workers(binaries):
             pass
         begin = time.monotonic()
         broker.process.send_signal(signal.SIGTERM)
-        assert broker.process.wait(timeout=20) == 0
-        assert time.monotonic() - begin < 6
+        assert broker.process.wait(timeout=60) == 0
+        assert time.monotonic() - begin < 9  # the wait is 10 s
 
 
 def test_reload_takes_other_bounds(binaries):

@@ -12,7 +12,7 @@ PATH = os.path.join(os.path.dirname(__file__), "..", "..", "proto", "vectors.jso
 
 def answer_of(sock):
     while True:
-        assert sock.poll(5000), "no answer"
+        assert sock.poll(60000), "no answer"
         answer = msgpack.unpackb(sock.recv_multipart()[0])
         if answer[0] not in ("PING", "EVENTS"):
             return answer

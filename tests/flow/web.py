@@ -96,13 +96,18 @@ class Nginx:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
             try:
-                self.process.wait(timeout=10)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.process.terminate()
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=60)
 
-    def seen(self):
-        """[id, method, path, status] of every request that was answered."""
+    def seen(self, count):
+        """[id, method, path, status] of every request that was answered, once there are so many: a line
+        is written behind the answer."""
+        return wait_for(f"{count} requests are logged", lambda: (
+            lambda lines: lines if len(lines) >= count else None)(self.logged()))
+
+    def logged(self):
         with open(self.log) as file:
             return [line.split()[:4] for line in file]
 

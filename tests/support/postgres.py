@@ -6,10 +6,11 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
+
+from ports import free_ports
 
 
 def binaries():
@@ -74,9 +75,7 @@ class Postgres:
             shutil.chown(self.directory, self.user)
         self._run([os.path.join(self.binaries, "initdb"), "-D", self.data, "-U", "test", "-A", "trust",
                    "-E", "UTF8", "--locale=C", "--no-sync"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        [self.port] = free_ports(1)
         with open(os.path.join(self.data, "postgresql.conf"), "a") as file:
             file.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n"
                        f"unix_socket_directories = '{self.directory}'\n{settings}\n")
