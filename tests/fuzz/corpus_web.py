@@ -7,7 +7,8 @@ import sys
 
 import msgpack
 
-EVENT = ["email", "an-id", {"a": [1, "ä"]}, {"type": "T", "time": 1700000000000, "headers": {"ce-id": "1"}, "key": "k"}]
+EVENT = ["email", "an-id", {"a": [1, "ä"]}, {
+    "type": "T", "time": 1700000000000, "headers": {"ce-id": "1"}, "key": "k"}]
 ERROR = [550, "no such user", "trace", 1700000000000, "worker-1", {"start": 1700000000000, "lease": 3}]
 HISTOGRAM = {"count": 7, "sum_ms": 100, "below": [1, 3, 5, 7]}
 TOPIC = {"topic": "email", "ready": 5, "leased": 1, "dead": 3, "done": 7, "accepted": 9, "failed": 2, "workers": 1,
@@ -68,9 +69,11 @@ POSTS = [({"topic": "email", "type": "s", "payload": {"a": 1}}, ()), ([{"topic":
          ({"payload": 1}, ("Idempotency-Key: " + "k" * 70, "X-Request-Id: abc", "Content-Type: text/plain")),
          ({"user_id": 7, "event_type": "T", "payload": 1}, ())]
 HEADERS = ["Authorization: Bearer 0123456789abcdef", "Origin: http://a.example", "Sec-Fetch-Site: cross-site",
-           "X-Forwarded-For: 1.2.3.4, [::1]:5, 10.0.0.1", "Forwarded: for=1.2.3.4", "Last-Event-ID: 7", "If-None-Match: *",
+           "X-Forwarded-For: 1.2.3.4, [::1]:5, 10.0.0.1", "Forwarded: for=1.2.3.4", "Last-Event-ID: 7",
+           "If-None-Match: *",
            "Accept-Encoding: gzip", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: a, b",
            "WebHook-Request-Origin: x", "Expect: 100-continue", "Connection: close", "Cookie: a=b"]
+FACES = ["/api/v1/events?atomic=true&topic=email", "/api/v1/events", "/events", "/task"]
 ANSWERS = [items(ITEM), items(ITEM, ITEM, next=9), items(dict(TOPIC, n=3)), msgpack.packb(TOPIC), msgpack.packb(STATUS),
            items(WORKER), items(POOL), msgpack.packb(ITEM), msgpack.packb({"replayed": 1, "purged": 2}), b"no\xc1"]
 
@@ -85,7 +88,7 @@ def web():
             yield f"act{number}-{kind}", bytes([0, 0]) + request("POST", "/api/v1/" + path, body) + b"\xff\xfe" + answer
     for number, (body, lines) in enumerate(POSTS):
         for does in range(4):
-            for face, path in enumerate(["/api/v1/events?atomic=true&topic=email", "/api/v1/events", "/events", "/task"]):
+            for face, path in enumerate(FACES):
                 yield f"post{number}-{does}-{face}", bytes([face, does]) + request("POST", path, body, *lines)
     for number, line in enumerate(HEADERS):
         for flags in 0, 4, 8, 16, 24:

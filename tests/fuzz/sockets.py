@@ -29,7 +29,8 @@ MEANT = {100, 200, 202, 204, 207, 302, 304, 400, 401, 403, 404, 405, 409, 413, 4
 PIECES = [b"\0", b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"%", b"%00", b"%ff", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80",
           b"[" * 200, b"{\"a\":" * 100, b"9" * 400, b"1e999", b"-0", b"\\ud800", b"\xdd\xff\xff\xff\xff",
           b"\xc7\xff\x01", b"Content-Length: 7\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n",
-          b"Expect: 100-continue\r\n", b"HTTP/1.0", b"HTTP/1.1", b"..", b"/", b"#", b"?", b"&", b"=", b"\"", b"'", b"<script>",
+          b"Expect: 100-continue\r\n", b"HTTP/1.0", b"HTTP/1.1", b"..", b"/", b"#", b"?", b"&", b"=", b"\"", b"'",
+          b"<script>",
           b"{\"$map\":[[1,2]]}", b"{\"$bin\":\"AQ==\"}", b"null", b"0x1d", b"X-Forwarded-For: 1.2.3.4\r\n"]
 
 
