@@ -544,7 +544,7 @@ const route_t api_failed_rows[] = {
     {"GET", "/api/v1/failed-events/{topic}/{n}", ROLE_READ, false, ROUTE_BLOCKING, s_show,
      "A dead letter with its event and all its errors"},
     ACT_ROW ("POST", "/api/v1/failed-events/{topic}/{n}/replay", edit_replay,
-             "Processes it anew; with {\"payload\"}: a new event with that payload"),
+             "Processes it anew; with {\"payload\"}: a new event with that payload supersedes it"),
     {"GET", "/api/v1/tasks", ROLE_READ, false, ROUTE_QUICK, s_tasks, "Replays and discards"},
     {"GET", "/api/v1/tasks/{id}", ROLE_READ, false, ROUTE_QUICK, s_task, "How far a task is"},
     ACT_ROW ("DELETE", "/api/v1/tasks/{id}", s_task_cancel, "Stops a task"),

@@ -36,7 +36,7 @@ static void
 s_wake (stream_t *self) { /* with the lock held */
     if (self->is_suspended && self->connection) {
         self->is_suspended = false;
-        MHD_resume_connection (self->connection);
+        loop_resume (self->link->loop, self->connection);
     }
 }
 
@@ -121,6 +121,7 @@ s_read (void *arg, uint64_t position, char *buffer, size_t most) {
     (void)position;
     pthread_mutex_lock (&self->lock);
     size_t size = self->text.size - self->sent;
+    loop_moved (self->link->loop);
     size = size < most ? size : most;
     if (size > 0) {
         memcpy (buffer, self->text.data + self->sent, size);

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -410,6 +411,41 @@ def test_many_keep_alive_clients_publish_at_once(binaries):
         numbers = gateway.get("/metrics").body.decode()
         assert 'events_total{outcome="accepted"} 1000' in numbers, numbers
         assert re.search(r"confirm_seconds_count 1000\b", numbers), numbers
+
+
+def test_clients_that_leave_while_they_wait_harm_nothing(binaries):
+    """More of them than a loop keeps (web/loop.c), so that some are suspended, too."""
+    body = b'{"topic":"email","payload":1}'
+    said = (b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    for patience, status in (("60s", b"202"), ("3s", b"504")):
+        with pair(binaries, "--threads", "1", "--confirm-timeout", patience) as (broker,
+                                                                               gateway):
+            def unconfirmed():
+                return gateway.get("/health").json()["unconfirmed_events"]
+            place = ("127.0.0.1", gateway.ports["main"])
+            os.kill(broker.process.pid, signal.SIGSTOP)
+            try:
+                socks = [socket.create_connection(place, timeout=60) for _ in range(300)]
+                for sock in socks:
+                    sock.sendall(said)
+                support.wait_for("all have come", lambda: unconfirmed() == 300)
+                for sock in socks[0::3]: # a reset, which is noticed at once
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    sock.close()
+                for sock in socks[1::3]: # an end, which is noticed when there is an answer
+                    sock.close()
+                late = [sock.recv(4096) for sock in socks[2::3]] if status == b"504" else []
+            finally:
+                os.kill(broker.process.pid, signal.SIGCONT)
+            for got in late or [sock.recv(4096) for sock in socks[2::3]]:
+                assert got.startswith(b"HTTP/1.1 " + status), got
+                assert status == b"202" or b'"instance":"/api/v1/events"' in got, got
+            support.wait_for("all are decided", lambda: unconfirmed() == 0)
+            assert broker.topic("email")["accepted"] == 300
+            assert gateway.post("/api/v1/events", {"topic": "email", "payload": 2}).status == 202
+            for sock in socks[2::3]:
+                sock.close()
 
 
 def test_metrics_are_what_prometheus_reads(binaries):

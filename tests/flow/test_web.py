@@ -269,6 +269,28 @@ def test_overload_is_said(binaries):
         for sock in socks:
             sock.close()
         support.wait_for("there is room", lambda: gateway.post("/api/v1/events", GOOD).status == 202)
+        with Gateway(gateway.broker, "--per-client", "3", "--threads", "1") as few:
+            socks = []
+
+            def fits():
+                sock = socket.create_connection(("127.0.0.1", few.ports["main"]), timeout=20)
+                sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                try:
+                    is_taken = sock.recv(4096).startswith(b"HTTP/1.1 200")
+                except ConnectionError:
+                    is_taken = False
+                if is_taken:
+                    socks.append(sock)
+                else:
+                    sock.close()
+                return is_taken
+            # What came before, to see that it is ready, may still be about to end.
+            support.wait_for("one address may have three", lambda: fits() and len(socks) == 3)
+            assert not any(fits() for _ in range(5)), "and no more"
+            socks.pop().close()
+            support.wait_for("there is room", fits)
+            for sock in socks:
+                sock.close()
         with Gateway(gateway.broker, "--held", "64KiB") as small:
             answer = small.post("/api/v1/events", {"topic": "email", "payload": "x" * 100000})
             assert answer.status == 503 and answer.json()["code"] == "OVERLOAD", answer

@@ -146,6 +146,39 @@ export async function test_real_letters_are_filtered_edited_replayed(browser, {b
     return `25 at 5/s in ${seconds.toFixed(1)} s`;
 }
 
+export async function test_real_edited_letter_names_its_event(browser, {bin}) {
+    const system = await System.start(bin);
+    await system.publish(Array.from({length: 2}, (_, i) =>
+        event('email', {fail: '550', number: i}, 'mail.a')));
+    await letters(system, 'email', 2);
+    const page = await open(browser, `${system.url}#/dead`);
+    await isLive(page);
+    await page.locator('td a.id, th a.id').first().click();
+    await page.getByRole('button', {name: 'Edit and replay'}).click();
+    await page.getByLabel('Payload, JSON').fill('{"mended": true}');
+    await page.getByRole('button', {name: 'Replay edited'}).click();
+    // The letter stays and says so; its event is a link away.
+    await page.locator('.badge').getByText('superseded', {exact: true}).waitFor();
+    await page.locator('.facts div').filter({hasText: 'Superseded by'}).getByRole('link').click();
+    await page.locator('.badge').getByText('done', {exact: true}).waitFor();
+    await page.getByText('"mended": true').waitFor();
+    // A replay of all leaves it out.
+    await go(page, '#/dead?topic=email');
+    await page.getByText('2 dead letters').waitFor();
+    await page.getByRole('cell', {name: 'permanent, superseded'}).or(
+        page.getByRole('cell', {name: 'attempts, superseded'})).first().waitFor();
+    fs.writeFileSync(system.file('mended'), '');
+    await page.getByRole('button', {name: 'Replay all'}).click();
+    await page.getByRole('dialog', {name: 'Replay 1 dead letter?'}).waitFor();
+    await page.getByRole('dialog').getByRole('button', {name: 'Replay'}).click();
+    await letters(system, 'email', 1);
+    await go(page, '#/dead?topic=email');
+    await page.getByText('1 dead letter', {exact: true}).waitFor();
+    await page.getByRole('button', {name: 'Discard all'}).waitFor();
+    assert(await page.getByRole('button', {name: 'Replay all'}).isHidden(), 'none is to be replayed');
+    await close(page);
+}
+
 export async function test_real_event_is_explained(browser, {bin}) {
     const system = await System.start(bin);
     const [id] = await system.publish([event('slow', {fail_once: '451', name: '<b>bold</b>'})]);
