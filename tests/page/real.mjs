@@ -175,7 +175,8 @@ export async function test_real_edited_letter_names_its_event(browser, {bin}) {
     await go(page, '#/dead?topic=email');
     await page.getByText('1 dead letter', {exact: true}).waitFor();
     await page.getByRole('button', {name: 'Discard all'}).waitFor();
-    assert(await page.getByRole('button', {name: 'Replay all'}).isHidden(), 'none is to be replayed');
+    assert(await page.getByRole('button', {name: 'Replay all'}).isHidden(),
+        'none is to be replayed');
     await close(page);
 }
 
