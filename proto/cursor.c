@@ -267,6 +267,59 @@ ef_skip (ef_cursor_t *self) {
     }
 }
 
+bool
+ef_map_find (ef_cursor_t map, const char *key, ef_cursor_t *value) {
+    uint32_t pairs;
+    if (ef_get_map (&map, &pairs)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        ef_span_t name = {NULL, 0};
+        if (ef_get_bytes (&map, &name) && ef_skip (&map)) {
+            return false;
+        }
+        ef_cursor_t start = map;
+        if (ef_skip (&map)) {
+            return false;
+        }
+        if (name.data && ef_span_is (name, key)) {
+            *value = (ef_cursor_t){start.at, map.at};
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t
+ef_map_uint (ef_cursor_t map, const char *key) {
+    ef_cursor_t value;
+    uint64_t number = 0;
+    return ef_map_find (map, key, &value) && ef_get_uint (&value, &number) == 0 ? number : 0;
+}
+
+bool
+ef_map_bool (ef_cursor_t map, const char *key) {
+    ef_cursor_t value;
+    bool is_set = false;
+    return ef_map_find (map, key, &value) && ef_get_bool (&value, &is_set) == 0 && is_set;
+}
+
+ef_span_t
+ef_map_str (ef_cursor_t map, const char *key) {
+    ef_cursor_t value;
+    ef_span_t text;
+    bool is_there = ef_map_find (map, key, &value) && ef_get_str (&value, &text) == 0;
+    return is_there ? text : (ef_span_t){NULL, 0};
+}
+
+void
+ef_map_text (ef_cursor_t map, const char *key, char *text, size_t size) {
+    ef_cursor_t value;
+    ef_span_t span;
+    bool is_there = ef_map_find (map, key, &value) && ef_get_bytes (&value, &span) == 0;
+    ef_span_copy (is_there ? span : (ef_span_t){NULL, 0}, text, size);
+}
+
 void
 ef_span_copy (ef_span_t span, char *text, size_t size) {
     ef_assert (size > 0);

@@ -72,6 +72,16 @@ ef_span_is (ef_span_t span, const char *text) {
     return span.size == size && memcmp (span.data, text, size) == 0;
 }
 
+/* Looking into the map at a cursor: the value of a key, as a
+   cursor that ends behind it. False: the key isn't there, or this is no map. */
+bool ef_map_find (ef_cursor_t map, const char *key, ef_cursor_t *value);
+/* The same for what is there and of the kind; else 0, false, a span without data. */
+uint64_t ef_map_uint (ef_cursor_t map, const char *key);
+bool ef_map_bool (ef_cursor_t map, const char *key);
+ef_span_t ef_map_str (ef_cursor_t map, const char *key);
+/* A str or bin, copied as by ef_span_copy; else an empty text. */
+void ef_map_text (ef_cursor_t map, const char *key, char *text, size_t size);
+
 /* Copies a span into `text` of `size` bytes, cut to fit and ended with a NUL. */
 void ef_span_copy (ef_span_t span, char *text, size_t size);
 

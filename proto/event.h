@@ -58,4 +58,8 @@ void ef_rfc3339 (uint64_t unix_ms, char text[25]);
 /* The reverse; takes an offset other than Z too. 0, or -1 where it isn't such a date. */
 EF_MUST_USE int ef_rfc3339_parse (const char *text, size_t size, int64_t *unix_ms);
 
+/* A duration as people write it: 500ms, 1.5s, 5m, 2h, 7d, or ms without a unit. 0, or -1 where it
+   isn't one. */
+EF_MUST_USE int ef_duration_parse (const char *text, size_t size, int64_t *ms);
+
 #endif

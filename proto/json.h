@@ -12,7 +12,7 @@
 /* Appends one MessagePack value as JSON text. 0, or -1 where the bytes can't be read. */
 EF_MUST_USE int ef_json_print (ef_buf_t *out, ef_cursor_t *value);
 
-/* Appends a JSON string literal. */
+/* Appends a JSON string literal. Of a text that isn't UTF-8 each byte past ASCII is U+FFFD. */
 void ef_json_string (ef_buf_t *out, const char *text, size_t size);
 
 /* Reads one JSON value (RFC 8259) at `text`, appends it as MessagePack, and returns how many bytes
@@ -47,5 +47,14 @@ bool ef_utf8_is_valid (const char *text, size_t size);
 /* Makes one line that a terminal can show of somebody else's words: control characters become
    spaces, and dots what isn't ASCII where the text isn't UTF-8. */
 void ef_text_clean (char *text);
+
+/* What a hexadecimal digit stands for; -1: it is none. */
+static inline int
+ef_hex_digit (char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
 
 #endif

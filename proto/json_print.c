@@ -30,7 +30,7 @@ ef_base64_encode (ef_buf_t *out, const void *bytes, size_t size) {
 bool
 ef_utf8_is_valid (const char *text, size_t size) {
     const uint8_t *at = (const uint8_t *)text;
-    const uint8_t *end = at + size;
+    const uint8_t *end = size > 0 ? at + size : at; /* an empty text may be NULL */
     while (at < end) {
         uint8_t lead = *at++;
         if (lead < 0x80) {
@@ -67,6 +67,7 @@ ef_text_clean (char *text) {
 
 void
 ef_json_string (ef_buf_t *out, const char *text, size_t size) {
+    bool is_text = ef_utf8_is_valid (text, size);
     s_text (out, "\"");
     for (size_t i = 0; i < size; i++) {
         uint8_t c = (uint8_t)text[i];
@@ -79,6 +80,8 @@ ef_json_string (ef_buf_t *out, const char *text, size_t size) {
             char escape[8];
             int length = snprintf (escape, sizeof escape, "\\u%04x", c);
             ef_buf_put (out, escape, (size_t)length);
+        } else if (c >= 0x80 && !is_text) {
+            s_text (out, "\\ufffd");
         } else {
             *ef_buf_add (out, 1) = c;
         }

@@ -1,8 +1,9 @@
-/* Clocks, randomness and RFC 3339 dates. SPDX-License-Identifier: MIT */
+/* Clocks, randomness, RFC 3339 dates and durations. SPDX-License-Identifier: MIT */
 #include "event.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -90,4 +91,27 @@ ef_rfc3339_parse (const char *text, size_t size, int64_t *unix_ms) {
     int64_t offset = (hours * 60 + minutes) * 60;
     *unix_ms = ((int64_t)timegm (&tm) - (sign == '-' ? -offset : offset)) * 1000 + ms;
     return 0;
+}
+
+int
+ef_duration_parse (const char *text, size_t size, int64_t *ms) {
+    static const struct {
+        const char *unit;
+        double ms;
+    } units[] = {{"ms", 1}, {"", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
+    char copy[40];
+    char *end;
+    if (size == 0 || size >= sizeof copy || ((text[0] < '0' || text[0] > '9') && text[0] != '.')) {
+        return -1;
+    }
+    memcpy (copy, text, size);
+    copy[size] = 0;
+    double number = strtod (copy, &end);
+    for (size_t i = 0; end > copy && i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp (end, units[i].unit) == 0 && number * units[i].ms < 1e15) {
+            *ms = (int64_t)(number * units[i].ms);
+            return 0;
+        }
+    }
+    return -1;
 }

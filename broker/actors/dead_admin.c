@@ -148,13 +148,24 @@ s_put_common (ef_buf_t *out, const ef_letter_t *letter) {
     ef_put_key_uint (out, "dead", letter->dead_ms);
 }
 
+/* Says which event supersedes it, where one does. Returns how many pairs that is. */
+static uint32_t
+s_put_superseded (ef_buf_t *out, const ef_letter_body_t *body) {
+    if (body->superseded.size == 0) {
+        return 0;
+    }
+    ef_put_str (out, "superseded");
+    ef_put_strn (out, body->superseded.data, body->superseded.size);
+    return 1;
+}
+
 static void
 s_put_item (ef_buf_t *out, const ef_letter_body_t *body) {
     ef_event_t event;
     const char *why;
     ef_cursor_t cursor = ef_cursor (body->event.data, body->event.size);
     ef_status_t status = ef_event_read (&cursor, &event, &why);
-    ef_put_map (out, 8);
+    size_t mark = ef_put_open (out);
     s_put_common (out, &body->letter);
     ef_put_str (out, "id");
     if (status == EF_OK && event.id.data) {
@@ -170,6 +181,7 @@ s_put_item (ef_buf_t *out, const ef_letter_body_t *body) {
     }
     ef_put_str (out, "error");
     s_put_span (out, s_last_error (body->history));
+    ef_put_close_map (out, mark, 8 + s_put_superseded (out, body));
 }
 
 static void
@@ -224,13 +236,14 @@ s_show (dead_topic_t *topic, uint64_t n, ef_buf_t *out) {
         }
         ef_put_array (out, 2);
         ef_put_str (out, "OK");
-        ef_put_map (out, 8);
+        size_t mark = ef_put_open (out);
         s_put_common (out, letter);
         ef_put_key_uint (out, "accepted", body.accepted_ms);
         ef_put_str (out, "event");
         s_put_span (out, body.event);
         ef_put_str (out, "errors");
         s_put_span (out, body.history);
+        ef_put_close_map (out, mark, 8 + s_put_superseded (out, &body));
         free (body.bytes);
         return;
     }
@@ -248,8 +261,11 @@ s_move (dead_topic_t *topic, const filter_t *filter, bool purge, ef_buf_t *out) 
     ef_assert (m != NULL);
     uint32_t count = 0;
     for (uint32_t i = 0; i < total && count < filter->limit; i++) {
-        if (s_fits (filter, ef_dead_log_at (topic->log, i))) {
-            m[count++] = ef_dead_log_at (topic->log, i)->m;
+        const ef_letter_t *letter = ef_dead_log_at (topic->log, i);
+        /* What another event does in its place isn't done twice, unless it is named. */
+        bool is_done = letter->is_superseded && !purge && filter->n == NULL;
+        if (s_fits (filter, letter) && !is_done) {
+            m[count++] = letter->m;
         }
     }
     ef_put_array (out, 2);
@@ -261,6 +277,42 @@ s_move (dead_topic_t *topic, const filter_t *filter, bool purge, ef_buf_t *out) 
     } else {
         free (m);
     }
+}
+
+/* Answers once it is durable. */
+static void
+s_supersede (ef_dead_letters_t *self, dead_topic_t *topic, ef_cursor_t request, ef_buf_t *out) {
+    uint64_t n;
+    ef_span_t id;
+    if (ef_get_uint (&request, &n) || ef_get_bytes (&request, &id) || id.size == 0 ||
+        id.size > EF_ID_MAX) {
+        s_error (out, EF_BAD_COMMAND,
+                 "expected [\"DLQ.SUPERSEDE\", topic, n, id (str or bin of 1 to 64 bytes)]");
+        return;
+    }
+    for (uint32_t i = 0; topic && i < ef_dead_log_count (topic->log); i++) {
+        const ef_letter_t *letter = ef_dead_log_at (topic->log, i);
+        if (letter->n != n || letter->is_leaving) {
+            continue;
+        }
+        if (letter->segment == 0) {
+            break;
+        }
+        if (ef_dead_log_supersede (topic->log, letter->m, id)) {
+            s_error (out, EF_INTERNAL, "the letter can't be read");
+        } else if (!dead_commit (self, topic)) {
+            s_error (out, EF_NO_SPACE, "not durable yet; ask again");
+        } else {
+            ef_put_array (out, 2);
+            ef_put_str (out, "OK");
+            ef_put_map (out, 2);
+            ef_put_key_uint (out, "n", n);
+            ef_put_str (out, "superseded");
+            ef_put_strn (out, id.data, id.size);
+        }
+        return;
+    }
+    s_error (out, EF_NOT_FOUND, "no dead letter of that number");
 }
 
 void
@@ -283,6 +335,10 @@ ef_dead_admin (ef_dead_letters_t *self, ef_cursor_t request, ef_buf_t *answer) {
         } else {
             s_show (topic, n, answer);
         }
+        return;
+    }
+    if (ef_span_is (command, "DLQ.SUPERSEDE")) {
+        s_supersede (self, topic, request, answer);
         return;
     }
     if (s_read_filter (&request, &filter)) {

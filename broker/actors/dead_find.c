@@ -29,6 +29,12 @@ s_known (const ef_question_t *question, const char *topic, uint64_t n) {
 }
 
 static void
+s_put_superseded (ef_found_t *found, const ef_letter_body_t *body) {
+    found->superseded_bytes = body->superseded.size < EF_ID_MAX ? body->superseded.size : EF_ID_MAX;
+    memcpy (found->superseded, body->superseded.data, found->superseded_bytes);
+}
+
+static void
 s_add (ef_question_t *question, const char *topic, const ef_letter_body_t *body) {
     ef_found_t *found = finder_add (question);
     memcpy (found->topic, topic, sizeof found->topic);
@@ -38,6 +44,7 @@ s_add (ef_question_t *question, const char *topic, const ef_letter_body_t *body)
     found->reason = (ef_reason_t)body->letter.reason;
     found->attempts = body->letter.attempts;
     found->accepted_ms = body->accepted_ms;
+    s_put_superseded (found, body);
     ef_buf_put (&found->event, body->event.data, body->event.size);
     finder_add_history (found, body->history);
 }
@@ -62,25 +69,37 @@ s_find (ef_question_t *question, dead_topic_t *topic, uint64_t print) {
     }
 }
 
-static bool
-s_has_letter (const dead_topic_t *topic, uint64_t n) {
+static const ef_letter_t *
+s_letter (const dead_topic_t *topic, uint64_t n) {
     for (uint32_t i = 0; topic && i < ef_dead_log_count (topic->log); i++) {
         if (ef_dead_log_at (topic->log, i)->n == n) {
-            return true;
+            return ef_dead_log_at (topic->log, i);
         }
     }
-    return false;
+    return NULL;
+}
+
+/* What its letter says of an event that the log knows to be dead. */
+static void
+s_look_at_letter (ef_dead_letters_t *self, ef_found_t *item) {
+    ef_letter_body_t body;
+    dead_topic_t *topic = dead_topic_find (self, item->topic, strlen (item->topic));
+    const ef_letter_t *letter = s_letter (topic, item->n);
+    if (letter == NULL) {
+        item->state = EF_STATE_PURGED; /* while it is on its way here the core knows better */
+        item->when_ms = 0;
+    } else if (letter->is_superseded && ef_dead_log_read (topic->log, letter, &body) == 0) {
+        s_put_superseded (item, &body);
+        free (body.bytes);
+    }
 }
 
 void
 ef_dead_find (ef_dead_letters_t *self, ef_question_t *question) {
     uint64_t print = ef_dead_log_print (question->id, question->id_size);
     for (uint32_t i = 0; i < question->count; i++) {
-        ef_found_t *item = &question->items[i];
-        if (item->state == EF_STATE_DEAD &&
-            !s_has_letter (dead_topic_find (self, item->topic, strlen (item->topic)), item->n)) {
-            item->state = EF_STATE_PURGED; /* while it is on its way here the core knows better */
-            item->when_ms = 0;
+        if (question->items[i].state == EF_STATE_DEAD) {
+            s_look_at_letter (self, &question->items[i]);
         }
     }
     for (uint32_t i = 0; i < self->topic_count; i++) {

@@ -184,9 +184,8 @@ dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uin
         (dead_task_t){.m = m, .count = count, .purge = purge, .rate = rate};
 }
 
-/* Makes what was handed in durable and says so. A full disk is waited for. */
-static void
-s_commit (ef_dead_letters_t *self, dead_topic_t *topic) {
+bool
+dead_commit (ef_dead_letters_t *self, dead_topic_t *topic) {
     int rc = ef_dead_log_commit (topic->log);
     while (ef_storage_is_full (rc) && dead_reserve_use (self)) {
         rc = ef_dead_log_commit (topic->log);
@@ -196,7 +195,7 @@ s_commit (ef_dead_letters_t *self, dead_topic_t *topic) {
         if (!ef_storage_is_full (rc)) {
             s_fail (self, -rc, topic->topic);
         }
-        return;
+        return false;
     }
     if (ef_dead_log_highest (topic->log) > topic->told_m) {
         topic->told_m = ef_dead_log_highest (topic->log);
@@ -211,6 +210,7 @@ s_commit (ef_dead_letters_t *self, dead_topic_t *topic) {
             s_offer (self, topic, leaving);
         }
     }
+    return true;
 }
 
 /* Notes that the next letters of a task leave, and offers them. Returns how many. */
@@ -240,7 +240,7 @@ s_task_step (ef_dead_letters_t *self, dead_topic_t *topic, dead_task_t *task, ui
     }
     (void)ef_dead_log_leave (topic->log, m, count, task->purge);
     task->next_ms = task->rate ? now + 1000ull * count / task->rate : 0;
-    s_commit (self, topic);
+    (void)dead_commit (self, topic); /* it is looked at again at the end of each turn */
     return count;
 }
 
@@ -279,7 +279,7 @@ s_want_overflow (dead_topic_t *topic, uint32_t limit) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < ef_dead_log_count (topic->log) && count < limit; i++) {
         const ef_letter_t *letter = ef_dead_log_at (topic->log, i);
-        if (letter->reason == EF_REASON_OVERFLOW && !letter->is_leaving) {
+        if (letter->reason == EF_REASON_OVERFLOW && !letter->is_leaving && !letter->is_superseded) {
             m[count++] = letter->m;
         }
     }
@@ -330,7 +330,7 @@ s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
     case EF_DEAD_ADMIN: {
         ef_buf_t answer = {0};
         for (uint32_t i = 0; i < self->topic_count; i++) {
-            s_commit (self, &self->topics[i]); /* what came before it is seen */
+            (void)dead_commit (self, &self->topics[i]); /* what came before it is seen */
         }
         ef_dead_admin (self, ef_cursor (message->bytes.data, message->bytes.size), &answer);
         ef_buf_free (&message->bytes);
@@ -340,7 +340,7 @@ s_handle (ef_dead_letters_t *self, ef_dead_message_t *message) {
     }
     case EF_DEAD_FIND:
         for (uint32_t i = 0; i < self->topic_count; i++) {
-            s_commit (self, &self->topics[i]); /* what came before it is seen */
+            (void)dead_commit (self, &self->topics[i]); /* what came before it is seen */
         }
         ef_dead_find (self, message->token);
         s_answer (self, message);
@@ -372,7 +372,7 @@ s_step (void *arg) {
     }
     for (uint32_t i = 0; i < self->topic_count && atomic_load (&self->failed) == 0; i++) {
         dead_topic_t *topic = &self->topics[i];
-        s_commit (self, topic);
+        (void)dead_commit (self, topic);
         uint64_t task = s_run_tasks (self, topic, now);
         next = task < next ? task : next;
     }

@@ -1,5 +1,6 @@
 /* The dead letters of one topic. SPDX-License-Identifier: MIT */
 #include "dead_log.h"
+#include "../../proto/limits.h"
 #include "../base/hash.h"
 
 #include <errno.h>
@@ -90,8 +91,9 @@ s_read_header (ef_letter_t *letter, const uint8_t *header) {
     letter->n = ef_le64 (header + 8);
     letter->dead_ms = ef_le64 (header + 24);
     letter->attempts = ef_le32 (header + 32);
-    letter->bytes = ef_le32 (header + 36) + ef_le32 (header + 40);
+    letter->bytes = ef_le32 (header + 36) + ef_le32 (header + 40) + header[45];
     letter->reason = header[44];
+    letter->is_superseded = header[45] > 0;
 }
 
 static void
@@ -297,12 +299,13 @@ s_place_later (ef_dead_log_t *self, uint64_t m, size_t at) {
 }
 
 static void
-s_write_letter (ef_dead_log_t *self, const uint8_t *header, ef_span_t event, ef_span_t history) {
+s_write_letter (ef_dead_log_t *self, const uint8_t *header, const ef_letter_body_t *body) {
     ef_buf_t *buf = s_buf (self);
     size_t mark = ef_record_begin (buf, LETTER, 0, LETTER_HEADER);
     memcpy (buf->data + mark + EF_RECORD_HEAD, header, LETTER_HEADER);
-    ef_buf_put (buf, event.data, event.size);
-    ef_buf_put (buf, history.data, history.size);
+    ef_buf_put (buf, body->event.data, body->event.size);
+    ef_buf_put (buf, body->history.data, body->history.size);
+    ef_buf_put (buf, body->superseded.data, body->superseded.size);
     ef_record_end (buf, mark);
     s_place_later (self, ef_le64 (header), mark);
 }
@@ -324,8 +327,27 @@ ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead) {
     ef_letter_t *letter = s_insert (self, dead->m);
     s_read_header (letter, header);
     letter->print = s_print (dead->event.data, dead->event.size);
-    s_write_letter (self, header, dead->event, dead->history);
+    const ef_letter_body_t body = {.event = dead->event, .history = dead->history};
+    s_write_letter (self, header, &body);
     self->highest_m = dead->m;
+}
+
+int
+ef_dead_log_supersede (ef_dead_log_t *self, uint64_t m, ef_span_t id) {
+    ef_letter_t *letter = s_find (self, m);
+    ef_letter_body_t body;
+    ef_assert (letter && letter->segment != 0 && !letter->is_leaving);
+    ef_assert (id.size > 0 && id.size <= EF_ID_MAX);
+    if (ef_dead_log_read (self, letter, &body)) {
+        return -1;
+    }
+    uint8_t *header = body.bytes + EF_RECORD_HEAD;
+    header[45] = (uint8_t)id.size;
+    body.superseded = id;
+    s_read_header (letter, header);
+    s_write_letter (self, header, &body);
+    free (body.bytes);
+    return 0;
 }
 
 uint64_t
@@ -413,7 +435,7 @@ s_compact (ef_dead_log_t *self) {
         if (ef_dead_log_read (self, &self->letters[i], &body)) {
             return -EIO;
         }
-        s_write_letter (self, body.bytes + EF_RECORD_HEAD, body.event, body.history);
+        s_write_letter (self, body.bytes + EF_RECORD_HEAD, &body);
         free (body.bytes);
     }
     int rc = self->batch.buf.size ? s_append (self) : 0;
@@ -499,7 +521,8 @@ ef_dead_log_read (ef_dead_log_t *self, const ef_letter_t *letter, ef_letter_body
     const uint8_t *header = record + EF_RECORD_HEAD;
     uint32_t event = ef_le32 (header + 36);
     uint32_t history = ef_le32 (header + 40);
-    if ((uint64_t)EF_RECORD_HEAD + LETTER_HEADER + event + history > ef_le32 (record)) {
+    uint32_t id = header[45];
+    if ((uint64_t)EF_RECORD_HEAD + LETTER_HEADER + event + history + id > ef_le32 (record)) {
         free (record);
         return -1;
     }
@@ -507,6 +530,7 @@ ef_dead_log_read (ef_dead_log_t *self, const ef_letter_t *letter, ef_letter_body
     body->accepted_ms = ef_le64 (header + 16);
     body->event = (ef_span_t){(const char *)header + LETTER_HEADER, event};
     body->history = (ef_span_t){(const char *)header + LETTER_HEADER + event, history};
+    body->superseded = (ef_span_t){(const char *)header + LETTER_HEADER + event + history, id};
     body->bytes = record;
     return 0;
 }

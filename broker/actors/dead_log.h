@@ -7,7 +7,9 @@
 
    Records (broker/journal/record.h), offsets from behind the head:
    LETTER (2)   0 8 m    8 8 n   16 8 accepted   24 8 dead   32 4 attempts   36 4 bytes of the event
-               40 4 bytes of the history   44 1 reason   45 3 reserved   48 event, history
+               40 4 bytes of the history   44 1 reason   45 1 bytes of the id (version 4; before: 0)
+               46 2 reserved   48 event, history, id of the event that supersedes it. A letter may
+               be written once more, with another place or id: the later record holds
    LEAVING (3)  0 8 b    8 1 purge   12 4 count   16 count × 8: m. Noted before they are offered for
    return LEFT (4)     0 8 b: what left with b is gone STATE (5)    0 8 highest m   8 8 highest b.
    First record of every segment */
@@ -26,8 +28,9 @@ typedef struct {
     uint32_t segment;
     uint32_t offset;
     uint32_t attempts;
-    uint32_t bytes; /* of event and history */
+    uint32_t bytes; /* of event, history and id */
     uint8_t reason; /* ef_reason_t */
+    bool is_superseded;
     bool is_leaving;
     bool is_gone; /* for a moment, while its b is dropped */
 } ef_letter_t;
@@ -38,7 +41,8 @@ typedef struct {
     uint64_t accepted_ms;
     ef_span_t event;
     ef_span_t history;
-    uint8_t *bytes; /* owned; free () it */
+    ef_span_t superseded; /* id of the event that took its place; size 0: none */
+    uint8_t *bytes;       /* owned; free () it */
 } ef_letter_body_t;
 
 /* What leaves together. */
@@ -57,6 +61,10 @@ void ef_dead_log_destroy (ef_dead_log_t **self_p);
 
 /* Adds a letter to the group under way; one whose m is known already is left out. */
 void ef_dead_log_add (ef_dead_log_t *self, const ef_dead_t *dead);
+
+/* Notes in a committed letter that isn't leaving which event (its id: 1 to EF_ID_MAX bytes)
+   supersedes it; the last one holds. 0, or -1 where the letter can't be read. */
+EF_MUST_USE int ef_dead_log_supersede (ef_dead_log_t *self, uint64_t m, ef_span_t id);
 
 /* Notes that the letters leave, under the next b. The letters exist and aren't leaving. Returns b.
  */

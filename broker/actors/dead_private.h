@@ -51,6 +51,8 @@ bool dead_reserve_use (ef_dead_letters_t *self); /* frees a part of it. False: n
 void dead_reserve_refill (ef_dead_letters_t *self);
 void dead_reserve_close (ef_dead_letters_t *self);
 
+/* Makes what was handed in durable and tells so. False: not now, the disk is full, or it failed. */
+bool dead_commit (ef_dead_letters_t *self, dead_topic_t *topic);
 dead_topic_t *dead_topic_find (ef_dead_letters_t *self, const char *name, size_t size);
 void dead_task_add (dead_topic_t *topic, uint64_t *m, uint32_t count, bool purge, uint32_t rate);
 

@@ -33,10 +33,12 @@ typedef struct {
     ef_reason_t reason;
     uint32_t attempts;
     uint64_t accepted_ms;
-    ef_buf_t event;         /* owned; its id written out */
-    ef_buf_t history;       /* owned; items [code, text, trace, ms, worker] back to back */
-    uint32_t history_count; /* of them */
-    ef_buf_t result;        /* owned; what its worker gave with its end; may be empty */
+    ef_buf_t event;             /* owned; its id written out */
+    ef_buf_t history;           /* owned; items [code, text, trace, ms, worker] back to back */
+    uint32_t history_count;     /* of them */
+    ef_buf_t result;            /* owned; what its worker gave with its end; may be empty */
+    char superseded[EF_ID_MAX]; /* id of the event that took its place */
+    uint32_t superseded_bytes;  /* 0: none did */
 } ef_found_t;
 
 typedef struct {

@@ -322,6 +322,7 @@ s_fail (ef_core_t *core, lease_t *lease, item_t *item, const nack_t *nack) {
     if (!nack->failure.is_dead && !(entry->flags & ENTRY_PURGE) &&
         breakers_excuse (core, topic, item, nack->downstream, &breaker)) {
         breakers_outcome (core, topic, item, span_of (NULL, 0), OUTCOME_NONE);
+        entry->tag = entry->tag ? entry->tag : TAG_GONE;
         topic_move (topic, EF_STATE_LEASED, EF_STATE_READY, 1);
         breaker_wait (core, topic, entry, breaker);
         return;

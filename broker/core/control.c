@@ -232,9 +232,38 @@ ef_core_inserting (const ef_core_t *self, uint32_t index) {
     return self->topics[index]->inserting;
 }
 
+/* Those that there were. */
+static void
+s_put_counts (ef_buf_t *out, const char *key, const uint64_t *counts, unsigned count,
+              const char *(*name) (unsigned index)) {
+    uint32_t kinds = 0;
+    for (unsigned i = 0; i < count; i++) {
+        kinds += counts[i] > 0;
+    }
+    ef_put_str (out, key);
+    ef_put_map (out, kinds);
+    for (unsigned i = 0; i < count; i++) {
+        if (counts[i] > 0) {
+            ef_put_key_uint (out, name (i), counts[i]);
+        }
+    }
+}
+
+static const char *
+s_failure_name (unsigned index) {
+    return ef_failure_name ((ef_failure_t)index);
+}
+
+static const char *
+s_reason_name (unsigned index) {
+    return ef_reason_name ((ef_reason_t)index);
+}
+
 void
 ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
-    const topic_t *topic = self->topics[index];
+    topic_t *topic = self->topics[index];
+    breaker_counts_t breakers;
+    load_breakers (topic, &breakers);
     const struct {
         const char *key;
         uint64_t value;
@@ -249,10 +278,15 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
         {"overflowed", topic->overflowed},
         {"failed", topic->attempts_failed},
         {"deliveries", topic->deliveries},
+        {"redelivered", topic->redelivered},
         {"published_bytes", topic->published_bytes},
         {"workers", topic->workers},
         {"extents", topic->extents.extents},
         {"stalled_ms", topic->stalled_since ? self->now - topic->stalled_since : 0},
+        {"oldest_ms", load_oldest_ms (self, topic)},
+        {"breakers_open", breakers.by_state[EF_BREAKER_OPEN]},
+        {"breakers_half_open", breakers.by_state[EF_BREAKER_HALF_OPEN]},
+        {"breakers_closed", breakers.by_state[EF_BREAKER_CLOSED]},
         {"lease_ms", topic->config.lease_ms},
         {"attempts", topic->config.retry.attempts},
         {"unwell", topic->unwell},
@@ -262,7 +296,7 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
         {"waited_p99_ms", topic->waited ? ef_histogram_quantile (topic->waited, 0.99) : 0},
     };
     uint32_t count = sizeof numbers / sizeof numbers[0];
-    ef_put_map (out, count + 5 + EF_STATE_COUNT);
+    ef_put_map (out, count + 7 + EF_STATE_COUNT);
     ef_put_key_str (out, "topic", topic->config.name);
     ef_put_key_bool (out, "paused", topic->is_paused);
     ef_put_key_bool (out, "draining", topic->is_draining);
@@ -272,6 +306,8 @@ ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out) {
     for (uint32_t i = 0; i < count; i++) {
         ef_put_key_uint (out, numbers[i].key, numbers[i].value);
     }
+    s_put_counts (out, "failures", topic->failures, EF_FAILURE_COUNT, s_failure_name);
+    s_put_counts (out, "deaths", topic->deaths, EF_REASON_COUNT, s_reason_name);
     report_put (out, "took", topic->took);
     report_put (out, "waited", topic->waited);
 }

@@ -64,6 +64,21 @@ typedef enum {
 } ef_reason_t;
 const char *ef_reason_name (ef_reason_t reason);
 
+/* Why an attempt failed, for those who count; its code says more. */
+#define EF_FAILURE_TABLE(X)                                                                        \
+    X (ERROR, "error")             /* its worker said so: another attempt may do */                \
+    X (PERMANENT, "permanent")     /* the same: no attempt will */                                 \
+    X (TIMEOUT, "timeout")         /* its worker's own time for it was over */                     \
+    X (LEASE, "lease")             /* its lease ran out */                                         \
+    X (WORKER_LOST, "worker_lost") /* its worker fell silent, or its process died */
+typedef enum {
+#define X(name, text) EF_FAILURE_##name,
+    EF_FAILURE_TABLE (X)
+#undef X
+        EF_FAILURE_COUNT
+} ef_failure_t;
+const char *ef_failure_name (ef_failure_t failure);
+
 /* States of an event; the law sums them. */
 #define EF_STATE_TABLE(X)                                                                          \
     X (READY, "ready")                                                                             \
@@ -282,9 +297,16 @@ void ef_core_topic_stats (ef_core_t *self, uint32_t index, ef_buf_t *out);
 int ef_core_find_topic (const ef_core_t *self, const char *name, size_t size); /* -1: none */
 uint64_t ef_core_count (const ef_core_t *self, uint32_t index, ef_state_t state);
 uint64_t ef_core_accepted (const ef_core_t *self, uint32_t index);
-/* Calls `each` with a map for every worker. */
-void ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map),
-                      void *arg);
+/* What is told of a worker; borrowed for the call. The map is the caller's to begin, so that it can
+   say more. */
+typedef struct {
+    const char *name;
+    int topic; /* index of the first that it takes from, where the scaler has started it; else -1 */
+    uint32_t pair_count;
+    const ef_buf_t *pairs;
+} ef_worker_map_t;
+void ef_core_workers (const ef_core_t *self,
+                      void (*each) (void *arg, const ef_worker_map_t *worker), void *arg);
 /* Appends up to `limit` waiting events of a topic that are in memory, as [n, state, event or nil].
  */
 ef_status_t ef_core_peek (ef_core_t *self, const char *topic, uint32_t limit, ef_buf_t *out,

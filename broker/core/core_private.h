@@ -229,7 +229,16 @@ bool worker_has_room (const worker_t *worker);
 void report_took (const ef_core_t *core, const lease_t *lease);
 void report_waited (const ef_core_t *core, topic_t *topic, const stored_t *stored, uint32_t count);
 void report_put (ef_buf_t *out, const char *key, const ef_histogram_t *histogram);
+bool report_is_timeout (ef_span_t code); /* a failure's, raw MessagePack */
 void report_timeout (const ef_core_t *core, const lease_t *lease, ef_span_t code);
+
+/* load.c */
+typedef struct {
+    uint32_t by_state[EF_BREAKER_COUNT];
+    bool is_own; /* the topic's own isn't closed */
+} breaker_counts_t;
+uint64_t load_oldest_ms (const ef_core_t *self, topic_t *topic);
+void load_breakers (const topic_t *topic, breaker_counts_t *counts);
 
 /* dispatch.c */
 void dispatch_all (ef_core_t *self);
@@ -245,8 +254,9 @@ typedef struct {
     uint64_t started_ms; /* wall clock: when the lease began */
     int64_t retry_ms;    /* -1: the policy's */
     bool is_dead;
-    bool is_unknown; /* what became of the attempt: the worker may have done its work */
-    bool is_poison;  /* the second process that died with it alone */
+    bool is_unknown;   /* what became of the attempt: the worker may have done its work */
+    bool is_poison;    /* the second process that died with it alone */
+    ef_failure_t kind; /* as far as its code doesn't say */
 } failure_t;
 entry_t *item_entry (ef_core_t *self, topic_t *topic, item_t *item);
 void fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure);

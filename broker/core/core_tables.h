@@ -79,7 +79,7 @@ typedef struct gate_s {
 typedef struct entry_s {
     uint64_t n; /* 0: a free place */
     union {
-        uint64_t tag; /* of the last delivery, 0: none */
+        uint64_t tag; /* of the last delivery, 0: none since the start; or TAG_GONE */
         uint64_t m;   /* dead: its number on the way out */
     };
     union {
@@ -107,7 +107,8 @@ _Static_assert(EF_TOPICS_MAX <= 1 << 12 && EF_EVENT_CEILING < 1 << 24 && EF_STAT
                "what an entry says fits its bits");
 
 #define TRIES_MAX   1023
-#define ENTRY_BLOCK 256 /* entries that are allocated at a time */
+#define TAG_GONE    UINT64_MAX /* it was delivered, and no late answer to that counts */
+#define ENTRY_BLOCK 256        /* entries that are allocated at a time */
 
 typedef enum { ITEM_OPEN, ITEM_LAPSED, ITEM_ANSWERED } item_state_t;
 
@@ -273,6 +274,11 @@ struct topic_s {
     uint64_t b;               /* last taken move back */
     uint64_t attempts_failed; /* totals */
     uint64_t deliveries;
+    uint64_t failures[EF_FAILURE_COUNT]; /* since start, as all that follow */
+    uint64_t deaths[EF_REASON_COUNT];
+    uint64_t redelivered;   /* of the deliveries: of what a worker is known to have had before */
+    uint64_t failed_before; /* attempts_failed at the start */
+    uint64_t m_before;      /* m at the start */
     uint64_t overflowed;
     uint64_t insert_failed;
     uint64_t refused;

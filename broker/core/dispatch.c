@@ -122,6 +122,7 @@ s_take (gather_t *self) {
         }
         worker->bytes_in_flight += item->bytes;
         if (item->entry) {
+            topic->redelivered += item->entry->tries > 0 || item->entry->tag > 0;
             item->entry->state = EF_STATE_LEASED;
             item->entry->tag = lease->first_tag + i;
         }

@@ -472,6 +472,7 @@ s_adopt_invalid (ef_core_t *self, topic_t *topic, const place_t *place, const st
     if (!self->is_replaying) {
         outbox_push (topic, entry);
         topic_accept (topic, EF_STATE_DEAD, 1, 0);
+        topic->deaths[EF_REASON_INVALID]++;
         topic->pending_dead--;
         topic->outbox_durable++;
         outbox_flush (self, topic);

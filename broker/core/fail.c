@@ -241,6 +241,14 @@ s_attempt_flags (ef_core_t *self, entry_t *entry, const failure_t *failure) {
            (entry->flags & ENTRY_ALONE ? EF_ATTEMPT_ALONE : 0);
 }
 
+static ef_failure_t
+s_kind (const failure_t *failure, bool is_permanent) {
+    return failure->kind != EF_FAILURE_ERROR   ? failure->kind
+           : is_permanent                      ? EF_FAILURE_PERMANENT
+           : report_is_timeout (failure->code) ? EF_FAILURE_TIMEOUT
+                                               : EF_FAILURE_ERROR;
+}
+
 /* A counted failure of a leased event. */
 void
 fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
@@ -257,6 +265,7 @@ fail_event (ef_core_t *self, entry_t *entry, const failure_t *failure) {
     entry->tries += entry->tries < TRIES_MAX;
     entry->generation = (uint32_t)++self->next_generation;
     topic->attempts_failed++;
+    topic->failures[s_kind (failure, is_permanent)]++;
     bool is_last = is_permanent || failure->is_poison || entry->tries >= policy->attempts;
     uint64_t wait =
         failure->retry_ms >= 0
@@ -309,6 +318,7 @@ kill_event (ef_core_t *self, entry_t *entry, ef_reason_t reason, ef_span_t event
     entry->dead_ms = self->wall;
     entry->m = ++topic->m;
     entry->generation = (uint32_t)++self->next_generation;
+    topic->deaths[reason]++;
     topic->overflowed += reason == EF_REASON_OVERFLOW;
     topic->permanent += reason == EF_REASON_PERMANENT || reason == EF_REASON_POISON;
     size_t mark = ef_record_begin (buf, EF_LOG_DEAD, 0, EF_DEAD_HEADER);
@@ -352,6 +362,7 @@ void
 give_back (ef_core_t *self, topic_t *topic, item_t *item) {
     entry_t *entry = item_entry (self, topic, item);
     item->entry = NULL;
+    entry->tag = entry->tag ? entry->tag : TAG_GONE;
     breakers_outcome (self, topic, item, span_of (NULL, 0), OUTCOME_NONE);
     if (entry->flags & ENTRY_PURGE) {
         purge_one (self, entry);

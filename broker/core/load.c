@@ -35,8 +35,9 @@ s_mark (const ef_core_t *self, topic_t *topic) {
 
 /* Since when the first event of the backlog is there, at least. What has failed or was scheduled is
    no part of it: its age isn't the workers' doing. */
-static uint64_t
-s_oldest_ms (const ef_core_t *self, topic_t *topic) {
+uint64_t
+load_oldest_ms (const ef_core_t *self, topic_t *topic) {
+    s_mark (self, topic);
     ef_extent_at_t at;
     const ef_extent_t *head = ef_extents_first (&topic->extents, &at);
     uint32_t gone = 0;
@@ -61,19 +62,16 @@ s_fill (const topic_t *topic) {
     return events > bytes ? events : bytes;
 }
 
-static uint32_t
-s_open_breakers (const topic_t *topic, bool *is_own) {
-    uint32_t open = 0;
+void
+load_breakers (const topic_t *topic, breaker_counts_t *counts) {
     uint32_t at = 0;
     const breaker_t *breaker;
-    *is_own = false;
+    memset (counts, 0, sizeof *counts);
     while ((breaker = ef_hash_next (&topic->breakers, &at)) != NULL) {
-        bool is_open =
-            ef_breaker_state (&breaker->state, &topic->config.breaker) != EF_BREAKER_CLOSED;
-        open += is_open;
-        *is_own = *is_own || (is_open && breaker->size == 0);
+        ef_breaker_state_t state = ef_breaker_state (&breaker->state, &topic->config.breaker);
+        counts->by_state[state]++;
+        counts->is_own = counts->is_own || (state != EF_BREAKER_CLOSED && breaker->size == 0);
     }
-    return open;
 }
 
 static ef_hold_t
@@ -94,17 +92,16 @@ s_hold (const ef_core_t *self, const topic_t *topic, bool is_open) {
 
 static void
 s_load (const ef_core_t *self, topic_t *topic, ef_load_t *load) {
-    bool is_open;
-    uint32_t breakers = s_open_breakers (topic, &is_open);
+    breaker_counts_t breakers;
+    load_breakers (topic, &breakers);
     uint64_t stalled = topic->stalled_since ? self->now - topic->stalled_since : 0;
-    s_mark (self, topic);
     *load = (ef_load_t){.ready = topic->counts[EF_STATE_READY] + topic->turns - topic->blocked,
                         .blocked = topic->blocked - topic->turns,
                         .leased = topic->counts[EF_STATE_LEASED],
                         .retrying = topic->counts[EF_STATE_RETRYING] - topic->inserting,
                         .inserting = topic->inserting,
                         .fill = s_fill (topic),
-                        .oldest_ms = s_oldest_ms (self, topic),
+                        .oldest_ms = load_oldest_ms (self, topic),
                         .stalled_ms = stalled,
                         .stalled_sum = topic->stalled_sum + stalled,
                         .deliveries = topic->deliveries,
@@ -112,8 +109,9 @@ s_load (const ef_core_t *self, topic_t *topic, ef_load_t *load) {
                         .failed = topic->attempts_failed,
                         .permanent = topic->permanent,
                         .overflowed = topic->overflowed,
-                        .breakers = breakers,
-                        .hold = s_hold (self, topic, is_open)};
+                        .breakers = breakers.by_state[EF_BREAKER_OPEN] +
+                                    breakers.by_state[EF_BREAKER_HALF_OPEN],
+                        .hold = s_hold (self, topic, breakers.is_own)};
 }
 
 void

@@ -171,7 +171,7 @@ ef_core_release (ef_core_t *self, uint32_t index, uint64_t n, const char *to) {
     }
     uint64_t tag = lease->first_tag + (uint64_t)(item - lease->items);
     entry_t *entry = item_entry (self, topic, item);
-    entry->tag = 0; /* a late answer doesn't count: its result isn't wanted */
+    entry->tag = TAG_GONE; /* a late answer doesn't count: its result isn't wanted */
     avoid_add (topic, n, to[0] ? to : lease->worker->name, to[0] != 0, self->now + EF_RELEASED_MS);
     give_back (self, topic, item);
     item->state = ITEM_LAPSED; /* it fills the worker's windows until it is answered */

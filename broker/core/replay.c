@@ -513,6 +513,8 @@ ef_core_start (ef_core_t *self, const ef_core_log_t *log) {
     for (uint32_t i = 0; i < self->topic_count; i++) {
         s_settle_topic (self, self->topics[i]);
         breakers_start (self, self->topics[i]);
+        self->topics[i]->failed_before = self->topics[i]->attempts_failed;
+        self->topics[i]->m_before = self->topics[i]->m;
     }
     self->is_replaying = self->is_partial = false;
     if (self->print_key[0] == 0 && self->print_key[1] == 0) {

@@ -50,11 +50,16 @@ report_put (ef_buf_t *out, const char *key, const ef_histogram_t *histogram) {
     }
 }
 
+bool
+report_is_timeout (ef_span_t code) {
+    static const char timeout[] = "\xa7TIMEOUT"; /* as MessagePack */
+    return code.size == sizeof timeout - 1 && memcmp (code.data, timeout, code.size) == 0;
+}
+
 /* A worker's own time for an event was over: everybody may see it, as the end of a lease. */
 void
 report_timeout (const ef_core_t *core, const lease_t *lease, ef_span_t code) {
-    static const char timeout[] = "\xa7TIMEOUT"; /* as MessagePack */
-    if (code.size == sizeof timeout - 1 && memcmp (code.data, timeout, code.size) == 0) {
+    if (report_is_timeout (code)) {
         core->effects.notify (core->effects.arg, "timeout", lease->topic->config.name,
                               lease->worker->name);
     }
@@ -128,7 +133,8 @@ back_ping (back_t *request) {
     (void)peer_send (core, request->number, NULL); /* it pings again */
 }
 
-static void
+/* Appends the pairs of a map; returns how many. */
+static uint32_t
 s_put_worker (const worker_t *worker, ef_buf_t *out) {
     const struct {
         const char *key;
@@ -147,7 +153,6 @@ s_put_worker (const worker_t *worker, ef_buf_t *out) {
         {"took_p99_ms", ef_histogram_quantile (&worker->took, 0.99)},
     };
     const uint32_t count = sizeof numbers / sizeof numbers[0];
-    ef_put_map (out, count + 7);
     ef_put_key_str (out, "worker", worker->name);
     ef_put_key_str (out, "host", worker->host);
     ef_put_key_uint (out, "pid", worker->pid);
@@ -162,17 +167,23 @@ s_put_worker (const worker_t *worker, ef_buf_t *out) {
     ef_put_key_bool (out, "draining", worker->is_draining);
     ef_put_key_bool (out, "healthy", !worker->is_unhealthy);
     ef_put_key_str (out, "unhealthy", worker->is_unhealthy ? worker->unhealthy : "");
+    return count + 7;
 }
 
 void
-ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_buf_t *map), void *arg) {
-    ef_buf_t map = {0};
+ef_core_workers (const ef_core_t *self, void (*each) (void *arg, const ef_worker_map_t *worker),
+                 void *arg) {
+    ef_buf_t pairs = {0};
     worker_t *worker;
     uint32_t position = 0;
     while ((worker = ef_hash_next (&self->workers, &position)) != NULL) {
-        ef_buf_clear (&map);
-        s_put_worker (worker, &map);
+        bool has_pool = worker->token[0] && worker->sub_count > 0;
+        ef_buf_clear (&pairs);
+        ef_worker_map_t map = {.name = worker->name,
+                               .topic = has_pool ? (int)worker->subs[0].topic->index : -1,
+                               .pair_count = s_put_worker (worker, &pairs),
+                               .pairs = &pairs};
         each (arg, &map);
     }
-    ef_buf_free (&map);
+    ef_buf_free (&pairs);
 }

@@ -38,6 +38,18 @@ ef_reason_name (ef_reason_t reason) {
     return reason < EF_REASON_COUNT ? s_reason_names[reason] : "unknown";
 }
 
+static const char *const s_failure_names[] = {
+#define X(name, text) text,
+    EF_FAILURE_TABLE (X)
+#undef X
+};
+
+const char *
+ef_failure_name (ef_failure_t failure) {
+    ef_assert (failure < EF_FAILURE_COUNT);
+    return s_failure_names[failure];
+}
+
 /* The one table of what may become of an event: row from, column to. */
 #define B(state) (1u << EF_STATE_##state)
 static const uint32_t s_moves[EF_STATE_COUNT] = {
@@ -222,8 +234,26 @@ ef_core_accepted (const ef_core_t *self, uint32_t index) {
     return self->topics[index]->accepted;
 }
 
+/* What is counted by its reason comes to what is counted in all. */
+static void
+s_check_reasons (const topic_t *topic) {
+    uint64_t failures = topic->failed_before;
+    uint64_t deaths = topic->m_before;
+    for (unsigned i = 0; i < EF_FAILURE_COUNT; i++) {
+        failures += topic->failures[i];
+    }
+    for (unsigned i = 0; i < EF_REASON_COUNT; i++) {
+        deaths += topic->deaths[i];
+    }
+    ef_assert (failures == topic->attempts_failed);
+    ef_assert (deaths == topic->m);
+    ef_assert (topic->deaths[EF_REASON_NONE] == 0);
+    ef_assert (topic->redelivered <= topic->deliveries);
+}
+
 static void
 s_check_topic (topic_t *topic) {
+    s_check_reasons (topic);
     uint64_t sum = 0;
     for (unsigned i = 0; i < EF_STATE_COUNT; i++) {
         sum += topic->counts[i];

@@ -343,6 +343,7 @@ worker_lose (ef_core_t *self, worker_t *worker, const char *text, bool has_died)
                                      .event = span_of (item->event, item->event_bytes),
                                      .worker = worker,
                                      .started_ms = lease->started_ms,
+                                     .kind = EF_FAILURE_WORKER_LOST,
                                      .is_unknown = true,
                                      .retry_ms = -1};
                 breakers_outcome (self, lease->topic, item, span_of (NULL, 0), OUTCOME_FAILED);
@@ -431,6 +432,7 @@ s_judge_lease (ef_core_t *self, lease_t *lease) {
                                  .event = span_of (item->event, item->event_bytes),
                                  .worker = lease->worker,
                                  .started_ms = lease->started_ms,
+                                 .kind = EF_FAILURE_LEASE,
                                  .is_unknown = true,
                                  .retry_ms = -1};
             entry_t *entry = item_entry (self, lease->topic, item);

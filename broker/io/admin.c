@@ -74,7 +74,7 @@ void
 router_put_process (ef_router_t *self, ef_buf_t *out) {
     struct rusage usage = {0};
     (void)getrusage (RUSAGE_SELF, &usage); /* can't fail for oneself */
-    ef_put_map (out, 17);
+    ef_put_map (out, 19);
     ef_put_key_str (out, "version", EF_PROGRAM_VERSION);
     ef_put_key_uint (out, "pid", (uint64_t)getpid ());
     ef_put_key_uint (out, "started", self->started_ms);
@@ -92,6 +92,8 @@ router_put_process (ef_router_t *self, ef_buf_t *out) {
     ef_put_key_uint (out, "scrub_bytes", atomic_load (&self->parts.upkeep->scrub_bytes));
     ef_put_key_uint (out, "scrub_damaged", atomic_load (&self->parts.upkeep->damaged));
     ef_put_key_uint (out, "recovery_ms", self->recovery_ms);
+    ef_put_key_uint (out, "config_ms", self->config_ms);
+    ef_put_key_bool (out, "config_ok", !self->is_config_refused);
     ef_put_key_uint (out, "disk_free_bytes", s_disk_free_bytes (self->parts.upkeep->storage));
     s_put_syncs (self->parts.journal, out);
 }
@@ -121,20 +123,21 @@ s_topics (admin_t *self) {
 }
 
 typedef struct {
+    const ef_router_t *router;
     ef_buf_t *out;
     uint32_t count;
 } worker_list_t;
 
 static void
-s_each_worker (void *arg, const ef_buf_t *map) {
+s_each_worker (void *arg, const ef_worker_map_t *worker) {
     worker_list_t *list = arg;
-    ef_buf_put (list->out, map->data, map->size);
+    router_put_worker (list->router, worker, list->out);
     list->count++;
 }
 
 static void
 s_workers (admin_t *self) {
-    worker_list_t list = {.out = &self->answer};
+    worker_list_t list = {.router = self->router, .out = &self->answer};
     s_ok (self);
     ef_put_map (&self->answer, 2);
     ef_put_str (&self->answer, "items");
@@ -441,6 +444,7 @@ static const struct {
     {"DLQ.SHOW", false, s_dead},
     {"DLQ.REPLAY", false, s_dead},
     {"DLQ.PURGE", false, s_dead},
+    {"DLQ.SUPERSEDE", false, s_dead},
     {"TOPIC.INFO", true, s_topic_info},
     {"TOPIC.KEYS", true, s_topic_keys},
     {"TOPIC.UNPARK", true, s_topic_unpark},

@@ -292,6 +292,11 @@ s_put_end (ef_buf_t *out, const ef_found_t *found) {
                         found->reason < EF_REASON_COUNT ? ef_reason_name (found->reason) : "none");
         pairs++;
     }
+    if (found->state == EF_STATE_DEAD && found->superseded_bytes > 0) {
+        ef_put_str (out, "superseded");
+        ef_put_strn (out, found->superseded, found->superseded_bytes);
+        pairs++;
+    }
     if (found->result.size) {
         ef_put_str (out, "result");
         ef_buf_put (out, found->result.data, found->result.size);

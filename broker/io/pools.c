@@ -213,6 +213,17 @@ router_put_pool (const ef_router_t *self, uint32_t topic, ef_buf_t *out) {
     s_put_rate (out, "end", state->end);
 }
 
+void
+router_put_worker (const ef_router_t *self, const ef_worker_map_t *worker, ef_buf_t *out) {
+    uint32_t topic = (uint32_t)worker->topic;
+    bool has_pool = worker->topic >= 0 && topic < self->pool_count && self->pools[topic].is_known;
+    ef_put_map (out, worker->pair_count + has_pool);
+    ef_buf_put (out, worker->pairs->data, worker->pairs->size);
+    if (has_pool) {
+        ef_put_key_uint (out, "restarts", self->pools[topic].state.restarts);
+    }
+}
+
 static void
 s_put_decision (const router_decision_t *entry, const char *topic, ef_buf_t *out) {
     const ef_pool_decision_t *decision = &entry->decision;

@@ -73,6 +73,7 @@ s_refuse (ef_router_t *self, const ef_effects_t *effects, const ef_reload_t *rel
           const char *why) {
     ef_buf_t answer = {0};
     char text[560];
+    self->is_config_refused = true;
     snprintf (text, sizeof text, "nothing changed: %s", why);
     ef_log (EF_LOG_WARNING, "config.refused", "reason=\"%s\"", why);
     effects->notify (effects->arg, "reload", "", text);
@@ -167,6 +168,8 @@ router_take_reload (ef_router_t *self, const ef_effects_t *effects) {
     } else {
         ef_config_changes_t changes;
         ef_config_update (&self->settings, reload->config, &changes);
+        self->is_config_refused = false;
+        self->config_ms = ef_wall_ms ();
         s_apply (self, &changes);
         s_report (self, effects, reload, &changes);
         ef_config_changes_free (&changes);

@@ -74,7 +74,7 @@ ef_router_new (const ef_router_parts_t *parts) {
     for (unsigned i = 0; i < EF_FRAMES_MAX; i++) {
         zmq_msg_init (&self->frames[i]);
     }
-    self->started_ms = ef_wall_ms ();
+    self->started_ms = self->config_ms = ef_wall_ms ();
     ef_config_copy (&self->settings, parts->config);
     s_new_core (self);
     return self;

@@ -64,6 +64,8 @@ struct ef_router_s {
     ef_config_t settings;          /* as they are now; parts.config is as they were at the start */
     ef_reload_t *_Atomic reload;   /* from main, not taken yet */
     _Atomic uint64_t reload_asked; /* number of the last RELOAD */
+    uint64_t config_ms;            /* wall clock: when `settings` were read */
+    bool is_config_refused;        /* others were since then, and they were wrong */
     uint32_t batches_out;          /* submitted and not back */
     uint64_t next_stats_ms;
     uint64_t started_ms;
@@ -110,6 +112,8 @@ void router_tell_bounds (ef_router_t *self);
 void router_pools_free (ef_router_t *self);
 /* Appends the map of a topic's pool. */
 void router_put_pool (const ef_router_t *self, uint32_t topic, ef_buf_t *out);
+/* The same of a worker, with its pool's restarts where it has one. */
+void router_put_worker (const ef_router_t *self, const ef_worker_map_t *worker, ef_buf_t *out);
 void router_put_history (const ef_router_t *self, uint32_t topic, ef_buf_t *out);
 /* Sets what is in a map of options. NULL, or what was wrong with it. */
 const char *router_set_pool (ef_router_t *self, const char *topic, ef_cursor_t options);

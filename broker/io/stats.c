@@ -11,10 +11,6 @@ s_publish (ef_router_t *self, const char *subject, ef_buf_t *map) {
     outbox_add (&self->to_monitor, message);
 }
 
-typedef struct {
-    ef_router_t *router;
-} stats_t;
-
 /* What comes in by ingress, what waits for a time, and each topic's dead letters. */
 static void
 s_publish_parts (ef_router_t *self) {
@@ -41,29 +37,19 @@ s_publish_parts (ef_router_t *self) {
 }
 
 static void
-s_publish_worker (void *arg, const ef_buf_t *map) {
-    stats_t *stats = arg;
+s_publish_worker (void *arg, const ef_worker_map_t *worker) {
+    ef_router_t *self = arg;
     char subject[128];
-    char name[EF_NAME_MAX + 8] = "";
-    uint32_t pairs;
-    ef_span_t key;
-    ef_span_t value;
-    ef_cursor_t cursor = ef_cursor (map->data, map->size);
-    if (ef_get_map (&cursor, &pairs) == 0 && ef_get_str (&cursor, &key) == 0 &&
-        ef_get_str (&cursor, &value) == 0) {
-        ef_span_copy (value, name, sizeof name);
-    }
-    snprintf (subject, sizeof subject, "stats.worker.%s", name);
-    ef_buf_t copy = {0};
-    ef_buf_put (&copy, map->data, map->size);
-    s_publish (stats->router, subject, &copy);
+    ef_buf_t map = {0};
+    snprintf (subject, sizeof subject, "stats.worker.%s", worker->name);
+    router_put_worker (self, worker, &map);
+    s_publish (self, subject, &map);
 }
 
 /* One snapshot a second. */
 void
 router_stats (ef_router_t *self) {
     ef_buf_t map = {0};
-    stats_t stats = {self};
     if (self->to_monitor.count > 1000) {
         return; /* nobody takes them off; lossy by design */
     }
@@ -83,5 +69,5 @@ router_stats (ef_router_t *self) {
         s_publish (self, subject, &map);
     }
     s_publish_parts (self);
-    ef_core_workers (self->core, s_publish_worker, &stats);
+    ef_core_workers (self->core, s_publish_worker, self);
 }

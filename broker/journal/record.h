@@ -5,7 +5,7 @@
 
    Segment header, 64 bytes, at offset 0; what follows up to offset 4096 is zero:
       0  8  magic "EFSEG\r\n\0"
-      8  2  format version, 1 to 3
+      8  2  format version, 1 to 4
      10  2  flags (EF_SEGMENT_FLAG_)
      12  4  CRC-32C of bytes 0 to 11 and 16 to 63
      16  8  segment id
@@ -58,13 +58,14 @@
    it to tests/golden, say here what differs. A newer version than one's own is refused.
    Version 2: segment flags; a repeat count in SESSION's items, the purge mark in TOPIC.
    Version 3: types 13 to 18 of the main journal, the time in ENDS, flags in ATTEMPT, COPIES and
-   EVENTS, more about each attempt. */
+   EVENTS, more about each attempt.
+   Version 4: the id of the event that supersedes a dead letter. */
 #ifndef EF_RECORD_H
 #define EF_RECORD_H
 
 #include "../../proto/buf.h"
 
-#define EF_RECORD_VERSION        3
+#define EF_RECORD_VERSION        4
 #define EF_SEGMENT_MAGIC         "EFSEG\r\n"
 #define EF_SEGMENT_HEADER        64
 #define EF_SEGMENT_FLAG_UNSYNCED 1    /* its groups were written, not synced each */

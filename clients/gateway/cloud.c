@@ -77,6 +77,9 @@ s_check (const cloud_t *self, char why[ITEM_WHY_BYTES]) {
             }
         }
     }
+    if (!ef_utf8_is_valid (self->media.data, self->media.size)) {
+        return s_fail (why, "Content-Type", "UTF-8");
+    }
     ef_span_t topic = s_find (self, "topic");
     if (topic.data && !ef_topic_is_valid (topic.data, topic.size)) {
         return s_fail (why, "topic", "1 to 53 of a-z A-Z 0-9 . _ -");
@@ -300,14 +303,6 @@ cloud_read (intake_run_t *run, ef_cursor_t map, item_view_t *view, char why[ITEM
 
 /* ---- binary ---- */
 
-static int
-s_digit (char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* Takes off quotes and percent escapes (section 3.1.3.2). */
 static void
 s_decode (cloud_t *self, ef_span_t value) {
@@ -319,8 +314,8 @@ s_decode (cloud_t *self, ef_span_t value) {
     to -= is_quoted;
     for (uint32_t i = from; i < to; i++) {
         char c = value.data[i];
-        int high = c == '%' && i + 2 < to ? s_digit (value.data[i + 1]) : -1;
-        int low = c == '%' && i + 2 < to ? s_digit (value.data[i + 2]) : -1;
+        int high = c == '%' && i + 2 < to ? ef_hex_digit (value.data[i + 1]) : -1;
+        int low = c == '%' && i + 2 < to ? ef_hex_digit (value.data[i + 2]) : -1;
         if (high >= 0 && low >= 0) {
             c = (char)(high << 4 | low);
             i += 2;

@@ -29,7 +29,7 @@ s_put_counted (ef_buf_t *out, ef_cursor_t item) {
         return -1;
     }
     snprintf (text, sizeof text, ",\"retryCount\":%llu}",
-              (unsigned long long)admin_number (item, "attempts"));
+              (unsigned long long)ef_map_uint (item, "attempts"));
     s_text (out, text);
     return 0;
 }
@@ -65,12 +65,12 @@ s_node_metrics (void *arg, call_t *call) {
     ef_put_array (&request, 1);
     ef_put_str (&request, "TOPICS");
     if (admin_pool_ask (face->gateway->admin, call, &request, &value) == 0) {
-        bool is_well = admin_find (ef_cursor (value.data, value.size), "items", &items) &&
+        bool is_well = ef_map_find (ef_cursor (value.data, value.size), "items", &items) &&
                        ef_get_array (&items, &count) == 0;
         for (uint32_t i = 0; is_well && i < count; i++) {
-            processed += admin_number (items, "done");
-            failed += admin_number (items, "dead") + admin_number (items, "archived");
-            attempts += admin_number (items, "failed");
+            processed += ef_map_uint (items, "done");
+            failed += ef_map_uint (items, "dead") + ef_map_uint (items, "archived");
+            attempts += ef_map_uint (items, "failed");
             is_well = ef_skip (&items) == 0;
         }
         /* Each failed attempt was tried again, but the last one of those that are dead. */

@@ -1,6 +1,7 @@
 /* One event as a client says it. SPDX-License-Identifier: MIT */
 #include "item.h"
 #include "../../broker/base/hash.h"
+#include "../../proto/json.h"
 #include "../../proto/limits.h"
 
 #include <stdio.h>
@@ -71,29 +72,6 @@ s_part (ef_span_t name) {
     return PART_OTHER;
 }
 
-int
-item_span_ms (const char *text, size_t size, int64_t *ms) {
-    static const struct {
-        const char *unit;
-        double ms;
-    } units[] = {{"ms", 1}, {"", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
-    char copy[32];
-    char *end;
-    if (size == 0 || size >= sizeof copy || text[0] < '0' || text[0] > '9') {
-        return -1;
-    }
-    memcpy (copy, text, size);
-    copy[size] = 0;
-    double number = strtod (copy, &end);
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp (end, units[i].unit) == 0 && number * units[i].ms < 1e15) {
-            *ms = (int64_t)(number * units[i].ms);
-            return 0;
-        }
-    }
-    return -1;
-}
-
 static void
 s_put_ms (reading_t *self, const char *key, int64_t ms) {
     ef_put_str (&self->meta, key);
@@ -102,32 +80,21 @@ s_put_ms (reading_t *self, const char *key, int64_t ms) {
 }
 
 static int
-s_take_span (reading_t *self, ef_span_t name, const char *key, ef_cursor_t value) {
+s_take_ms (reading_t *self, ef_span_t name, const char *key, ef_cursor_t value, bool is_date) {
     uint64_t number;
     ef_span_t text;
-    int64_t ms;
-    if (ef_get_uint (&value, &number) == 0 && number < INT64_MAX) {
-        s_put_ms (self, key, (int64_t)number);
-        return 0;
+    int64_t ms = -1;
+    if (ef_get_uint (&value, &number) == 0) {
+        ms = number < INT64_MAX ? (int64_t)number : -1;
+    } else if (ef_get_str (&value, &text) == 0) {
+        int rc = is_date ? ef_rfc3339_parse (text.data, text.size, &ms)
+                         : ef_duration_parse (text.data, text.size, &ms);
+        ms = rc ? -1 : ms;
     }
-    if (ef_get_str (&value, &text) || item_span_ms (text.data, text.size, &ms)) {
-        return s_fail (self->why, name, "a span as \"5m\", or milliseconds");
-    }
-    s_put_ms (self, key, ms);
-    return 0;
-}
-
-static int
-s_take_date (reading_t *self, ef_span_t name, const char *key, ef_cursor_t value) {
-    uint64_t number;
-    ef_span_t text;
-    int64_t ms;
-    if (ef_get_uint (&value, &number) == 0 && number < INT64_MAX) {
-        s_put_ms (self, key, (int64_t)number);
-        return 0;
-    }
-    if (ef_get_str (&value, &text) || ef_rfc3339_parse (text.data, text.size, &ms) || ms < 0) {
-        return s_fail (self->why, name, "a date as \"2025-01-31T12:00:00Z\", or ms since 1970");
+    if (ms < 0) {
+        return s_fail (self->why, name,
+                       is_date ? "a date as \"2025-01-31T12:00:00Z\", or ms since 1970"
+                               : "a span as \"5m\", or milliseconds");
     }
     s_put_ms (self, key, ms);
     return 0;
@@ -186,10 +153,10 @@ s_take_meta (reading_t *self, part_t part, ef_span_t name, ef_cursor_t value) {
     case PART_USER: return s_take_text (self, name, "user", value);
     case PART_DOWNSTREAM: return s_take_text (self, name, "downstream", value);
     case PART_TRACE: return s_take_text (self, name, "trace", value);
-    case PART_AT: return s_take_date (self, name, "at", value);
-    case PART_TIME: return s_take_date (self, name, "time", value);
-    case PART_DELAY: return s_take_span (self, name, "delay", value);
-    case PART_TTL: return s_take_span (self, name, "ttl", value);
+    case PART_AT: return s_take_ms (self, name, "at", value, true);
+    case PART_TIME: return s_take_ms (self, name, "time", value, true);
+    case PART_DELAY: return s_take_ms (self, name, "delay", value, false);
+    case PART_TTL: return s_take_ms (self, name, "ttl", value, false);
     case PART_ON_DEAD: return s_take_on_dead (self, name, value);
     case PART_SCHEMA:
         if (ef_get_int (&value, &number)) {
@@ -222,8 +189,8 @@ s_read_members (reading_t *self, ef_cursor_t *map) {
     }
     for (uint32_t i = 0; i < count; i++) {
         ef_span_t name;
-        if (ef_get_str (map, &name)) {
-            snprintf (self->why, ITEM_WHY_BYTES, "expected names that are strings");
+        if (ef_get_str (map, &name) || !ef_utf8_is_valid (name.data, name.size)) {
+            snprintf (self->why, ITEM_WHY_BYTES, "expected names that are strings of UTF-8");
             return -1;
         }
         ef_cursor_t value = *map;
@@ -270,6 +237,9 @@ s_check (char why[ITEM_WHY_BYTES], const item_view_t *view, const item_defaults_
     }
     if (view->id.data && (view->id.size == 0 || view->id.size > EF_ID_MAX)) {
         return s_fail (why, s_span ("id"), "a string of 1 to 64 bytes");
+    }
+    if (view->type.data && !ef_utf8_is_valid (view->type.data, view->type.size)) {
+        return s_fail (why, s_span ("type"), "UTF-8");
     }
     if (defaults->needs_type && (view->type.data == NULL || view->type.size == 0)) {
         return s_fail (why, s_span ("type"), "a string: what kind of event it is");
@@ -354,6 +324,20 @@ item_read (ef_buf_t *out, ef_cursor_t *map, const item_defaults_t *defaults, ite
     return rc;
 }
 
+/* Names in meta are shown as names in JSON. */
+static bool
+s_names_are_text (ef_span_t meta) {
+    ef_cursor_t cursor = ef_cursor (meta.data, meta.size);
+    uint32_t pairs = 0;
+    bool is_well = meta.size == 0 || ef_get_map (&cursor, &pairs) == 0;
+    for (uint32_t i = 0; is_well && i < pairs; i++) {
+        ef_span_t name;
+        is_well = ef_get_str (&cursor, &name) == 0 && ef_utf8_is_valid (name.data, name.size) &&
+                  ef_skip (&cursor) == 0;
+    }
+    return is_well;
+}
+
 int
 item_take (ef_buf_t *out, ef_cursor_t *array, const item_defaults_t *defaults, item_view_t *view,
            char why[ITEM_WHY_BYTES]) {
@@ -370,6 +354,9 @@ item_take (ef_buf_t *out, ef_cursor_t *array, const item_defaults_t *defaults, i
                           event.id.data ? event.id : defaults->id, event.payload, event.schema};
     if (s_check (why, view, defaults)) {
         return -1;
+    }
+    if (!s_names_are_text (event.meta)) {
+        return s_fail (why, s_span ("meta"), "names that are strings of UTF-8");
     }
     ef_put_array (out, event.fields);
     s_put_text (out, view->topic);

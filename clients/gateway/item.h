@@ -42,7 +42,4 @@ EF_MUST_USE int item_take (ef_buf_t *out, ef_cursor_t *array, const item_default
 /* Looks for a key that a map of the value has twice. NULL: none; else the key, borrowed. */
 const char *item_twice (ef_cursor_t value, uint32_t *size);
 
-/* "5m", "500ms" or "250" as ms. 0 or -1. */
-EF_MUST_USE int item_span_ms (const char *text, size_t size, int64_t *ms);
-
 #endif

@@ -76,9 +76,11 @@ s_health (void *arg, ef_buf_t *members) {
     outbox_numbers_t numbers;
     char text[200];
     outbox_numbers (self->outbox, &numbers);
+    pthread_rwlock_rdlock (&self->schemas_lock); /* a HUP may be replacing them */
+    unsigned schemas = self->schemas ? schemas_count (self->schemas) : 0;
+    pthread_rwlock_unlock (&self->schemas_lock);
     int size = snprintf (text, sizeof text, "\"unconfirmed_events\":%llu,\"schemas\":%u",
-                         (unsigned long long)numbers.waiting,
-                         self->schemas ? schemas_count (self->schemas) : 0);
+                         (unsigned long long)numbers.waiting, schemas);
     ef_buf_put (members, text, (size_t)size);
     return true;
 }
@@ -124,8 +126,11 @@ s_stop (gateway_t *self) {
             waited += 100;
         }
     }
-    outbox_destroy (&self->outbox);
+    if (self->outbox) {
+        outbox_stop (self->outbox);
+    }
     server_destroy (&self->server);
+    outbox_destroy (&self->outbox);
     api_destroy (&self->api);
     admin_pool_destroy (&self->admin);
     access_destroy (&self->access);

@@ -10,6 +10,7 @@
 
 #define OUTBOX_LOOK_MS 50  /* between two looks for time-outs */
 #define OUTBOX_RUN     128 /* events handed over under one lock */
+#define OUTBOX_STOPPED "this server is stopping"
 
 const double outbox_steps_s[OUTBOX_STEPS - 1] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                                  0.05,   0.1,   0.5,    1,     5};
@@ -39,7 +40,7 @@ typedef struct {
 
 struct outbox_s {
     outbox_options_t options;
-    eventflow_publisher_t *publisher; /* owned */
+    eventflow_publisher_t *publisher; /* owned; NULL once stopped */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     pthread_t thread;
@@ -326,21 +327,34 @@ outbox_new (const outbox_options_t *options) {
 }
 
 void
+outbox_stop (outbox_t *self) {
+    pthread_mutex_lock (&self->lock);
+    bool was_ending = self->is_ending;
+    self->is_ending = true;
+    pthread_cond_signal (&self->wake);
+    pthread_mutex_unlock (&self->lock);
+    if (was_ending) {
+        return;
+    }
+    (void)pthread_join (self->thread, NULL); /* a thread of our own */
+    pthread_mutex_lock (&self->lock);
+    eventflow_publisher_t *publisher = self->publisher;
+    self->publisher = NULL;
+    pthread_mutex_unlock (&self->lock);
+    eventflow_publisher_destroy (&publisher); /* which may still tell outcomes */
+    pthread_mutex_lock (&self->lock);
+    late_t *late = s_find_late (self); /* all that is left: its outcome isn't known */
+    pthread_mutex_unlock (&self->lock);
+    s_answer_late (self, late);
+}
+
+void
 outbox_destroy (outbox_t **self_p) {
     outbox_t *self = *self_p;
     if (self == NULL) {
         return;
     }
-    pthread_mutex_lock (&self->lock);
-    self->is_ending = true;
-    pthread_cond_signal (&self->wake);
-    pthread_mutex_unlock (&self->lock);
-    (void)pthread_join (self->thread, NULL); /* a thread of our own */
-    eventflow_publisher_destroy (&self->publisher);
-    pthread_mutex_lock (&self->lock);
-    late_t *late = s_find_late (self); /* all that is left: its outcome isn't known */
-    pthread_mutex_unlock (&self->lock);
-    s_answer_late (self, late);
+    outbox_stop (self);
     for (uint32_t i = 0; i < self->count; i++) {
         run_t *run = &self->runs[(self->head + i) & (self->capacity - 1)];
         run->letter->left -= run->count;
@@ -387,6 +401,10 @@ s_refuse_rest (letter_t *letter, uint32_t from, uint32_t count, const char *code
 static bool
 s_hand_over (outbox_t *self, letter_t *letter, uint32_t *at, uint32_t *index) {
     batch_t *batch = &letter->batch;
+    if (self->publisher == NULL) {
+        (void)s_refuse_rest (letter, *at, UINT32_MAX, "DRAINING", OUTBOX_STOPPED);
+        return false;
+    }
     for (uint32_t taken = 0; *at < batch->count && taken < OUTBOX_RUN; ++*at) {
         slot_t *slot = &batch->slots[*at];
         uint64_t ticket;
@@ -440,8 +458,12 @@ s_publish_atomic (outbox_t *self, letter_t *letter, letter_t **ready) {
     const eventflow_bytes_t events = {letter->batch.events.data, letter->batch.events.size};
     pthread_mutex_lock (&self->lock);
     s_list (self, letter);
-    int rc = eventflow_publish_atomic (self->publisher, events, 0, &ticket);
-    if (rc == EVENTFLOW_OK) {
+    int rc = self->publisher ? eventflow_publish_atomic (self->publisher, events, 0, &ticket)
+                             : EVENTFLOW_TIMEOUT;
+    if (self->publisher == NULL) {
+        (void)s_refuse_rest (letter, 0, UINT32_MAX, "DRAINING", OUTBOX_STOPPED);
+        s_decided (self, letter, ready);
+    } else if (rc == EVENTFLOW_OK) {
         s_note (self, ticket, letter, 0, letter->left);
         self->numbers.waiting += letter->left;
     } else {
@@ -486,9 +508,11 @@ outbox_publish (outbox_t *self, call_t *call, batch_t *batch, style_t style, boo
 
 void
 outbox_numbers (outbox_t *self, outbox_numbers_t *numbers) {
-    eventflow_publisher_stats_t stats;
-    eventflow_publisher_stats (self->publisher, &stats);
+    eventflow_publisher_stats_t stats = {0};
     pthread_mutex_lock (&self->lock);
+    if (self->publisher) {
+        eventflow_publisher_stats (self->publisher, &stats);
+    }
     *numbers = self->numbers;
     pthread_mutex_unlock (&self->lock);
     numbers->reconnects = stats.reconnects;

@@ -26,7 +26,10 @@ typedef struct {
 } outbox_options_t;
 
 outbox_t *outbox_new (const outbox_options_t *options);
-/* Answers what waits, 503, and ends. Before the server's end. */
+/* Answers what waits, 504, and from now on everything, 503. Before the server's end: requests may
+   still come, and the server's threads must find none suspended. */
+void outbox_stop (outbox_t *self);
+/* After the server's end. */
 void outbox_destroy (outbox_t **self_p);
 void outbox_durability (outbox_t *self, const char *text);
 

@@ -1,4 +1,5 @@
 /* POST of events. SPDX-License-Identifier: MIT */
+#include "../../proto/json.h"
 #include "gateway.h"
 
 #include <stdio.h>
@@ -113,6 +114,10 @@ s_read_words (call_t *call, intake_t *how, bool *is_atomic) {
     if (key && (key[0] == 0 || strlen (key) > PUBLISH_KEY_MAX)) {
         problem_answer (call, "BAD_REQUEST", "Idempotency-Key: expected 1 to %d characters",
                         PUBLISH_KEY_MAX);
+        return -1;
+    }
+    if (key && !ef_utf8_is_valid (key, strlen (key))) {
+        problem_answer (call, "BAD_REQUEST", "Idempotency-Key: expected UTF-8");
         return -1;
     }
     how->key = s_said (key);

@@ -37,16 +37,11 @@ s_put_notice (ef_buf_t *out, ef_span_t kind, const char *topic, const char *deta
 
 static void
 s_field (ef_cursor_t map, const char *key, char *text, size_t size) {
-    ef_cursor_t value;
-    ef_span_t span = {NULL, 0};
-    if (!numbers_find (map, key, &value) || ef_get_bytes (&value, &span)) {
-        span.size = 0;
-    }
-    ef_span_copy (span, text, size);
+    ef_map_text (map, key, text, size);
     text_clean (text);
 }
 
-/* Breakers are asked for, a crash loop is noted for its rule, pages are told. */
+/* Breakers are asked for by name, a crash loop is noted for its rule, pages are told. */
 static void
 s_take_notice (collector_t *self, ef_span_t kind, ef_cursor_t map) {
     char topic[72];
@@ -55,7 +50,7 @@ s_take_notice (collector_t *self, ef_span_t kind, ef_cursor_t map) {
     uint64_t wall_ms = 0;
     s_field (map, "topic", topic, sizeof topic);
     s_field (map, "detail", detail, sizeof detail);
-    if (!numbers_find (map, "time", &value) || ef_get_uint (&value, &wall_ms)) {
+    if (!ef_map_find (map, "time", &value) || ef_get_uint (&value, &wall_ms)) {
         wall_ms = ef_wall_ms ();
     }
     pthread_mutex_lock (&self->lock);
@@ -136,21 +131,7 @@ s_receive (collector_t *self) {
 
 void
 collector_put_alert (ef_buf_t *out, const char *severity, const store_alert_t *alert) {
-    json_raw (out, "{\"id\":\"");
-    json_raw (out, alert->rule);
-    json_raw (out, alert->topic[0] ? "/" : "");
-    json_raw (out, alert->topic);
-    json_raw (out, "\"");
-    json_text (out, "name", alert->rule);
-    json_text (out, "severity", severity);
-    json_text (out, "state", alert_state_name (alert->state));
-    json_text (out, "topic", alert->topic);
-    json_time (out, "since", alert->since_ms);
-    json_time (out, "changed", alert->changed_ms);
-    json_real (out, "value", alert->value);
-    json_whole (out, "reminders", alert->reminders);
-    json_text (out, "text", alert->text);
-    json_raw (out, "}");
+    notify_put_alert (out, alert, severity, alert_state_name (alert->state));
 }
 
 /* Keeps, logs, shows and sends what a look at the rules came to. */
@@ -223,6 +204,21 @@ collector_put_first (collector_t *self, ef_buf_t *out) {
     ef_buf_free (&data);
 }
 
+/* A topic tells how many of its breakers are open; which ones is asked for where that is news. */
+static void
+s_look_at_breakers (collector_t *self) {
+    numbers_topic_t *topic;
+    for (uint32_t at = 0; (topic = ef_hash_next (&self->numbers.topics, &at)) != NULL;) {
+        sample_t *sample = samples_of (topic);
+        if (topic->breakers_open == 0) {
+            sample->named_breakers = 0;
+            sample->open_breakers[0] = '\0';
+        } else if (sample->named_breakers != topic->breakers_open) {
+            probes_ask_topic (self->probes, topic->topic);
+        }
+    }
+}
+
 /* A round is whole. */
 static void
 s_complete (collector_t *self) {
@@ -235,6 +231,7 @@ s_complete (collector_t *self) {
     self->rounds++;
     numbers_sweep (&self->numbers);
     samples_take (&self->samples, &self->numbers, now, wall_ms);
+    s_look_at_breakers (self);
     alerts_begin (&self->alerts, now, wall_ms);
     rules_look (&self->alerts, &self->options->alert, &self->samples, &self->numbers);
     alerts_end (&self->alerts, true);
@@ -328,28 +325,32 @@ s_run (void *arg) {
 
 /* ---- breakers, from the thread that asks for them ---- */
 
-/* The names of those that are open, as far as there is room. */
-static void
+/* The names of those that are open, as far as there is room; returns how many are. */
+static uint64_t
 s_name_open (ef_cursor_t items, char *text, size_t size) {
     uint32_t count = 0;
+    uint64_t open = 0;
     size_t used = 0;
     text[0] = '\0';
     if (ef_get_array (&items, &count)) {
-        return;
+        return 0;
     }
-    for (uint32_t i = 0; i < count && used + 110 < size; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         char name[100];
         char state[16];
         s_field (items, "downstream", name, sizeof name);
         s_field (items, "state", state, sizeof state);
-        if (strcmp (state, "open") == 0) {
+        bool is_open = strcmp (state, "open") == 0;
+        open += is_open;
+        if (is_open && used + 110 < size) {
             used += (size_t)snprintf (text + used, size - used, "%s%s", used ? ", " : "",
                                       name[0] ? name : "the topic's own");
         }
         if (ef_skip (&items)) {
-            return;
+            break;
         }
     }
+    return open;
 }
 
 static void
@@ -360,36 +361,10 @@ s_breakers (void *arg, const char *topic, const void *list, size_t size) {
     numbers_topic_t *known = numbers_topic (&self->numbers, topic);
     if (known) {
         sample_t *sample = samples_of (known);
-        numbers_set_breakers (known, cursor);
-        s_name_open (cursor, sample->open_breakers, sizeof sample->open_breakers);
+        sample->named_breakers =
+            s_name_open (cursor, sample->open_breakers, sizeof sample->open_breakers);
     }
     pthread_mutex_unlock (&self->lock);
-}
-
-/* The next one by name, round and round. */
-static bool
-s_next (void *arg, char name[72]) {
-    collector_t *self = arg;
-    const numbers_topic_t *topic;
-    const char *first = NULL;
-    const char *next = NULL;
-    pthread_mutex_lock (&self->lock);
-    for (uint32_t at = 0; (topic = ef_hash_next (&self->numbers.topics, &at)) != NULL;) {
-        if (first == NULL || strcmp (topic->topic, first) < 0) {
-            first = topic->topic;
-        }
-        if (strcmp (topic->topic, self->turn) > 0 &&
-            (next == NULL || strcmp (topic->topic, next) < 0)) {
-            next = topic->topic;
-        }
-    }
-    next = next ? next : first;
-    if (next) {
-        snprintf (self->turn, sizeof self->turn, "%s", next);
-        memcpy (name, self->turn, 72);
-    }
-    pthread_mutex_unlock (&self->lock);
-    return next != NULL;
 }
 
 /* ---- beginning and end ---- */
@@ -440,7 +415,6 @@ s_open (collector_t *self, char error[512]) {
         .gateway = options->gateway,
         .every_ms = options->probe_ms,
         .breakers = s_breakers,
-        .next = s_next,
         .arg = self};
     self->alert_options = (alerts_options_t){alert->clear_ms, alert->repeat_ms, alert->reminders};
     alerts_init (&self->alerts, &self->alert_options);

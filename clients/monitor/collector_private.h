@@ -38,8 +38,7 @@ struct collector_s {
     samples_t samples;
     alerts_t alerts;
     alerts_options_t alert_options;
-    char turn[72]; /* topic whose breakers were asked for last */
-    bool is_down;  /* the broker */
+    bool is_down; /* the broker */
     bool is_gateway_down;
     uint64_t heard_ms; /* when stats came last, mono; 0: never */
     uint64_t heard_wall_ms;

@@ -108,17 +108,23 @@ s_add_block (search_t *self, uint64_t start_s, const ef_buf_t *data) {
     series_block_free (&block);
 }
 
+/* Only where blocks may be is looked for them, however long the range is; a clock that was set back
+   leaves some in the future. */
 static void
 s_read (search_t *self) {
     history_t *history = self->history;
     const history_answer_t *answer = self->answer;
     uint64_t length = (uint64_t)series_tiers[self->tier].step_s * SERIES_POINTS;
+    uint64_t reach_s = series_tiers[self->tier].keep_s + length;
+    uint64_t now_s = self->query->now_s;
+    uint64_t first_s = now_s > reach_s ? now_s - reach_s : 0;
+    uint64_t from_s = answer->from_s > first_s ? answer->from_s : first_s;
     uint64_t to_s = answer->from_s + (uint64_t)answer->points * answer->step_s;
+    to_s = to_s < now_s + reach_s ? to_s : now_s + reach_s;
     ef_buf_t data = {0};
     pthread_mutex_lock (&history->reading);
     int64_t topic = store_topic (history->reader, self->query->topic, false);
-    for (uint64_t start_s = series_start (self->tier, answer->from_s); start_s < to_s;
-         start_s += length) {
+    for (uint64_t start_s = series_start (self->tier, from_s); start_s < to_s; start_s += length) {
         uint32_t i = self->fresh_count;
         while (i > 0 && self->fresh[i - 1].start_s != start_s) {
             i--;

@@ -44,7 +44,12 @@ s_put_topic (ef_buf_t *out, const numbers_topic_t *topic, uint64_t wall_ms) {
     NUMBERS_TOPIC (FIELD_OF)
 #undef FIELD_OF
     lines_bool (&line, "paused", topic->is_paused);
-    lines_whole (&line, "breakers_open", topic->breakers_open);
+#define FIELD_OF(name) lines_whole (&line, "failed_" #name, topic->failures.name);
+    NUMBERS_FAILURES (FIELD_OF)
+#undef FIELD_OF
+#define FIELD_OF(name) lines_whole (&line, "died_" #name, topic->deaths.name);
+    NUMBERS_DEATHS (FIELD_OF)
+#undef FIELD_OF
     if (sample && sample->is_known) {
         lines_real (&line, "in_per_s", sample->rates.in_per_s);
         lines_real (&line, "done_per_s", sample->rates.done_per_s);

@@ -40,15 +40,15 @@ s_id (const store_alert_t *alert, char text[112]) {
 }
 
 void
-notify_put_alert (ef_buf_t *out, const alert_news_t *news) {
-    const store_alert_t *alert = &news->alert;
+notify_put_alert (ef_buf_t *out, const store_alert_t *alert, const char *severity,
+                  const char *state) {
     char id[112];
     s_id (alert, id);
     json_raw (out, "{");
     json_text (out, "id", id);
     json_text (out, "name", alert->rule);
-    json_text (out, "severity", news->severity);
-    json_text (out, "state", alert_change_name (news->change));
+    json_text (out, "severity", severity);
+    json_text (out, "state", state);
     json_text (out, "topic", alert->topic);
     json_time (out, "since", alert->since_ms);
     json_time (out, "changed", alert->changed_ms);
@@ -71,7 +71,8 @@ notify_put_webhook (ef_buf_t *out, const alert_news_t *news, uint32_t count) {
             json_raw (&lines, told ? "\n" : "");
             json_raw (&lines, line);
             json_raw (&list, told ? "," : "");
-            notify_put_alert (&list, &news[i]);
+            notify_put_alert (&list, &news[i].alert, news[i].severity,
+                              alert_change_name (news[i].change));
             told++;
         }
     }

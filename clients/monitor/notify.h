@@ -24,7 +24,8 @@ void notify_tell (notify_t *self, const alert_news_t *news, uint32_t count, bool
 
 /* Pure, for tests. An alert as a JSON object; the body of a webhook; a mail with its headers; an
    event as MessagePack. */
-void notify_put_alert (ef_buf_t *out, const alert_news_t *news);
+void notify_put_alert (ef_buf_t *out, const store_alert_t *alert, const char *severity,
+                       const char *state);
 void notify_put_webhook (ef_buf_t *out, const alert_news_t *news, uint32_t count);
 void notify_put_mail (ef_buf_t *out, const alert_settings_t *settings, const alert_news_t *news,
                       uint32_t count, uint64_t wall_ms);

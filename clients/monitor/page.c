@@ -8,7 +8,7 @@
 #define FILES_MAX  64
 #define NAME_BYTES 80
 
-/* Stricter than what the server says of every page: no script makes markup out of text. */
+/* Stricter than what the server says of a page: no script makes markup out of text. */
 #define POLICY                                                                                     \
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src "  \
     "'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "                        \
@@ -33,6 +33,16 @@ s_takes (const char *list, const char *word) {
     return false;
 }
 
+/* All that belongs to a page, and its type: the server, told that it is one, would put its own
+   policy beside this one, and what both forbid is forbidden. */
+static void
+s_put_policy (call_t *call, const char *type) {
+    call_add_header (call, "Content-Type", type);
+    call_add_header (call, "X-Content-Type-Options", "nosniff");
+    call_add_header (call, "Content-Security-Policy", POLICY);
+    call_add_header (call, "Referrer-Policy", "no-referrer");
+}
+
 static void
 s_answer (call_t *call, const page_file_t *file) {
     const char *known = call_header (call, "If-None-Match");
@@ -44,14 +54,16 @@ s_answer (call_t *call, const page_file_t *file) {
         call_answer (call, 304, NULL, &none);
         return;
     }
-    if (strncmp (file->type, "text/html", 9) == 0) {
-        call_add_header (call, "Content-Security-Policy", POLICY);
+    const char *type = file->type;
+    if (strncmp (type, "text/html", 9) == 0) {
+        s_put_policy (call, type);
+        type = NULL;
     }
     if (s_takes (call_header (call, "Accept-Encoding"), "gzip")) {
         call_add_header (call, "Content-Encoding", "gzip");
-        call_answer_static (call, 200, file->type, file->gzip, file->gzip_bytes);
+        call_answer_static (call, 200, type, file->gzip, file->gzip_bytes);
     } else {
-        call_answer_static (call, 200, file->type, file->plain, file->plain_bytes);
+        call_answer_static (call, 200, type, file->plain, file->plain_bytes);
     }
 }
 

@@ -11,8 +11,7 @@
 #include <time.h>
 
 #define ANSWER_MS 1000 /* in which an answer must come */
-#define TURN_MS   500  /* a topic's breakers are looked at in turn, without a reason to */
-#define ASKED_MAX 64u  /* topics that there is a reason to ask about; the others have their turn */
+#define ASKED_MAX 64u  /* topics that are to be asked about; others are called for again */
 
 typedef struct {
     probes_t *owner;
@@ -87,8 +86,8 @@ s_ask_status (asker_t *self, eventflow_admin_t *admin) {
     } else if (rc == EVENTFLOW_REFUSED) {
         s_set (self, PROBE_UP, asked_ms, code);
     } else {
-        bool is_recovering = numbers_find (ef_cursor (value.data, value.size), "broker", &broker) &&
-                             numbers_find (broker, "recovering", &found);
+        bool is_recovering = ef_map_find (ef_cursor (value.data, value.size), "broker", &broker) &&
+                             ef_map_find (broker, "recovering", &found);
         s_set (self, is_recovering ? PROBE_RECOVERING : PROBE_UP, asked_ms,
                is_recovering ? "it reads its journal" : "");
     }
@@ -107,7 +106,7 @@ s_ask_topic (asker_t *self, eventflow_admin_t *admin, const char *topic) {
     ef_put_str (&request, topic);
     if (eventflow_admin_call (admin, (eventflow_bytes_t){request.data, request.size}, ANSWER_MS,
                               &value, code, text) == EVENTFLOW_OK &&
-        numbers_find (ef_cursor (value.data, value.size), "breakers", &list)) {
+        ef_map_find (ef_cursor (value.data, value.size), "breakers", &list)) {
         options->breakers (options->arg, topic, list.at, ef_cursor_left (&list));
     }
     ef_buf_free (&request);
@@ -135,22 +134,16 @@ s_run_broker (void *arg) {
     const probes_options_t *options = &self->owner->options;
     eventflow_admin_t *admin = eventflow_admin_new (self->owner->admin);
     uint64_t status_ms = 0;
-    uint64_t turn_ms = 0;
     char topic[72];
     do {
         if (s_take (self, topic) || ef_mono_ms () >= status_ms) {
             s_ask_status (self, admin);
             status_ms = ef_mono_ms () + options->every_ms;
         }
-        bool is_up = self->probe.state == PROBE_UP; /* written by this thread alone */
-        if (is_up && topic[0] == '\0' && ef_mono_ms () >= turn_ms) {
-            (void)options->next (options->arg, topic); /* false: it stays empty */
-        }
-        turn_ms = ef_mono_ms () >= turn_ms ? ef_mono_ms () + TURN_MS : turn_ms;
-        if (is_up && topic[0]) {
+        if (topic[0] && self->probe.state == PROBE_UP) { /* written by this thread alone */
             s_ask_topic (self, admin, topic);
         }
-    } while (s_wait (self, status_ms < turn_ms ? status_ms : turn_ms));
+    } while (s_wait (self, status_ms));
     eventflow_admin_destroy (&admin);
     return NULL;
 }

@@ -28,8 +28,6 @@ typedef struct {
     uint64_t every_ms;
     /* The breakers of a topic, a list as TOPIC.INFO has it; from the broker's thread. */
     void (*breakers) (void *arg, const char *topic, const void *list, size_t size);
-    /* The next topic to ask about in turn, into `name`; false: there is none. */
-    bool (*next) (void *arg, char name[72]);
     void *arg;
 } probes_options_t;
 
@@ -38,7 +36,7 @@ void probes_destroy (probes_t **self_p);
 
 /* Ask the broker now, once for each time that this is called while nothing is under way. */
 void probes_ask (probes_t *self);
-/* Something happened to breakers of this topic. */
+/* Which breakers of this topic are open is to be known. */
 void probes_ask_topic (probes_t *self, const char *topic);
 void probes_read (probes_t *self, probe_t *broker, probe_t *gateway);
 const char *probe_state_name (probe_state_t state);

@@ -79,7 +79,8 @@ s_look_dead (look_t *self, const sample_t *sample) {
     }
     alert_look_t look = s_above (died, self->settings->dead);
     if (look == ALERT_BAD) {
-        s_say (self, "%s: %.0f events died within %s (threshold %u)", self->topic, died,
+        s_say (self, "%s: %.0f %s died within %s (threshold %u)", self->topic, died,
+               died == 1 ? "event" : "events",
                s_time ((double)self->settings->dead_window_ms, window), self->settings->dead);
     }
     s_see (self, RULE_DEAD, look, died, 0);
@@ -112,8 +113,9 @@ s_look_stall (look_t *self, const numbers_topic_t *topic) {
                         : topic->stalled_ms == 0                    ? ALERT_GOOD
                                                                     : ALERT_BETWEEN;
     if (look == ALERT_BAD) {
-        s_say (self, "%s: %llu events have waited for %s and no worker has room", self->topic,
-               (unsigned long long)topic->ready, s_time (stalled, since));
+        s_say (self, "%s: %llu %s waited for %s and no worker has room", self->topic,
+               (unsigned long long)topic->ready, topic->ready == 1 ? "event has" : "events have",
+               s_time (stalled, since));
     }
     s_see (self, RULE_STALL, look, stalled / 1000, 0);
 }
@@ -124,8 +126,9 @@ s_look_workers (look_t *self, const numbers_topic_t *topic, const sample_t *samp
     if (settings->no_worker_ms > 0) {
         bool is_bad = topic->workers == 0 && topic->ready > 0;
         if (is_bad) {
-            s_say (self, "%s: %llu events wait and there is no worker", self->topic,
-                   (unsigned long long)topic->ready);
+            s_say (self, "%s: %llu %s and there is no worker", self->topic,
+                   (unsigned long long)topic->ready,
+                   topic->ready == 1 ? "event waits" : "events wait");
         }
         s_see (self, RULE_NO_WORKER, is_bad ? ALERT_BAD : ALERT_GOOD, (double)topic->ready,
                settings->no_worker_ms);
@@ -150,10 +153,11 @@ s_look_breaker (look_t *self, const numbers_topic_t *topic, const sample_t *samp
                         : topic->breakers_half_open > 0 ? ALERT_BETWEEN
                                                         : ALERT_GOOD;
     if (look == ALERT_BAD) {
-        s_say (self, "%s: %u breakers are open: %s", self->topic, topic->breakers_open,
+        s_say (self, "%s: %llu breakers are open%s%s", self->topic,
+               (unsigned long long)topic->breakers_open, sample->open_breakers[0] ? ": " : "",
                sample->open_breakers);
     }
-    s_see (self, RULE_BREAKER, look, topic->breakers_open, self->settings->breaker_ms);
+    s_see (self, RULE_BREAKER, look, (double)topic->breakers_open, self->settings->breaker_ms);
 }
 
 static void

@@ -46,7 +46,8 @@ typedef struct {
     uint64_t died_slot;      /* number of the slot written last */
     uint64_t crashed_ms;     /* when a crash loop was last told of; 0: never */
     char crashed[160];       /* how */
-    char open_breakers[200]; /* names of those that are open */
+    uint64_t named_breakers; /* that are open and were told by name */
+    char open_breakers[200]; /* their names */
     char unwell[200];        /* why a worker isn't well */
     history_line_t *line;    /* NULL: none is kept */
 } sample_t;

@@ -164,11 +164,6 @@ s_put_topic (ef_buf_t *out, const numbers_topic_t *topic, const numbers_pool_t *
     if (sample) {
         s_put_rates (out, &sample->rates);
     }
-    json_whole (out, "breakers_open", topic->breakers_open);
-    json_whole (out, "breakers_half_open", topic->breakers_half_open);
-    if (!topic->has_oldest) {
-        json_whole (out, "oldest_ms", topic->oldest_ms);
-    }
     if (pool) {
         json_whole (out, "desired_workers", pool->desired);
     }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct access_s {
     const access_options_t *options;
@@ -26,6 +27,7 @@ struct access_s {
     rates_t *rates; /* NULL: no bound */
     FILE *audit;    /* NULL: none */
     pthread_mutex_t audit_lock;
+    bool is_cut; /* its last line */
 };
 
 static int
@@ -271,6 +273,22 @@ s_put (ef_buf_t *line, const char *key, const char *text) {
     }
 }
 
+/* A full disk stops no operator; it is said elsewhere. What was cut by it ends before the next. */
+static void
+s_write (access_t *self, const ef_buf_t *line) {
+    pthread_mutex_lock (&self->audit_lock);
+    int file = fileno (self->audit);
+    ssize_t written =
+        !self->is_cut || write (file, "\n", 1) == 1 ? write (file, line->data, line->size) : -1;
+    int error = errno;
+    self->is_cut = written < 0 ? self->is_cut : (size_t)written < line->size;
+    pthread_mutex_unlock (&self->audit_lock);
+    if (written < 0 || (size_t)written < line->size) {
+        ef_log_limited (EF_LOG_ERROR, "audit.unwritten", "why=\"%s\"",
+                        written < 0 ? strerror (error) : "cut off");
+    }
+}
+
 void
 access_audit (access_t *self, const access_act_t *act) {
     char time[25];
@@ -296,9 +314,6 @@ access_audit (access_t *self, const access_act_t *act) {
         s_put (&line, "note", act->note);
     }
     ef_buf_put (&line, "}\n", 2);
-    pthread_mutex_lock (&self->audit_lock);
-    (void)fwrite (line.data, 1, line.size, self->audit); /* a full disk stops no operator */
-    (void)fflush (self->audit);
-    pthread_mutex_unlock (&self->audit_lock);
+    s_write (self, &line);
     ef_buf_free (&line);
 }

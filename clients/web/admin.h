@@ -29,9 +29,4 @@ EF_MUST_USE int admin_pool_ask (admin_pool_t *self, call_t *call, const ef_buf_t
 /* A connection of one's own to the same broker; the caller destroys it. */
 struct eventflow_admin_s *admin_pool_single (const admin_pool_t *self);
 
-/* Looking into a MessagePack map: the value of a key. False: not there. */
-bool admin_find (ef_cursor_t map, const char *key, ef_cursor_t *value);
-uint64_t admin_number (ef_cursor_t map, const char *key); /* 0: not there */
-ef_span_t admin_text (ef_cursor_t map, const char *key);  /* data NULL: not there */
-
 #endif

@@ -18,16 +18,16 @@ s_keep (api_t *self, const ef_buf_t *value) {
     ef_cursor_t flag;
     bool is_recovering = false;
     bool is_draining = false;
-    if (!admin_find (root, "broker", &broker)) {
+    if (!ef_map_find (root, "broker", &broker)) {
         return;
     }
-    is_recovering = admin_find (broker, "recovering", &flag) &&
+    is_recovering = ef_map_find (broker, "recovering", &flag) &&
                     ef_get_bool (&flag, &is_recovering) == 0 && is_recovering;
-    is_draining = admin_find (broker, "draining", &flag) &&
+    is_draining = ef_map_find (broker, "draining", &flag) &&
                   ef_get_bool (&flag, &is_draining) == 0 && is_draining;
-    uint64_t all = admin_number (broker, "recovery_bytes");
-    uint64_t read = admin_number (broker, "recovered_bytes");
-    ef_span_t durability = admin_text (broker, "durability");
+    uint64_t all = ef_map_uint (broker, "recovery_bytes");
+    uint64_t read = ef_map_uint (broker, "recovered_bytes");
+    ef_span_t durability = ef_map_str (broker, "durability");
     pthread_mutex_lock (&self->lock);
     self->state = is_recovering ? 1 : is_draining ? 2 : 0;
     self->share = is_recovering && all > 0 ? (double)read / (double)all : 1;
@@ -242,7 +242,7 @@ s_put_totals (ef_buf_t *out, ef_cursor_t items, uint32_t count) {
     uint64_t sums[sizeof keys / sizeof keys[0]] = {0};
     for (uint32_t i = 0; i < count; i++) {
         for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
-            sums[k] += admin_number (items, keys[k]);
+            sums[k] += ef_map_uint (items, keys[k]);
         }
         if (ef_skip (&items)) {
             break;
@@ -260,11 +260,11 @@ static void
 s_put_topics (ef_buf_t *out, ef_cursor_t items, uint32_t count, const char *only) {
     bool is_first = true;
     for (uint32_t i = 0; i < count; i++) {
-        if (only == NULL || ef_span_is (admin_text (items, "topic"), only)) {
+        if (only == NULL || ef_span_is (ef_map_str (items, "topic"), only)) {
             api_text (out, is_first ? "" : ",");
             is_first = false;
             if (api_put_map (out, items, NULL)) {
-                return;
+                api_text (out, "null"); /* no broker's */
             }
         }
         if (ef_skip (&items)) {
@@ -306,11 +306,11 @@ s_answer_stats (call_t *call, const ef_buf_t *status, const ef_buf_t *topics) {
     static const char *const parts[] = {"broker", "process"};
     for (unsigned i = 0; i < 2; i++) {
         api_text (&out, i ? ",\"process\":" : ",\"broker\":");
-        if (!admin_find (root, parts[i], &part) || api_put_map (&out, part, dates)) {
+        if (!ef_map_find (root, parts[i], &part) || api_put_map (&out, part, dates)) {
             api_text (&out, "null");
         }
     }
-    if (admin_find (ef_cursor (topics->data, topics->size), "items", &items) &&
+    if (ef_map_find (ef_cursor (topics->data, topics->size), "items", &items) &&
         ef_get_array (&items, &count) == 0) {
         api_text (&out, ",\"totals\":{");
         s_put_totals (&out, items, count);

@@ -51,16 +51,16 @@ static int
 s_put_bare (ef_buf_t *out, ef_cursor_t item) {
     ef_cursor_t value;
     api_text (out, "{\"id\":");
-    if (!admin_find (item, "id", &value) || ef_json_print (out, &value)) {
+    if (!ef_map_find (item, "id", &value) || ef_json_print (out, &value)) {
         api_text (out, "null");
     }
     api_text (out, ",\"topic\":");
-    if (!admin_find (item, "topic", &value) || ef_json_print (out, &value)) {
+    if (!ef_map_find (item, "topic", &value) || ef_json_print (out, &value)) {
         api_text (out, "null");
     }
     char text[80];
     snprintf (text, sizeof text, ",\"payload\":null,\"is_loaded\":false,\"attempts\":%llu",
-              (unsigned long long)admin_number (item, "attempts"));
+              (unsigned long long)ef_map_uint (item, "attempts"));
     api_text (out, text);
     return 0;
 }
@@ -72,22 +72,22 @@ api_put_event (ef_buf_t *out, ef_cursor_t item) {
     ef_event_t event;
     const char *why;
     char id[EF_ID_TEXT];
-    bool has_event = admin_find (item, "event", &bytes) && ef_peek (&bytes) == EF_TYPE_ARRAY &&
+    bool has_event = ef_map_find (item, "event", &bytes) && ef_peek (&bytes) == EF_TYPE_ARRAY &&
                      ef_event_read (&bytes, &event, &why) == EF_OK;
     if (!has_event) {
         return s_put_bare (out, item) || s_put_rest (out, item) ? -1 : 0;
     }
-    ef_span_copy (admin_text (item, "id"), id, sizeof id);
+    ef_span_copy (ef_map_str (item, "id"), id, sizeof id);
     ef_json_extra_t extra = {.id = id[0] ? id : NULL,
-                             .accepted_ms = admin_number (item, "accepted"),
-                             .attempts = (uint32_t)admin_number (item, "attempts")};
-    if (admin_find (item, "history", &history) && ef_peek (&history) == EF_TYPE_ARRAY) {
+                             .accepted_ms = ef_map_uint (item, "accepted"),
+                             .attempts = (uint32_t)ef_map_uint (item, "attempts")};
+    if (ef_map_find (item, "history", &history) && ef_peek (&history) == EF_TYPE_ARRAY) {
         const uint8_t *start = history.at;
         if (ef_skip (&history) == 0) {
             extra.errors = (ef_span_t){(const char *)start, (uint32_t)(history.at - start)};
         }
     }
-    ef_span_t topic = admin_text (item, "topic");
+    ef_span_t topic = ef_map_str (item, "topic");
     if (event.topic.data == NULL) {
         event.topic = topic; /* routed by the broker */
     }
@@ -211,15 +211,16 @@ s_put_explain (ef_buf_t *out, const ef_buf_t *explained, ef_cursor_t item) {
     static const char *const dates[] = {"until", "since", NULL};
     ef_cursor_t items;
     uint32_t count = 0;
-    ef_span_t topic = admin_text (item, "topic");
-    if (!admin_find (ef_cursor (explained->data, explained->size), "items", &items) ||
+    ef_span_t topic = ef_map_str (item, "topic");
+    if (!ef_map_find (ef_cursor (explained->data, explained->size), "items", &items) ||
         ef_get_array (&items, &count)) {
         return 0;
     }
     for (uint32_t i = 0; i < count; i++) {
-        ef_span_t name = admin_text (items, "topic");
-        if (name.size == topic.size && memcmp (name.data, topic.data, name.size) == 0 &&
-            admin_number (items, "n") == admin_number (item, "n")) {
+        ef_span_t name = ef_map_str (items, "topic");
+        if (name.data && topic.data && name.size == topic.size &&
+            memcmp (name.data, topic.data, name.size) == 0 &&
+            ef_map_uint (items, "n") == ef_map_uint (item, "n")) {
             api_text (out, ",\"explain\":");
             return api_put_map (out, items, dates);
         }
@@ -234,7 +235,7 @@ static int
 s_put_story (ef_buf_t *out, const ef_buf_t *value, const ef_buf_t *explained) {
     ef_cursor_t items;
     uint32_t count = 0;
-    if (!admin_find (ef_cursor (value->data, value->size), "items", &items) ||
+    if (!ef_map_find (ef_cursor (value->data, value->size), "items", &items) ||
         ef_get_array (&items, &count)) {
         return -1;
     }
@@ -245,7 +246,7 @@ s_put_story (ef_buf_t *out, const ef_buf_t *value, const ef_buf_t *explained) {
         if (api_put_event (out, items)) {
             return -1;
         }
-        if (admin_find (items, "history", &history)) {
+        if (ef_map_find (items, "history", &history)) {
             api_text (out, ",\"history\":");
             if (api_put_attempts (out, history)) {
                 return -1;
@@ -292,17 +293,12 @@ s_event (void *arg, call_t *call) {
 static void
 s_act (api_t *self, call_t *call, const char *command, const ef_buf_t *more) {
     ef_buf_t request = {0};
-    ef_buf_t value = {0};
     call_note (call, "%s id=%s", command, call_part (call, 0));
     s_about (call, command, more ? 1 : 0, &request);
     if (more) {
         ef_buf_put (&request, more->data, more->size);
     }
-    if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-        api_answer_map (call, &value, NULL);
-    }
-    ef_buf_free (&request);
-    ef_buf_free (&value);
+    api_pass_map (self, call, &request, NULL);
 }
 
 static void
@@ -323,14 +319,14 @@ s_read_when (const ef_buf_t *body, ef_buf_t *more) {
     ef_span_t text;
     int64_t ms = -1;
     uint64_t number;
-    bool is_delay = admin_find (root, "delay", &value);
-    if (!is_delay && !admin_find (root, "at", &value)) {
+    bool is_delay = ef_map_find (root, "delay", &value);
+    if (!is_delay && !ef_map_find (root, "at", &value)) {
         return -1;
     }
     if (ef_get_uint (&value, &number) == 0) {
         ms = number < INT64_MAX ? (int64_t)number : -1;
     } else if (ef_get_str (&value, &text) ||
-               (is_delay ? api_read_duration (text.data, text.size, &ms)
+               (is_delay ? ef_duration_parse (text.data, text.size, &ms)
                          : ef_rfc3339_parse (text.data, text.size, &ms))) {
         return -1;
     }
@@ -362,7 +358,7 @@ s_release (void *arg, call_t *call) {
     ef_buf_t body = {0};
     ef_buf_t more = {0};
     if (api_body (call, &body) == 0) {
-        ef_span_t to = admin_text (ef_cursor (body.data, body.size), "to");
+        ef_span_t to = ef_map_str (ef_cursor (body.data, body.size), "to");
         if (to.data) {
             ef_put_str (&more, "to");
             ef_put_strn (&more, to.data, to.size);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define FAILED_SCANNED 20000 /* letters looked at for one answer; the rest is behind its cursor */
+#define FAILED_BYTES   (8u << 20) /* of an answer; one letter more may be in it */
 
 static int
 s_text_filter (call_t *call, const char *name, const char *value, char *out, size_t size) {
@@ -55,11 +56,11 @@ s_put_whole (list_t *self, uint64_t n, const ef_buf_t *more) {
     size_t start = self->out.size;
     bool is_there = letters_show (self->api->admin, self->topic, n, &value, NULL) == NULL;
     ef_cursor_t root = ef_cursor (value.data, value.size);
-    if (is_there && admin_find (root, "event", &bytes) &&
+    if (is_there && ef_map_find (root, "event", &bytes) &&
         ef_event_read (&bytes, &event, &why) == EF_OK) {
-        ef_json_extra_t extra = {.accepted_ms = admin_number (root, "accepted"),
-                                 .attempts = (uint32_t)admin_number (root, "attempts")};
-        if (admin_find (root, "errors", &errors) && ef_peek (&errors) == EF_TYPE_ARRAY) {
+        ef_json_extra_t extra = {.accepted_ms = ef_map_uint (root, "accepted"),
+                                 .attempts = (uint32_t)ef_map_uint (root, "attempts")};
+        if (ef_map_find (root, "errors", &errors) && ef_peek (&errors) == EF_TYPE_ARRAY) {
             const uint8_t *at = errors.at;
             if (ef_skip (&errors) == 0) {
                 extra.errors = (ef_span_t){(const char *)at, (uint32_t)(errors.at - at)};
@@ -90,21 +91,35 @@ static void
 s_put_common (list_t *self, ef_cursor_t item, ef_buf_t *out) {
     char text[100];
     ef_cursor_t value;
-    static const char *const keys[] = {"id", "type", "reason"};
+    ef_event_t event = {.fields = 0};
+    const char *why;
+    static const char *const keys[] = {"reason", "id", "type"};
+    bool has_event = ef_map_find (item, "event", &value) && /* then its id and type stand there */
+                     ef_event_read (&value, &event, &why) == EF_OK;
     api_text (out, ",\"topic\":");
     ef_json_string (out, self->topic, strlen (self->topic));
     snprintf (text, sizeof text, ",\"n\":%llu,\"attempts\":%llu",
-              (unsigned long long)admin_number (item, "n"),
-              (unsigned long long)admin_number (item, "attempts"));
+              (unsigned long long)ef_map_uint (item, "n"),
+              (unsigned long long)ef_map_uint (item, "attempts"));
     api_text (out, text);
     for (unsigned i = 0; i < 3; i++) {
         snprintf (text, sizeof text, ",\"%s\":", keys[i]);
         api_text (out, text);
-        if (!admin_find (item, keys[i], &value) || ef_json_print (out, &value)) {
+        const ef_span_t inside[] = {{NULL, 0}, event.id, event.type};
+        if (has_event && inside[i].data) {
+            ef_json_string (out, inside[i].data, inside[i].size);
+        } else if (!ef_map_find (item, keys[i], &value) || ef_json_print (out, &value)) {
             api_text (out, "null");
         }
     }
-    api_put_date (out, ",\"timestamp\":", admin_number (item, "dead"));
+    api_put_date (out, ",\"timestamp\":", ef_map_uint (item, "dead"));
+    if (ef_map_find (item, "superseded", &value)) {
+        size_t before = out->size;
+        api_text (out, ",\"superseded\":");
+        if (ef_json_print (out, &value)) {
+            out->size = before;
+        }
+    }
 }
 
 static bool
@@ -118,12 +133,12 @@ s_each (void *arg, ef_cursor_t item, uint64_t m) {
     s_put_common (self, item, &common);
     bool is_there = true;
     if (self->is_whole) {
-        is_there = s_put_whole (self, admin_number (item, "n"), &common);
+        is_there = s_put_whole (self, ef_map_uint (item, "n"), &common);
     } else {
         common.data[0] = '{';
         ef_buf_put (&self->out, common.data, common.size);
         api_text (&self->out, ",\"error\":[");
-        if (admin_find (item, "error", &error) && ef_peek (&error) == EF_TYPE_ARRAY) {
+        if (ef_map_find (item, "error", &error) && ef_peek (&error) == EF_TYPE_ARRAY) {
             is_there = api_put_error (&self->out, error) == 0;
         }
         api_text (&self->out, "]}");
@@ -133,7 +148,7 @@ s_each (void *arg, ef_cursor_t item, uint64_t m) {
     }
     ef_buf_free (&common);
     self->count += is_there;
-    return self->count < self->limit;
+    return self->count < self->limit && self->out.size < FAILED_BYTES;
 }
 
 /* "TOPIC:M" of the last answer's next. -1: the call is answered. */
@@ -260,6 +275,7 @@ s_show (void *arg, call_t *call) {
         snprintf (text, sizeof text, "it has gone in the meantime");
     }
     if (code) {
+        ef_buf_free (&list.out);
         problem_answer (call, code, "%s", text);
     } else {
         api_text (&list.out, "\n");
@@ -348,14 +364,15 @@ s_read_filter (call_t *call, ef_cursor_t map, letters_filter_t *filter) {
     }
     for (uint32_t i = 0; i < pairs; i++) {
         ef_span_t key;
-        int rc = ef_get_str (&map, &key);
-        ef_assert (rc == 0); /* our own parser wrote it, without other keys */
+        if (ef_get_str (&map, &key)) { /* JSON has other keys too: {"$map": …} */
+            return s_bad (call, "filter: expected names that are strings");
+        }
         ef_cursor_t value = map;
         if (s_take_filter (call, key, value, filter)) {
             return -1;
         }
-        rc = ef_skip (&map);
-        ef_assert (rc == 0);
+        int rc = ef_skip (&map);
+        ef_assert (rc == 0); /* our own parser wrote it */
     }
     return 0;
 }
@@ -367,50 +384,55 @@ s_read_order (call_t *call, const ef_buf_t *body, order_t *order) {
     ef_cursor_t value;
     bool flag = false;
     *order = (order_t){.filter = {.since_ms = -1, .until_ms = -1}};
-    ef_span_t topic = admin_text (root, "topic");
-    if (admin_find (root, "topic", &value) &&
+    ef_span_t topic = ef_map_str (root, "topic");
+    if (ef_map_find (root, "topic", &value) &&
         (topic.data == NULL || topic.size == 0 || topic.size >= sizeof order->filter.topic)) {
         return s_bad (call, "topic: expected a topic's name");
     }
     ef_span_copy (topic, order->filter.topic, sizeof order->filter.topic);
-    bool has_numbers = admin_find (root, "n", &value);
+    bool has_numbers = ef_map_find (root, "n", &value);
     if (has_numbers && (topic.data == NULL || s_read_numbers (call, value, order))) {
         return topic.data ? -1 : s_bad (call, "topic: expected with n");
     }
-    bool has_filter = admin_find (root, "filter", &value);
+    bool has_filter = ef_map_find (root, "filter", &value);
     if (has_filter && s_read_filter (call, value, &order->filter)) {
         return -1;
     }
-    bool is_all = admin_find (root, "all", &value) && ef_get_bool (&value, &flag) == 0 && flag;
+    bool is_all = ef_map_find (root, "all", &value) && ef_get_bool (&value, &flag) == 0 && flag;
     if (!has_numbers && !has_filter && !is_all) {
         return s_bad (call, "say which: \"n\": […], \"filter\": {…} or \"all\": true");
     }
-    if (admin_find (root, "rate", &value) && api_read_rate (value, &order->rate)) {
+    if (ef_map_find (root, "rate", &value) && api_read_rate (value, &order->rate)) {
         return s_bad (call, "rate: expected as 50/s or 30/m");
     }
     order->is_dry =
-        admin_find (root, "dry_run", &value) && ef_get_bool (&value, &flag) == 0 && flag;
+        ef_map_find (root, "dry_run", &value) && ef_get_bool (&value, &flag) == 0 && flag;
     return 0;
 }
 
+typedef struct {
+    bool is_discard;
+    uint64_t count;
+} dry_t;
+
 static bool
 s_count_one (void *arg, ef_cursor_t item, uint64_t m) {
-    (void)item;
+    dry_t *dry = arg;
     (void)m;
-    ++*(uint64_t *)arg;
+    dry->count += letters_may_go (item, dry->is_discard);
     return true;
 }
 
 /* How many it would be. */
 static void
-s_answer_dry (api_t *self, call_t *call, const order_t *order) {
+s_answer_dry (api_t *self, call_t *call, const order_t *order, bool is_discard) {
     char text[512];
-    uint64_t count = order->count;
+    dry_t dry = {is_discard, order->count};
     ef_buf_t names = {0};
     const char *code = letters_topics (self->admin, &order->filter, &names, text);
     for (const char *name = (const char *)names.data; code == NULL && !order->numbers && *name;
          name += strlen (name) + 1) {
-        letters_page_t page = {.filter = &order->filter, .each = s_count_one, .arg = &count};
+        letters_page_t page = {.filter = &order->filter, .each = s_count_one, .arg = &dry};
         do {
             code = letters_page (self->admin, name, &page, text);
         } while (code == NULL && page.after);
@@ -419,7 +441,7 @@ s_answer_dry (api_t *self, call_t *call, const order_t *order) {
         problem_answer (call, code, "%s", text);
     } else {
         call_answer_json (call, 200, "{\"dry_run\":true,\"matched\":%llu}\n",
-                          (unsigned long long)count);
+                          (unsigned long long)dry.count);
     }
     ef_buf_free (&names);
 }
@@ -453,7 +475,7 @@ s_many (api_t *self, call_t *call, bool is_discard) {
     order_t order = {0};
     if (api_body (call, &body) == 0 && s_read_order (call, &body, &order) == 0) {
         if (order.is_dry) {
-            s_answer_dry (self, call, &order);
+            s_answer_dry (self, call, &order, is_discard);
         } else {
             s_start (self, call, &order, is_discard);
         }
@@ -522,7 +544,7 @@ const route_t api_failed_rows[] = {
     {"GET", "/api/v1/failed-events/{topic}/{n}", ROLE_READ, false, ROUTE_BLOCKING, s_show,
      "A dead letter with its event and all its errors"},
     ACT_ROW ("POST", "/api/v1/failed-events/{topic}/{n}/replay", edit_replay,
-             "Processes it anew; with {\"payload\"}: a new event with that payload"),
+             "Processes it anew; with {\"payload\"}: a new event with that payload supersedes it"),
     {"GET", "/api/v1/tasks", ROLE_READ, false, ROUTE_QUICK, s_tasks, "Replays and discards"},
     {"GET", "/api/v1/tasks/{id}", ROLE_READ, false, ROUTE_QUICK, s_task, "How far a task is"},
     ACT_ROW ("DELETE", "/api/v1/tasks/{id}", s_task_cancel, "Stops a task"),

@@ -59,6 +59,7 @@ int
 api_put_map (ef_buf_t *out, ef_cursor_t map, const char *const *dates) {
     size_t start = out->size;
     if (api_put_members (out, map, dates)) {
+        out->size = start;
         return -1;
     }
     if (out->size == start) {
@@ -81,7 +82,7 @@ static void
 s_put_cursor (ef_buf_t *out, ef_cursor_t map) {
     static const char digits[] = "0123456789abcdef";
     ef_cursor_t value;
-    if (!admin_find (map, "next", &value) || ef_peek (&value) == EF_TYPE_NIL) {
+    if (!ef_map_find (map, "next", &value) || ef_peek (&value) == EF_TYPE_NIL) {
         api_text (out, "null");
         return;
     }
@@ -105,7 +106,7 @@ api_answer_items (call_t *call, const ef_buf_t *value,
     ef_cursor_t items;
     uint32_t count = 0;
     ef_buf_t out = {0};
-    bool is_well = admin_find (root, "items", &items) && ef_get_array (&items, &count) == 0;
+    bool is_well = ef_map_find (root, "items", &items) && ef_get_array (&items, &count) == 0;
     api_text (&out, "{\"items\":[");
     for (uint32_t i = 0; is_well && i < count; i++) {
         api_text (&out, i > 0 ? "," : "");
@@ -121,8 +122,8 @@ api_answer_items (call_t *call, const ef_buf_t *value,
     call_answer (call, 200, "application/json", &out);
 }
 
-void
-api_answer_map (call_t *call, const ef_buf_t *value, const char *const *dates) {
+static void
+s_answer_map (call_t *call, const ef_buf_t *value, const char *const *dates) {
     ef_buf_t out = {0};
     if (api_put_map (&out, ef_cursor (value->data, value->size), dates)) {
         s_unreadable (call, &out);
@@ -130,6 +131,27 @@ api_answer_map (call_t *call, const ef_buf_t *value, const char *const *dates) {
     }
     api_text (&out, "\n");
     call_answer (call, 200, "application/json", &out);
+}
+
+void
+api_pass_items (api_t *self, call_t *call, ef_buf_t *request,
+                int (*put) (ef_buf_t *out, ef_cursor_t item)) {
+    ef_buf_t value = {0};
+    if (admin_pool_ask (self->admin, call, request, &value) == 0) {
+        api_answer_items (call, &value, put);
+    }
+    ef_buf_free (request);
+    ef_buf_free (&value);
+}
+
+void
+api_pass_map (api_t *self, call_t *call, ef_buf_t *request, const char *const *dates) {
+    ef_buf_t value = {0};
+    if (admin_pool_ask (self->admin, call, request, &value) == 0) {
+        s_answer_map (call, &value, dates);
+    }
+    ef_buf_free (request);
+    ef_buf_free (&value);
 }
 
 /* [code, text, trace, ms, worker, …], without the closing brace; `at` ends behind the fifth. */
@@ -236,19 +258,14 @@ api_query_limit (call_t *call, uint64_t *limit) {
     return 0;
 }
 
-static int
-s_digit (char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 int
 api_query_cursor (call_t *call, ef_buf_t *cursor) {
     const char *text = call_query (call, "cursor");
     size_t size = text ? strlen (text) : 0;
     bool is_well = size % 2 == 0 && size < 2000;
     for (size_t i = 0; i + 1 < size && is_well; i += 2) {
-        int high = s_digit (text[i]);
-        int low = s_digit (text[i + 1]);
+        int high = ef_hex_digit (text[i]);
+        int low = ef_hex_digit (text[i + 1]);
         is_well = high >= 0 && low >= 0;
         *ef_buf_add (cursor, 1) = is_well ? (uint8_t)(high << 4 | low) : 0;
     }
@@ -259,29 +276,6 @@ api_query_cursor (call_t *call, ef_buf_t *cursor) {
         return -1;
     }
     return 0;
-}
-
-int
-api_read_duration (const char *text, size_t size, int64_t *ms) {
-    static const struct {
-        const char *unit;
-        double ms;
-    } units[] = {{"ms", 1}, {"", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
-    char copy[40];
-    char *end;
-    if (size == 0 || size >= sizeof copy || ((text[0] < '0' || text[0] > '9') && text[0] != '.')) {
-        return -1;
-    }
-    memcpy (copy, text, size);
-    copy[size] = 0;
-    double number = strtod (copy, &end);
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp (end, units[i].unit) == 0 && number * units[i].ms < 1e15) {
-            *ms = (int64_t)(number * units[i].ms);
-            return 0;
-        }
-    }
-    return -1;
 }
 
 int
@@ -297,7 +291,7 @@ api_query_moment (call_t *call, const char *name, int64_t *ms) {
         return 0;
     }
     int64_t ago;
-    if (api_read_duration (text, size, &ago) == 0) {
+    if (ef_duration_parse (text, size, &ago) == 0) {
         int64_t now = (int64_t)ef_wall_ms ();
         *ms = is_number ? ago : now > ago ? now - ago : 0;
         return 0;

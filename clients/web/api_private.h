@@ -45,7 +45,11 @@ void api_text (ef_buf_t *out, const char *text);
 EF_MUST_USE int api_put_map (ef_buf_t *out, ef_cursor_t map, const char *const *dates);
 /* The same without the braces, with a comma before each member. */
 EF_MUST_USE int api_put_members (ef_buf_t *out, ef_cursor_t map, const char *const *dates);
-void api_answer_map (call_t *call, const ef_buf_t *value, const char *const *dates);
+/* Asks the broker and answers the call with the items or the map that it says; empties the
+   request. */
+void api_pass_items (api_t *self, call_t *call, ef_buf_t *request,
+                     int (*put) (ef_buf_t *out, ef_cursor_t item));
+void api_pass_map (api_t *self, call_t *call, ef_buf_t *request, const char *const *dates);
 void api_put_date (ef_buf_t *out, const char *key, uint64_t ms);
 /* An attempt [code, text, trace, ms, worker, {…}] with all that is known of it. */
 EF_MUST_USE int api_put_attempts (ef_buf_t *out, ef_cursor_t attempts);
@@ -64,8 +68,6 @@ EF_MUST_USE int api_query_cursor (call_t *call, ef_buf_t *cursor);
 EF_MUST_USE int api_query_moment (call_t *call, const char *name, int64_t *ms);
 /* "50/s", "30/m", 50. -1: it isn't one. */
 EF_MUST_USE int api_read_rate (ef_cursor_t value, double *rate);
-/* "5m", "500ms", or ms. -1: it isn't one. */
-EF_MUST_USE int api_read_duration (const char *text, size_t size, int64_t *ms);
 
 /* ---- the tables ---- */
 
@@ -96,6 +98,8 @@ typedef struct {
 /* Does an item of DLQ.LIST fit, as far as the item tells? */
 bool letters_fit (const letters_filter_t *filter, ef_cursor_t item);
 /* DLQ.SHOW. NULL or the code. */
+/* Of a choice by a filter: what another event does in its place isn't replayed, but thrown away. */
+bool letters_may_go (ef_cursor_t item, bool is_discard);
 const char *letters_show (admin_pool_t *admin, const char *topic, uint64_t n, ef_buf_t *value,
                           char *text);
 /* One page of DLQ.LIST; `*after` moves on, 0: that was the last. Calls `each` for those that fit;

@@ -36,13 +36,8 @@ static void
 s_list (api_t *self, call_t *call, const char *command,
         int (*put) (ef_buf_t *out, ef_cursor_t item)) {
     ef_buf_t request = {0};
-    ef_buf_t value = {0};
     api_request (&request, 1, command, NULL);
-    if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-        api_answer_items (call, &value, put);
-    }
-    ef_buf_free (&request);
-    ef_buf_free (&value);
+    api_pass_items (self, call, &request, put);
 }
 
 static void
@@ -62,15 +57,9 @@ s_pools (void *arg, call_t *call) {
 
 static void
 s_topic (void *arg, call_t *call) {
-    api_t *self = arg;
     ef_buf_t request = {0};
-    ef_buf_t value = {0};
     api_request (&request, 2, "TOPIC.INFO", call_part (call, 0));
-    if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-        api_answer_map (call, &value, NULL);
-    }
-    ef_buf_free (&request);
-    ef_buf_free (&value);
+    api_pass_map (arg, call, &request, NULL);
 }
 
 /* A list that belongs to a topic and comes in pages. */
@@ -78,7 +67,6 @@ static void
 s_pages (api_t *self, call_t *call, const char *command,
          int (*put) (ef_buf_t *out, ef_cursor_t item)) {
     ef_buf_t request = {0};
-    ef_buf_t value = {0};
     ef_buf_t cursor = {0};
     uint64_t limit;
     if (api_query_limit (call, &limit) == 0 && api_query_cursor (call, &cursor) == 0) {
@@ -89,12 +77,8 @@ s_pages (api_t *self, call_t *call, const char *command,
             ef_put_str (&request, "after");
             ef_buf_put (&request, cursor.data, cursor.size);
         }
-        if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-            api_answer_items (call, &value, put);
-        }
+        api_pass_items (self, call, &request, put);
     }
-    ef_buf_free (&request);
-    ef_buf_free (&value);
     ef_buf_free (&cursor);
 }
 
@@ -112,17 +96,12 @@ s_pool_history (void *arg, call_t *call) {
 static void
 s_act (api_t *self, call_t *call, const char *command, const ef_buf_t *more) {
     ef_buf_t request = {0};
-    ef_buf_t value = {0};
     call_note (call, "%s topic=%s", command, call_part (call, 0));
     api_request (&request, more ? 3 : 2, command, call_part (call, 0));
     if (more) {
         ef_buf_put (&request, more->data, more->size);
     }
-    if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-        api_answer_map (call, &value, NULL);
-    }
-    ef_buf_free (&request);
-    ef_buf_free (&value);
+    api_pass_map (self, call, &request, NULL);
 }
 
 static void
@@ -151,7 +130,7 @@ s_unpark (void *arg, call_t *call) {
     ef_buf_t more = {0};
     if (api_body (call, &body) == 0) {
         ef_cursor_t key;
-        if (admin_find (ef_cursor (body.data, body.size), "key", &key)) {
+        if (ef_map_find (ef_cursor (body.data, body.size), "key", &key)) {
             const uint8_t *start = key.at;
             int rc = ef_skip (&key);
             ef_assert (rc == 0); /* our own parser wrote it */
@@ -174,7 +153,7 @@ s_pool_options (call_t *call, const ef_buf_t *body, ef_buf_t *options) {
     for (unsigned i = 0; i < 3; i++) {
         ef_cursor_t value;
         uint64_t number;
-        if (!admin_find (ef_cursor (body->data, body->size), keys[i], &value)) {
+        if (!ef_map_find (ef_cursor (body->data, body->size), keys[i], &value)) {
             continue;
         }
         ef_put_str (options, keys[i]);
@@ -213,12 +192,10 @@ s_pool_set (void *arg, call_t *call) {
 static void
 s_breaker (void *arg, call_t *call, const char *downstream) {
     static const char *const dates[] = {"until", NULL};
-    api_t *self = arg;
     ef_buf_t body = {0};
     ef_buf_t request = {0};
-    ef_buf_t value = {0};
     if (api_body (call, &body) == 0) {
-        ef_span_t state = admin_text (ef_cursor (body.data, body.size), "state");
+        ef_span_t state = ef_map_str (ef_cursor (body.data, body.size), "state");
         if (!state.data || !(ef_span_is (state, "open") || ef_span_is (state, "closed") ||
                              ef_span_is (state, "auto"))) {
             problem_answer (call, "BAD_REQUEST", "state: expected open, closed or auto");
@@ -228,14 +205,10 @@ s_breaker (void *arg, call_t *call, const char *downstream) {
             api_request (&request, 4, "BREAKER.SET", call_part (call, 0));
             ef_put_str (&request, downstream);
             ef_put_strn (&request, state.data, state.size);
-            if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-                api_answer_map (call, &value, dates);
-            }
+            api_pass_map (arg, call, &request, dates);
         }
     }
     ef_buf_free (&body);
-    ef_buf_free (&request);
-    ef_buf_free (&value);
 }
 
 static void

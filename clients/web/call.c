@@ -16,6 +16,7 @@ call_new (listener_t *listener, struct MHD_Connection *connection) {
     self->listener = listener;
     self->connection = connection;
     self->link = info->socket_context;
+    self->loop = self->link->loop;
     self->client = self->link->address;
     self->identity.token = -1;
     atomic_fetch_add_explicit (&listener->server->counts.calls, 1, memory_order_relaxed);
@@ -178,10 +179,13 @@ call_note (call_t *self, const char *format, ...) {
 static void
 s_done (call_t *self) {
     struct MHD_Connection *connection = self->connection; /* once answered, the call may be gone */
+    loop_t *loop = self->loop;
     int before = atomic_exchange_explicit (&self->state, CALL_ANSWERED, memory_order_acq_rel);
     ef_assert (before != CALL_ANSWERED);
-    if (before == CALL_WAITING) {
-        MHD_resume_connection (connection);
+    if (before == CALL_KEPT) {
+        loop_wake (loop);
+    } else if (before == CALL_SUSPENDED) {
+        loop_resume (loop, connection);
     } else if (before == CALL_ABANDONED) {
         call_free (self);
     }

@@ -1,7 +1,9 @@
 /* Replaying one dead letter, as it is or edited. SPDX-License-Identifier: MIT
 
    An edited replay is a new event with an id of its own, made of the letter and the new payload, so
-   that asking twice publishes once. The letter stays; the new event's header `supersedes` names it.
+   that asking twice publishes once. Its header `supersedes` names the letter. The letter stays, and
+   once the event is durable it is marked with the event's id, so that each names the other; where
+   that fails the same may be asked again.
  */
 #include "api_private.h"
 #include "sha256.h"
@@ -29,7 +31,7 @@ s_put_meta (ef_buf_t *out, ef_span_t meta, const char *topic, uint64_t n) {
     uint32_t count = 0;
     size_t inner = ef_put_open (out);
     uint32_t copied = 0;
-    if (meta.size > 0 && admin_find (ef_cursor (meta.data, meta.size), "headers", &headers) &&
+    if (meta.size > 0 && ef_map_find (ef_cursor (meta.data, meta.size), "headers", &headers) &&
         ef_peek (&headers) == EF_TYPE_MAP && ef_get_map (&headers, &count) == 0) {
         for (uint32_t i = 0; i < count; i++) {
             ef_span_t key = {"", 0};
@@ -76,7 +78,7 @@ s_make (const ef_buf_t *letter, call_t *call, ef_cursor_t payload, char id[65], 
     const char *topic = call_part (call, 0);
     const uint8_t *start = payload.at;
     uint64_t n = strtoull (call_part (call, 1), NULL, 10);
-    if (!admin_find (ef_cursor (letter->data, letter->size), "event", &bytes) ||
+    if (!ef_map_find (ef_cursor (letter->data, letter->size), "event", &bytes) ||
         ef_event_read (&bytes, &event, &why) != EF_OK || ef_skip (&payload)) {
         return -1;
     }
@@ -92,6 +94,36 @@ s_make (const ef_buf_t *letter, call_t *call, ef_cursor_t payload, char id[65], 
     ef_put_str (out, id);
     ef_buf_put (out, start, size);
     return s_put_meta (out, event.meta, topic, n);
+}
+
+/* Says in the letter what has taken its place. NULL, or the code. */
+static const char *
+s_mark (api_t *self, const call_t *call, const char *id, char *text) {
+    ef_buf_t request = {0};
+    ef_buf_t value = {0};
+    api_request (&request, 4, "DLQ.SUPERSEDE", call_part (call, 0));
+    ef_put_uint (&request, strtoull (call_part (call, 1), NULL, 10));
+    ef_put_str (&request, id);
+    const char *code = admin_pool_call (self->admin, &request, &value, text);
+    ef_buf_free (&request);
+    ef_buf_free (&value);
+    return code;
+}
+
+static void
+s_answer_published (api_t *self, call_t *call, const char *id) {
+    char text[512];
+    call_note (call, "edited-replay topic=%s n=%s id=%s", call_part (call, 0), call_part (call, 1),
+               id);
+    const char *code = s_mark (self, call, id, text);
+    bool has_gone = code && strcmp (code, "NOT_FOUND") == 0; /* in the meantime: nothing to mark */
+    if (code && !has_gone) {
+        problem_answer (call, code,
+                        "published as %s, but the letter doesn't say so: %s; safe to ask again", id,
+                        text);
+    } else {
+        call_answer_json (call, 202, "{\"replayed\":1,\"id\":\"%s\",\"is_edited\":true}\n", id);
+    }
 }
 
 static void
@@ -113,9 +145,7 @@ s_publish (api_t *self, call_t *call, const ef_buf_t *event, const char *id) {
     }
     pthread_mutex_unlock (&self->publisher_lock);
     if (rc == EVENTFLOW_OK) {
-        call_note (call, "edited-replay topic=%s n=%s id=%s", call_part (call, 0),
-                   call_part (call, 1), id);
-        call_answer_json (call, 202, "{\"replayed\":1,\"id\":\"%s\",\"is_edited\":true}\n", id);
+        s_answer_published (self, call, id);
     } else if (rc == EVENTFLOW_REFUSED) {
         problem_answer (call, code, "%s", text);
     } else {
@@ -154,7 +184,7 @@ s_plain (api_t *self, call_t *call) {
     ef_put_uint (&request, strtoull (call_part (call, 1), NULL, 10));
     call_note (call, "replay topic=%s n=%s", call_part (call, 0), call_part (call, 1));
     if (admin_pool_ask (self->admin, call, &request, &value) == 0) {
-        if (admin_number (ef_cursor (value.data, value.size), "replayed") == 0) {
+        if (ef_map_uint (ef_cursor (value.data, value.size), "replayed") == 0) {
             problem_answer (call, "NOT_FOUND", "no dead letter of that number");
         } else {
             call_answer_json (call, 202, "{\"replayed\":1,\"is_edited\":false}\n");
@@ -174,7 +204,7 @@ edit_replay (void *arg, call_t *call) {
         return;
     }
     if (api_body (call, &body) == 0) {
-        if (admin_find (ef_cursor (body.data, body.size), "payload", &payload)) {
+        if (ef_map_find (ef_cursor (body.data, body.size), "payload", &payload)) {
             s_edited (arg, call, payload);
         } else {
             s_plain (arg, call);

@@ -135,6 +135,23 @@ s_find_route (call_t *call) {
     return status == 0;
 }
 
+/* To the base path with its slash. True: the call is answered. */
+static bool
+s_redirect (call_t *call, const char *url) {
+    const char *base = call_base (call);
+    char place[sizeof call->listener->server->options->base_path + 1];
+    ef_buf_t none = {0};
+    bool is_page = strcmp (call->method, "GET") == 0 || strcmp (call->method, "HEAD") == 0;
+    if (!is_page || !routes_is_base (call->listener->server, url)) {
+        return false;
+    }
+    int size = snprintf (place, sizeof place, "%s/", base);
+    call->is_refused = true;
+    call_add_header (call, "Location", call_text (call, place, (size_t)size));
+    call_answer (call, 308, NULL, &none);
+    return true;
+}
+
 static bool
 s_has_room (call_t *call) {
     server_t *server = call->listener->server;
@@ -171,7 +188,11 @@ void
 call_enter (call_t *self, const char *version, const char *url) {
     server_t *server = self->listener->server;
     count_add (&server->counts.requests, 1);
-    const char *why = strict_read (self->connection, self->method, version, &self->head);
+    const char *why = strict_line (self->method, url, self->link->target_bytes, version);
+    why = why ? why : strict_read (self->connection, self->method, version, &self->head);
+    bool has_query = strlen (url) < self->link->target_bytes;
+    why =
+        why || !has_query || strict_query (self) ? why : "the query has a bad escape, or no UTF-8";
     self->path = routes_path (server, url);
     if (why || self->path == NULL) {
         count_add (&server->counts.refused_malformed, 1);
@@ -184,10 +205,12 @@ call_enter (call_t *self, const char *version, const char *url) {
     s_find_media (self);
     self->has_browser = self->head.origin && access_is_origin (server->access, self->head.origin,
                                                                strlen (self->head.origin));
-    if (s_has_room (self) && s_find_route (self) && s_check_access (self)) {
+    if (s_has_room (self) && !s_redirect (self, url) && s_find_route (self) &&
+        s_check_access (self)) {
         (void)s_fits (self);
     }
     /* What would be read only to be thrown away must be little. */
     bool is_large = self->head.is_chunked || self->head.length > WEB_DISCARD_BYTES;
-    self->is_closing = self->is_closing || (self->is_refused && is_large && !self->is_over);
+    self->is_closing = self->is_closing || (self->is_refused && is_large && !self->is_over) ||
+                       (self->head.is_chunked && STRICT_FORGIVES_CHUNKS);
 }

@@ -41,9 +41,11 @@ s_read_address (connection_t *link, const struct sockaddr *address) {
 }
 
 static void
-s_begin (listener_t *listener, struct MHD_Connection *connection, void **context) {
+s_begin (loop_t *loop, struct MHD_Connection *connection, void **context) {
     connection_t *link = calloc (1, sizeof *link);
     ef_assert (link != NULL);
+    listener_t *listener = loop_listener (loop);
+    link->loop = loop;
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     link->fd = info ? info->connect_fd : -1;
@@ -61,6 +63,7 @@ s_begin (listener_t *listener, struct MHD_Connection *connection, void **context
     pthread_mutex_unlock (&listener->lock);
     atomic_fetch_add (&listener->connection_count, 1);
     *context = link;
+    loop_moved (loop);
 }
 
 static void
@@ -83,8 +86,27 @@ guard_notify (void *arg, struct MHD_Connection *connection, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         s_begin (arg, connection, context);
     } else if (*context) {
-        s_end (arg, context);
+        s_end (loop_listener (arg), context);
     }
+}
+
+/* Where two loops ask at once, both may take one. */
+enum MHD_Result
+guard_accept (void *arg, const struct sockaddr *address, socklen_t size) {
+    listener_t *listener = arg;
+    uint32_t most = listener->server->options->per_client;
+    connection_t asks = {0};
+    uint32_t count = 0;
+    (void)size;
+    if (most > 0) {
+        s_read_address (&asks, address);
+        pthread_mutex_lock (&listener->lock);
+        for (const connection_t *link = listener->connections; link; link = link->next) {
+            count += strcmp (link->address, asks.address) == 0;
+        }
+        pthread_mutex_unlock (&listener->lock);
+    }
+    return most == 0 || count < most ? MHD_YES : MHD_NO;
 }
 
 /* Has it been too long in its phase? */

@@ -42,7 +42,7 @@ s_error (ef_cursor_t item, char scratch[32], ef_span_t *code, ef_span_t *text) {
     ef_cursor_t error;
     uint32_t fields;
     *code = *text = (ef_span_t){NULL, 0};
-    if (admin_find (item, "error", &error) && ef_peek (&error) == EF_TYPE_ARRAY &&
+    if (ef_map_find (item, "error", &error) && ef_peek (&error) == EF_TYPE_ARRAY &&
         ef_get_array (&error, &fields) == 0 && fields >= 2) {
         *code = s_as_text (error, scratch);
         if (ef_skip (&error) == 0 && ef_get_str (&error, text)) {
@@ -56,19 +56,25 @@ letters_fit (const letters_filter_t *filter, ef_cursor_t item) {
     char scratch[32];
     ef_span_t code;
     ef_span_t text;
-    int64_t dead = (int64_t)admin_number (item, "dead");
+    int64_t dead = (int64_t)ef_map_uint (item, "dead");
     if ((filter->since_ms >= 0 && dead < filter->since_ms) ||
         (filter->until_ms >= 0 && dead > filter->until_ms)) {
         return false;
     }
-    if (filter->reason[0] && !ef_span_is (admin_text (item, "reason"), filter->reason)) {
+    if (filter->reason[0] && !ef_span_is (ef_map_str (item, "reason"), filter->reason)) {
         return false;
     }
-    if (filter->type[0] && !s_is_like (admin_text (item, "type"), filter->type)) {
+    if (filter->type[0] && !s_is_like (ef_map_str (item, "type"), filter->type)) {
         return false;
     }
     s_error (item, scratch, &code, &text);
     return filter->error[0] == 0 || s_is_like (code, filter->error) || s_has (text, filter->error);
+}
+
+bool
+letters_may_go (ef_cursor_t item, bool is_discard) {
+    ef_cursor_t value;
+    return is_discard || !ef_map_find (item, "superseded", &value);
 }
 
 const char *
@@ -92,11 +98,11 @@ s_has_words (admin_pool_t *admin, const char *topic, const char *words, ef_curso
     ef_buf_t whole = {0};
     ef_buf_t json = {0};
     s_error (item, scratch, &code, &told);
-    bool is_found = s_has (admin_text (item, "id"), words) ||
-                    s_has (admin_text (item, "type"), words) || s_has (code, words) ||
+    bool is_found = s_has (ef_map_str (item, "id"), words) ||
+                    s_has (ef_map_str (item, "type"), words) || s_has (code, words) ||
                     s_has (told, words);
-    if (!is_found && !letters_show (admin, topic, admin_number (item, "n"), &whole, text) &&
-        admin_find (ef_cursor (whole.data, whole.size), "event", &value) &&
+    if (!is_found && !letters_show (admin, topic, ef_map_uint (item, "n"), &whole, text) &&
+        ef_map_find (ef_cursor (whole.data, whole.size), "event", &value) &&
         ef_json_print (&json, &value) == 0) {
         is_found = s_has ((ef_span_t){(const char *)json.data, (uint32_t)json.size}, words);
     }
@@ -127,10 +133,10 @@ letters_page (admin_pool_t *admin, const char *topic, letters_page_t *page, char
     const char *code = admin_pool_call (admin, &request, &value, text);
     ef_cursor_t root = ef_cursor (value.data, value.size);
     page->after = 0;
-    if (code == NULL && admin_find (root, "items", &items) && ef_get_array (&items, &count) == 0) {
-        page->after = admin_number (root, "next");
+    if (code == NULL && ef_map_find (root, "items", &items) && ef_get_array (&items, &count) == 0) {
+        page->after = ef_map_uint (root, "next");
         for (uint32_t i = 0; i < count; i++) {
-            uint64_t m = admin_number (items, "m");
+            uint64_t m = ef_map_uint (items, "m");
             bool fits = letters_fit (page->filter, items) &&
                         (page->filter->words[0] == 0 ||
                          s_has_words (admin, topic, page->filter->words, items));
@@ -158,11 +164,11 @@ letters_topics (admin_pool_t *admin, const letters_filter_t *filter, ef_buf_t *n
     api_request (&request, 1, "TOPICS", NULL);
     const char *code = admin_pool_call (admin, &request, &value, text);
     bool is_known = filter->topic[0] == 0;
-    if (code == NULL && admin_find (ef_cursor (value.data, value.size), "items", &items) &&
+    if (code == NULL && ef_map_find (ef_cursor (value.data, value.size), "items", &items) &&
         ef_get_array (&items, &count) == 0) {
         for (uint32_t i = 0; i < count; i++) {
-            ef_span_t name = admin_text (items, "topic");
-            bool is_meant = filter->topic[0] == 0 ? admin_number (items, "dead") > 0
+            ef_span_t name = ef_map_str (items, "topic");
+            bool is_meant = filter->topic[0] == 0 ? ef_map_uint (items, "dead") > 0
                                                   : ef_span_is (name, filter->topic);
             if (is_meant && name.data) {
                 ef_buf_put (names, name.data, name.size);

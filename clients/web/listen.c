@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,45 +94,24 @@ s_say (listener_t *self, int fd) {
     fprintf (stderr, "listening name=%s url=%s://%s%s%s:%s%s\n", self->name,
              self->server->certificate ? "https" : "http", is_v6 ? "[" : "", host, is_v6 ? "]" : "",
              port, self->server->options->base_path);
-    if (self->daemon_count == 0) {
+    if (self->address_count == 0) {
         self->port = (uint16_t)strtoul (port, NULL, 10);
     }
 }
 
-/* server.c */
-enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, const char *url,
-                               const char *method, const char *version, const char *upload,
-                               size_t *upload_size, void **mark);
-void *server_line (void *arg, const char *uri, struct MHD_Connection *connection);
-void server_completed (void *arg, struct MHD_Connection *connection, void **mark,
-                       enum MHD_RequestTerminationCode code);
-size_t server_unescape (void *arg, struct MHD_Connection *connection, char *text);
-
-static struct MHD_Daemon *
-s_start (listener_t *self, int fd) {
-    const server_t *server = self->server;
-    const web_options_t *options = server->options;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
-                     (server->certificate ? MHD_USE_TLS : 0);
-    const struct MHD_OptionItem items[] = {
-        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)options->connections + WEB_SPARE, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->header_bytes, NULL},
-        {MHD_OPTION_PER_IP_CONNECTION_LIMIT, options->per_client, NULL},
-        {MHD_OPTION_THREAD_POOL_SIZE, options->threads > 1 ? options->threads : 0, NULL},
-        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)guard_notify, self},
-        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)server_completed, self},
-        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)server_line, self},
-        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)server_unescape, self},
-        {MHD_OPTION_END, 0, NULL}};
-    const struct MHD_OptionItem tls[] = {
-        {MHD_OPTION_HTTPS_MEM_CERT, 0, server->certificate},
-        {MHD_OPTION_HTTPS_MEM_KEY, 0, server->key},
-        {MHD_OPTION_HTTPS_PRIORITIES, 0, "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
-        {MHD_OPTION_END, 0, NULL}};
-    const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
-    return MHD_start_daemon (flags, 0, NULL, NULL, server_handle, self, MHD_OPTION_ARRAY, items,
-                             MHD_OPTION_ARRAY, server->certificate ? tls : none, MHD_OPTION_END);
+/* Each loop has a descriptor of its own of the socket, which it takes. */
+static int
+s_serve (listener_t *self, int fd) {
+    int rc = 0;
+    for (uint32_t i = 1; i < self->server->options->threads && rc == 0; i++) {
+        int own = fcntl (fd, F_DUPFD_CLOEXEC, 0);
+        rc = own < 0 ? -1 : loop_start (self, own);
+    }
+    if (rc) {
+        close (fd);
+        return -1;
+    }
+    return loop_start (self, fd);
 }
 
 int
@@ -141,7 +121,7 @@ listen_open (listener_t *self, char error[512]) {
     memcpy (addresses, self->address, sizeof addresses);
     for (char *one = strsep (&rest, ","); one; one = strsep (&rest, ",")) {
         one += strspn (one, " ");
-        if (self->daemon_count == WEB_ADDRESSES_MAX) {
+        if (self->address_count == WEB_ADDRESSES_MAX) {
             snprintf (error, 512, "%s: expected up to %d addresses", self->name, WEB_ADDRESSES_MAX);
             return -1;
         }
@@ -150,23 +130,14 @@ listen_open (listener_t *self, char error[512]) {
             return -1;
         }
         s_say (self, fd);
-        struct MHD_Daemon *daemon = s_start (self, fd);
-        if (daemon == NULL) {
+        self->address_count++;
+        if (s_serve (self, fd)) {
             snprintf (error, 512, "%s: can't serve on %.100s (certificate and key, threads?)",
                       self->name, one);
-            close (fd);
             return -1;
         }
-        self->daemons[self->daemon_count++] = daemon;
     }
     return 0;
-}
-
-void
-listen_close (listener_t *self) {
-    while (self->daemon_count > 0) {
-        MHD_stop_daemon (self->daemons[--self->daemon_count]);
-    }
 }
 
 static char *

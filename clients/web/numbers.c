@@ -1,10 +1,19 @@
 /* A broker's numbers, read. SPDX-License-Identifier: MIT */
 #include "numbers.h"
 #include "../../proto/event.h"
+#include "../../proto/json.h"
 
 #include <stdlib.h>
 
-typedef enum { KIND_NUMBER, KIND_BOOL, KIND_NOT, KIND_TEXT, KIND_HISTOGRAM } field_kind_t;
+typedef enum {
+    KIND_NUMBER,
+    KIND_BOOL,
+    KIND_NOT,
+    KIND_TEXT,
+    KIND_HISTOGRAM,
+    KIND_FAILURES,
+    KIND_DEATHS
+} field_kind_t;
 
 /* A pair of a map and the field that it fills. */
 typedef struct {
@@ -17,22 +26,26 @@ typedef struct {
 #define S_NUMBER(type, name) {#name, KIND_NUMBER, offsetof (type, name), 8},
 #define S_OTHER(type, key, kind, member)                                                           \
     { key, kind, offsetof (type, member), sizeof (((type *)0)->member) }
-#define S_TOPIC(name)  S_NUMBER (numbers_topic_t, name)
-#define S_WORKER(name) S_NUMBER (numbers_worker_t, name)
-#define S_POOL(name)   S_NUMBER (numbers_pool_t, name)
-#define S_BROKER(name) S_NUMBER (numbers_broker_t, name)
+#define S_TOPIC(name)   S_NUMBER (numbers_topic_t, name)
+#define S_WORKER(name)  S_NUMBER (numbers_worker_t, name)
+#define S_POOL(name)    S_NUMBER (numbers_pool_t, name)
+#define S_BROKER(name)  S_NUMBER (numbers_broker_t, name)
+#define S_FAILURE(name) S_NUMBER (numbers_failures_t, name)
+#define S_DEATH(name)   S_NUMBER (numbers_deaths_t, name)
 
 /* clang-format off */
 static const field_t s_topic_fields[] = {
-    S_OTHER (numbers_topic_t, "topic", KIND_TEXT, topic),
     S_OTHER (numbers_topic_t, "paused", KIND_BOOL, is_paused),
     S_OTHER (numbers_topic_t, "draining", KIND_BOOL, is_draining),
     NUMBERS_TOPIC (S_TOPIC)
     S_OTHER (numbers_topic_t, "took", KIND_HISTOGRAM, took),
     S_OTHER (numbers_topic_t, "waited", KIND_HISTOGRAM, waited),
+    S_OTHER (numbers_topic_t, "failures", KIND_FAILURES, failures),
+    S_OTHER (numbers_topic_t, "deaths", KIND_DEATHS, deaths),
 };
+static const field_t s_failure_fields[] = {NUMBERS_FAILURES (S_FAILURE)};
+static const field_t s_death_fields[] = {NUMBERS_DEATHS (S_DEATH)};
 static const field_t s_worker_fields[] = {
-    S_OTHER (numbers_worker_t, "worker", KIND_TEXT, worker),
     NUMBERS_WORKER (S_WORKER)
     S_OTHER (numbers_worker_t, "draining", KIND_BOOL, is_draining),
     S_OTHER (numbers_worker_t, "healthy", KIND_NOT, is_unhealthy),
@@ -48,12 +61,13 @@ static const field_t s_broker_fields[] = {
     S_OTHER (numbers_broker_t, "space", KIND_TEXT, space),
     S_OTHER (numbers_broker_t, "draining", KIND_BOOL, is_draining),
     S_OTHER (numbers_broker_t, "recovering", KIND_BOOL, is_recovering),
+    S_OTHER (numbers_broker_t, "config_ok", KIND_NOT, is_config_refused),
     NUMBERS_BROKER (S_BROKER)
     S_OTHER (numbers_broker_t, "version", KIND_TEXT, version),
     S_OTHER (numbers_broker_t, "sync", KIND_HISTOGRAM, sync),
 };
 /* clang-format on */
-#define COUNT(table)   (sizeof (table) / sizeof (table)[0])
+#define COUNT(table)    (sizeof (table) / sizeof (table)[0])
 
 static const void *
 s_topic_key (const void *item, size_t *size) {
@@ -117,29 +131,6 @@ numbers_free (numbers_t *self) {
     ef_buf_free (&self->broker.process_map);
 }
 
-bool
-numbers_find (ef_cursor_t map, const char *key, ef_cursor_t *value) {
-    uint32_t pairs;
-    if (ef_get_map (&map, &pairs)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        ef_span_t name = {NULL, 0};
-        if (ef_get_bytes (&map, &name) && ef_skip (&map)) {
-            return false;
-        }
-        *value = map;
-        if (ef_skip (&map)) {
-            return false;
-        }
-        if (name.data && ef_span_is (name, key)) {
-            value->end = map.at;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* {"count", "sum_ms" or "sum_us", "below": […]}: times in ms are told from 2 on, those in µs from
    64 on. */
 static void
@@ -147,9 +138,9 @@ s_read_histogram (numbers_histogram_t *self, ef_cursor_t map) {
     ef_cursor_t value;
     uint32_t steps = 0;
     memset (self, 0, sizeof *self);
-    bool is_us = numbers_find (map, "sum_us", &value);
-    if ((!is_us && !numbers_find (map, "sum_ms", &value)) || ef_get_uint (&value, &self->sum) ||
-        !numbers_find (map, "below", &value) || ef_get_array (&value, &steps) ||
+    bool is_us = ef_map_find (map, "sum_us", &value);
+    if ((!is_us && !ef_map_find (map, "sum_ms", &value)) || ef_get_uint (&value, &self->sum) ||
+        !ef_map_find (map, "below", &value) || ef_get_array (&value, &steps) ||
         steps > NUMBERS_STEPS_MAX) {
         return;
     }
@@ -162,13 +153,15 @@ s_read_histogram (numbers_histogram_t *self, ef_cursor_t map) {
         most = self->below[i] > most ? self->below[i] : most;
         self->below[i] = most;
     }
-    if (!numbers_find (map, "count", &value) || ef_get_uint (&value, &self->count)) {
+    if (!ef_map_find (map, "count", &value) || ef_get_uint (&value, &self->count)) {
         return;
     }
     self->count = self->count > most ? self->count : most;
     self->first = is_us ? 64 : 2;
     self->steps = steps;
 }
+
+static int s_read_map (const field_t *fields, size_t count, void *base, ef_cursor_t map);
 
 static void
 s_read_field (const field_t *field, void *base, ef_cursor_t value) {
@@ -193,9 +186,14 @@ s_read_field (const field_t *field, void *base, ef_cursor_t value) {
     case KIND_TEXT:
         if (ef_get_bytes (&value, &span) == 0) {
             ef_span_copy (span, at, field->bytes);
+            ef_text_clean (at);
         }
         break;
     case KIND_HISTOGRAM: s_read_histogram (at, value); break;
+    case KIND_FAILURES: /* one that can't be read to its end is cut */
+        (void)s_read_map (s_failure_fields, COUNT (s_failure_fields), at, value);
+        break;
+    case KIND_DEATHS: (void)s_read_map (s_death_fields, COUNT (s_death_fields), at, value); break;
     }
 }
 
@@ -251,12 +249,29 @@ s_is_map (ef_cursor_t map) {
            ef_skip (&map) == 0 && map.at == map.end;
 }
 
+/* Text of one line. */
+static bool
+s_is_line (ef_span_t span) {
+    for (uint32_t i = 0; i < span.size; i++) {
+        if ((uint8_t)span.data[i] < ' ' || span.data[i] == 127) {
+            return false;
+        }
+    }
+    return ef_utf8_is_valid (span.data, span.size);
+}
+
+/* A name, once and for all: it is a key of the table. What is none of a broker's is not told on:
+   topics as the protocol has them, of workers what can be a label. */
 static int
 s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
     ef_cursor_t value;
     ef_span_t span;
-    if (!numbers_find (map, key, &value) || ef_get_bytes (&value, &span) || span.size == 0 ||
-        span.size >= NUMBERS_NAME_BYTES || memchr (span.data, 0, span.size)) {
+    if (!ef_map_find (map, key, &value) || ef_get_bytes (&value, &span) || span.size == 0 ||
+        span.size >= NUMBERS_NAME_BYTES) {
+        return -1;
+    }
+    bool is_topic = strcmp (key, "topic") == 0;
+    if (is_topic ? !ef_topic_is_valid (span.data, span.size) : !s_is_line (span)) {
         return -1;
     }
     ef_span_copy (span, name, NUMBERS_NAME_BYTES);
@@ -266,7 +281,6 @@ s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
 static int
 s_take_topic (numbers_t *self, ef_cursor_t map) {
     char name[NUMBERS_NAME_BYTES];
-    ef_cursor_t value;
     if (!s_is_map (map) || s_name (map, "topic", name)) {
         return -1;
     }
@@ -280,13 +294,11 @@ s_take_topic (numbers_t *self, ef_cursor_t map) {
         memcpy (topic->topic, name, sizeof name);
         ef_hash_insert (&self->topics, topic);
     }
-    uint64_t dead = topic->dead;
-    uint64_t oldest_ms = topic->oldest_ms;
     s_clear (s_topic_fields, COUNT (s_topic_fields), topic);
     int rc = s_read_map (s_topic_fields, COUNT (s_topic_fields), topic, map);
-    topic->died += topic->dead > dead ? topic->dead - dead : 0;
-    topic->has_oldest = numbers_find (map, "oldest_ms", &value);
-    topic->oldest_ms = topic->has_oldest ? topic->oldest_ms : oldest_ms; /* its pool's is next */
+#define S_SUM(name) +topic->deaths.name
+    topic->died = NUMBERS_DEATHS (S_SUM);
+#undef S_SUM
     s_keep (&topic->map, map);
     topic->round = self->round;
     return rc;
@@ -299,8 +311,8 @@ s_take_topics_of (numbers_worker_t *worker, ef_cursor_t map) {
     uint32_t count;
     ef_span_t span;
     worker->topic[0] = '\0';
-    if (numbers_find (map, "topics", &value) && ef_get_array (&value, &count) == 0 && count > 0 &&
-        ef_get_str (&value, &span) == 0) {
+    if (ef_map_find (map, "topics", &value) && ef_get_array (&value, &count) == 0 && count > 0 &&
+        ef_get_str (&value, &span) == 0 && ef_topic_is_valid (span.data, span.size)) {
         ef_span_copy (span, worker->topic, sizeof worker->topic);
     }
 }
@@ -349,11 +361,17 @@ s_take_pool (numbers_t *self, ef_cursor_t map) {
     int rc = s_read_map (s_pool_fields, COUNT (s_pool_fields), pool, map);
     s_keep (&pool->map, map);
     pool->round = self->round;
-    numbers_topic_t *topic = numbers_topic (self, name);
-    if (topic && !topic->has_oldest) {
-        topic->oldest_ms = pool->oldest_ms;
-    }
     return rc;
+}
+
+static numbers_named_t *
+s_find_named (numbers_named_t *rows, uint32_t count, ef_span_t name) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (ef_span_is (name, rows[i].name)) {
+            return &rows[i];
+        }
+    }
+    return NULL;
 }
 
 static void
@@ -369,8 +387,11 @@ s_read_refused (numbers_broker_t *self, ef_cursor_t map) {
         if (ef_get_str (&map, &code) || ef_get_uint (&map, &row->count)) {
             return;
         }
-        ef_span_copy (code, row->name, sizeof row->name);
-        self->refused_count++;
+        if (s_find_named (self->refused, self->refused_count, code) == NULL &&
+            code.size < sizeof row->name && s_is_line (code)) {
+            ef_span_copy (code, row->name, sizeof row->name);
+            self->refused_count++;
+        }
     }
 }
 
@@ -379,8 +400,8 @@ s_take_status (numbers_t *self, ef_cursor_t map) {
     numbers_broker_t *broker = &self->broker;
     ef_cursor_t parts[2];
     ef_cursor_t value;
-    if (!s_is_map (map) || !numbers_find (map, "broker", &parts[0]) ||
-        !numbers_find (map, "process", &parts[1]) || ef_peek (&parts[0]) != EF_TYPE_MAP ||
+    if (!s_is_map (map) || !ef_map_find (map, "broker", &parts[0]) ||
+        !ef_map_find (map, "process", &parts[1]) || ef_peek (&parts[0]) != EF_TYPE_MAP ||
         ef_peek (&parts[1]) != EF_TYPE_MAP) {
         return -1;
     }
@@ -390,11 +411,11 @@ s_take_status (numbers_t *self, ef_cursor_t map) {
             return -1;
         }
     }
-    if (numbers_find (parts[0], "refused", &value)) {
+    if (ef_map_find (parts[0], "refused", &value)) {
         s_read_refused (broker, value);
     }
-    broker->has_disk_free = numbers_find (parts[1], "disk_free_bytes", &value) ||
-                            numbers_find (parts[0], "disk_free_bytes", &value);
+    broker->has_disk_free = ef_map_find (parts[1], "disk_free_bytes", &value) ||
+                            ef_map_find (parts[0], "disk_free_bytes", &value);
     s_keep (&broker->broker_map, parts[0]);
     s_keep (&broker->process_map, parts[1]);
     return 0;
@@ -469,7 +490,7 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
     if (take == NULL) {
         return 1;
     }
-    if (!numbers_find (value, "items", &items) || ef_get_array (&items, &count)) {
+    if (!ef_map_find (value, "items", &items) || ef_get_array (&items, &count)) {
         return -1;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -486,42 +507,18 @@ numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value) {
 }
 
 void
-numbers_set_breakers (numbers_topic_t *topic, ef_cursor_t breakers) {
-    uint32_t count;
-    topic->breakers_open = topic->breakers_half_open = topic->breakers_closed = 0;
-    if (ef_get_array (&breakers, &count)) {
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        ef_cursor_t item = breakers;
-        ef_cursor_t value;
-        ef_span_t state;
-        if (ef_skip (&breakers)) {
+numbers_notice (numbers_t *self, ef_span_t kind) {
+    numbers_named_t *row = s_find_named (self->notices, self->notice_count, kind);
+    if (row == NULL) {
+        if (self->notice_count == NUMBERS_KINDS_MAX || kind.size >= sizeof row->name ||
+            !s_is_line (kind)) {
             return;
         }
-        if (numbers_find (item, "state", &value) && ef_get_str (&value, &state) == 0) {
-            topic->breakers_open += ef_span_is (state, "open");
-            topic->breakers_half_open += ef_span_is (state, "half_open");
-            topic->breakers_closed += ef_span_is (state, "closed");
-        }
+        row = &self->notices[self->notice_count++];
+        row->count = 0;
+        ef_span_copy (kind, row->name, sizeof row->name);
     }
-}
-
-void
-numbers_notice (numbers_t *self, ef_span_t kind) {
-    uint32_t i = 0;
-    while (i < self->notice_count && !ef_span_is (kind, self->notices[i].name)) {
-        i++;
-    }
-    if (i == NUMBERS_KINDS_MAX) {
-        return;
-    }
-    if (i == self->notice_count) {
-        self->notices[i].count = 0;
-        ef_span_copy (kind, self->notices[i].name, sizeof self->notices[i].name);
-        self->notice_count++;
-    }
-    self->notices[i].count++;
+    row->count++;
 }
 
 numbers_topic_t *

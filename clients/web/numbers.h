@@ -38,11 +38,17 @@ typedef struct {
     ROW (capacity_bytes) ROW (inserting) ROW (insert_capacity) ROW (insert_failed)                 \
     ROW (overflowed) ROW (failed) ROW (deliveries) ROW (published_bytes) ROW (workers)             \
     ROW (extents) ROW (stalled_ms) ROW (lease_ms) ROW (attempts) ROW (unwell) ROW (took_p50_ms)    \
-    ROW (took_p99_ms) ROW (waited_p50_ms) ROW (waited_p99_ms) ROW (oldest_ms)
+    ROW (took_p99_ms) ROW (waited_p50_ms) ROW (waited_p99_ms) ROW (oldest_ms)                      \
+    ROW (redelivered) ROW (breakers_open) ROW (breakers_half_open) ROW (breakers_closed)
+#define NUMBERS_FAILURES(ROW)                                                                      \
+    ROW (error) ROW (permanent) ROW (timeout) ROW (lease) ROW (worker_lost)
+#define NUMBERS_DEATHS(ROW)                                                                        \
+    ROW (attempts) ROW (permanent) ROW (overflow) ROW (expired) ROW (invalid) ROW (poison)         \
+    ROW (quota)
 #define NUMBERS_WORKER(ROW)                                                                        \
     ROW (pid) ROW (credit) ROW (in_flight) ROW (bytes_in_flight) ROW (done) ROW (failed)           \
     ROW (heartbeat_ms) ROW (started) ROW (cpu_ms) ROW (rss_bytes) ROW (took_p50_ms)                \
-    ROW (took_p99_ms)
+    ROW (took_p99_ms) ROW (restarts)
 #define NUMBERS_POOL(ROW)                                                                          \
     ROW (desired) ROW (running) ROW (starting) ROW (leaving) ROW (others) ROW (min) ROW (max)      \
     ROW (restarts) ROW (backlog) ROW (oldest_ms)
@@ -53,27 +59,32 @@ typedef struct {
     ROW (stale_answers) ROW (ingress_events) ROW (ingress_bytes) ROW (pid) ROW (started)           \
     ROW (rss_bytes) ROW (cpu_ms) ROW (peers) ROW (messages_in) ROW (groups) ROW (sync_us)          \
     ROW (waiting) ROW (spares) ROW (scrub_good_ms) ROW (scrub_bytes) ROW (scrub_damaged)           \
-    ROW (recovery_ms) ROW (disk_free_bytes) ROW (recovered_bytes) ROW (recovery_bytes)
+    ROW (recovery_ms) ROW (config_ms) ROW (disk_free_bytes) ROW (recovered_bytes) ROW (recovery_bytes)
 /* clang-format on */
 
 #define NUMBERS_FIELD(name) uint64_t name;
+
+typedef struct {
+    NUMBERS_FAILURES (NUMBERS_FIELD)
+} numbers_failures_t;
+
+typedef struct {
+    NUMBERS_DEATHS (NUMBERS_FIELD)
+} numbers_deaths_t;
 
 typedef struct {
     char topic[NUMBERS_NAME_BYTES];
     NUMBERS_TOPIC (NUMBERS_FIELD)
     bool is_paused;
     bool is_draining;
-    bool has_oldest;            /* it says so itself; else its pool does */
-    numbers_histogram_t took;   /* ms from delivery to answer */
-    numbers_histogram_t waited; /* ms from acceptance to first delivery */
-    uint32_t breakers_open;     /* told by numbers_set_breakers */
-    uint32_t breakers_half_open;
-    uint32_t breakers_closed;
-    uint64_t
-        died; /* what became dead letters: `dead` shrinks where they are replayed or discarded */
-    ef_buf_t map;   /* as it came */
-    uint64_t round; /* when it came last */
-    void *extra;    /* the owner's, freed by its `forget` */
+    numbers_histogram_t took;    /* ms from delivery to answer */
+    numbers_histogram_t waited;  /* ms from acceptance to first delivery */
+    numbers_failures_t failures; /* attempts, by reason, since the broker's start */
+    numbers_deaths_t deaths;     /* the same of events */
+    uint64_t died;               /* their sum: `dead` shrinks where letters leave */
+    ef_buf_t map;                /* as it came */
+    uint64_t round;              /* when it came last */
+    void *extra;                 /* the owner's, freed by its `forget` */
 } numbers_topic_t;
 
 typedef struct {
@@ -109,6 +120,7 @@ typedef struct {
     bool is_draining;
     bool is_recovering;
     bool has_disk_free;
+    bool is_config_refused;   /* the last time that its settings were to be read anew */
     numbers_histogram_t sync; /* µs of a sync of the journal */
     numbers_named_t refused[NUMBERS_CODES_MAX];
     uint32_t refused_count;
@@ -141,9 +153,6 @@ void numbers_sweep (numbers_t *self);
    that lives by these counts `round` itself before it asks. */
 EF_MUST_USE int numbers_take_answer (numbers_t *self, const char *command, ef_cursor_t value);
 
-/* The list "breakers" of TOPIC.INFO. */
-void numbers_set_breakers (numbers_topic_t *topic, ef_cursor_t breakers);
-
 /* One more of a kind of notice. */
 void numbers_notice (numbers_t *self, ef_span_t kind);
 
@@ -152,9 +161,6 @@ numbers_topic_t *numbers_topic (const numbers_t *self, const char *name);
 numbers_pool_t *numbers_pool (const numbers_t *self, const char *topic);
 /* All of them by name; the array is the caller's to free, NULL where there are none. */
 numbers_topic_t **numbers_topics_sorted (const numbers_t *self, uint32_t *count);
-
-/* The value of a key, in `*value`. */
-bool numbers_find (ef_cursor_t map, const char *key, ef_cursor_t *value);
 
 /* The value below which this share (0 to 1) is, taken as spread evenly within a step; 0: there are
    none. */

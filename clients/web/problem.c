@@ -82,10 +82,14 @@ problem_put (ef_buf_t *out, const char *code, const char *detail) {
 }
 
 static void
-s_answer (call_t *call, const char *code, const char *more, const char *detail) {
+s_answer (call_t *call, const char *code, const char *more, const char *format, va_list arguments) {
+    char detail[1000] = "";
     const problem_t *row = problem_find (code);
     char seconds[16];
     ef_buf_t body = {0};
+    if (format) {
+        vsnprintf (detail, sizeof detail, format, arguments);
+    }
     s_put (&body, row, code, detail);
     s_member (&body, ",\"instance\":", call_path (call) ? call_path (call) : "/");
     if (more) {
@@ -105,24 +109,16 @@ s_answer (call_t *call, const char *code, const char *more, const char *detail) 
 
 void
 problem_answer (call_t *call, const char *code, const char *format, ...) {
-    char detail[1000] = "";
     va_list arguments;
-    if (format) {
-        va_start (arguments, format);
-        vsnprintf (detail, sizeof detail, format, arguments);
-        va_end (arguments);
-    }
-    s_answer (call, code, NULL, detail);
+    va_start (arguments, format);
+    s_answer (call, code, NULL, format, arguments);
+    va_end (arguments);
 }
 
 void
 problem_answer_more (call_t *call, const char *code, const char *more, const char *format, ...) {
-    char detail[1000] = "";
     va_list arguments;
-    if (format) {
-        va_start (arguments, format);
-        vsnprintf (detail, sizeof detail, format, arguments);
-        va_end (arguments);
-    }
-    s_answer (call, code, more, detail);
+    va_start (arguments, format);
+    s_answer (call, code, more, format, arguments);
+    va_end (arguments);
 }

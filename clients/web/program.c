@@ -142,7 +142,7 @@ s_print_help (const program_t *program) {
             for (char *at = flag + 2; *at; at++) {
                 *at = *at == '_' ? '-' : *at;
             }
-            printf ("  %-20s %s%s%s", flag, row->help ? row->help : row->kind->expected,
+            printf ("  %-22s %s%s%s", flag, row->help ? row->help : row->kind->expected,
                     row->choices ? ": " : "", row->choices ? row->choices : "");
             if (text.size > 0 && !(text.size == 2 && memcmp (text.data, "\"\"", 2) == 0)) {
                 printf (" (%.*s)", (int)text.size, (const char *)text.data);
@@ -151,8 +151,8 @@ s_print_help (const program_t *program) {
         }
     }
     ef_buf_free (&text);
-    printf ("  %-20s a file with a section %s ($EVENTFLOW_CONFIG)\n", "--config", program->section);
-    printf ("  %-20s say whether these settings would do, and end\n", "--check");
+    printf ("  %-22s a file with a section %s ($EVENTFLOW_CONFIG)\n", "--config", program->section);
+    printf ("  %-22s say whether these settings would do, and end\n", "--check");
     printf ("\nIn the file an option is written with _ for -. In the environment it is "
             "EVENTFLOW_, %s_ and its name, in capitals.\n"
             "TERM or INT: takes nothing new, answers what is under way, ends.\n",

@@ -15,27 +15,41 @@ typedef struct {
     const char *label; /* of its own, as state="ready"; NULL: none */
     size_t offset;
     double divisor;
-    bool is_most;  /* several topics together: the most, not the sum */
-    bool is_small; /* 32 bits */
+    bool is_most; /* several topics together: the most, not the sum */
 } row_t;
 
-#define FIELD_OF(member) NULL, offsetof (numbers_topic_t, member), 1, false, false
-#define TIME_OF(member)  NULL, offsetof (numbers_topic_t, member), 1000, true, false
-#define STATE(member)    "state=\"" #member "\"", offsetof (numbers_topic_t, member), 1, false, false
+#define FIELD_OF(member) NULL, offsetof (numbers_topic_t, member), 1, false
+#define TIME_OF(member)  NULL, offsetof (numbers_topic_t, member), 1000, true
+#define STATE(member)    "state=\"" #member "\"", offsetof (numbers_topic_t, member), 1, false
 #define BREAKER(state)                                                                             \
-    "state=\"" #state "\"", offsetof (numbers_topic_t, breakers_##state), 1, false, true
+    "state=\"" #state "\"", offsetof (numbers_topic_t, breakers_##state), 1, false
+#define FAILURE(reason)                                                                            \
+    "reason=\"" #reason "\"", offsetof (numbers_topic_t, failures.reason), 1, false
+#define DEATH(reason) "reason=\"" #reason "\"", offsetof (numbers_topic_t, deaths.reason), 1, false
 
 /* Rows of one name stand together. */
 static const row_t s_rows[] = {
     {"events_published_total", "counter", "Events accepted.", FIELD_OF (accepted)},
     {"events_completed_total", "counter", "Events done.", FIELD_OF (done)},
-    {"events_failed_total", "counter", "Attempts that failed.", FIELD_OF (failed)},
-    {"events_dead_total", "counter", "Events seen to become dead letters.", FIELD_OF (died)},
+    {"events_failed_total", "counter", "Attempts that failed, by why.", FAILURE (error)},
+    {"events_failed_total", NULL, NULL, FAILURE (permanent)},
+    {"events_failed_total", NULL, NULL, FAILURE (timeout)},
+    {"events_failed_total", NULL, NULL, FAILURE (lease)},
+    {"events_failed_total", NULL, NULL, FAILURE (worker_lost)},
+    {"events_dead_total", "counter", "Events that became dead letters, by why.", DEATH (attempts)},
+    {"events_dead_total", NULL, NULL, DEATH (permanent)},
+    {"events_dead_total", NULL, NULL, DEATH (overflow)},
+    {"events_dead_total", NULL, NULL, DEATH (expired)},
+    {"events_dead_total", NULL, NULL, DEATH (invalid)},
+    {"events_dead_total", NULL, NULL, DEATH (poison)},
+    {"events_dead_total", NULL, NULL, DEATH (quota)},
     {"events_purged_total", "counter", "Events discarded by an operator.", FIELD_OF (purged)},
     {"events_overflowed_total", "counter", "Events that went to the dead letters of a full topic.",
      FIELD_OF (overflowed)},
     {"deliveries_total", "counter", "Events given to workers, again or for the first time.",
      FIELD_OF (deliveries)},
+    {"events_redelivered_total", "counter", "The same of what a worker had had before.",
+     FIELD_OF (redelivered)},
     {"published_bytes_total", "counter", "Bytes of events accepted.", FIELD_OF (published_bytes)},
     {"topic_events", "gauge", "Events that are kept, by what becomes of them.", STATE (ready)},
     {"topic_events", NULL, NULL, STATE (leased)},
@@ -52,7 +66,7 @@ static const row_t s_rows[] = {
     {"topic_stalled_seconds", "gauge", "Since when events wait without free credit.",
      TIME_OF (stalled_ms)},
     {"topic_paused", "gauge", "1 where an operator has paused it.", NULL,
-     offsetof (numbers_topic_t, is_paused), 0, true, false},
+     offsetof (numbers_topic_t, is_paused), 0, true},
     {"breaker_state", "gauge", "Breakers of downstream services in this state.", BREAKER (open)},
     {"breaker_state", NULL, NULL, BREAKER (half_open)},
     {"breaker_state", NULL, NULL, BREAKER (closed)},
@@ -146,14 +160,9 @@ static double
 s_load (const row_t *row, const numbers_topic_t *topic) {
     const char *at = (const char *)topic + row->offset;
     uint64_t whole = 0;
-    uint32_t half = 0;
-    if (row->divisor > 0 && !row->is_small) {
+    if (row->divisor > 0) {
         memcpy (&whole, at, sizeof whole);
         return (double)whole / row->divisor;
-    }
-    if (row->is_small) {
-        memcpy (&half, at, sizeof half);
-        return half;
     }
     return *(const bool *)at;
 }
@@ -259,7 +268,7 @@ s_count_worker (const page_t *page, const numbers_worker_t *worker) {
     ef_cursor_t topics;
     uint32_t count = 0;
     unsigned state = worker->is_draining ? 2 : worker->is_unhealthy;
-    if (!numbers_find (ef_cursor (worker->map.data, worker->map.size), "topics", &topics) ||
+    if (!ef_map_find (ef_cursor (worker->map.data, worker->map.size), "topics", &topics) ||
         ef_get_array (&topics, &count)) {
         return;
     }
@@ -396,6 +405,8 @@ static const broker_row_t s_broker_rows[] = {
     ROW_OF ("history_bytes", "gauge", "Bytes of failed attempts in memory.", history_bytes, 1)
     ROW_OF ("stale_answers_total", "counter", "Answers of workers that had lost the lease.",
             stale_answers, 1)
+    ROW_OF ("config_last_reload_success_timestamp_seconds", "gauge",
+            "When the settings in use were read.", config_ms, 1000)
     ROW_OF ("broker_start_timestamp_seconds", "gauge", "When the broker started.", started, 1000)
     ROW_OF ("broker_resident_memory_bytes", "gauge", "Memory of the broker.", rss_bytes, 1)
     ROW_OF ("broker_cpu_seconds_total", "counter", "Processor time of the broker.", cpu_ms, 1000)
@@ -436,6 +447,9 @@ s_put_broker (const page_t *page) {
         s_put_head (page, "disk_free_bytes", "gauge", "Room left where the journal is.");
         s_put_value (page, "disk_free_bytes", NULL, NULL, (double)broker->disk_free_bytes);
     }
+    s_put_head (page, "config_last_reload_success", "gauge",
+                "0 where settings were read anew since then, and were wrong.");
+    s_put_value (page, "config_last_reload_success", NULL, NULL, !broker->is_config_refused);
     s_put_head (page, "disk_space_state", "gauge",
                 "0 enough, 1 low: publishing is refused, 2 full.");
     s_put_value (page, "disk_space_state", NULL, NULL,

@@ -7,12 +7,25 @@
 #include <stdio.h>
 #include <strings.h>
 
-const char *
-routes_path (const server_t *server, const char *url) {
+/* Behind scheme and host, where there are any. */
+static const char *
+s_local (const char *url) {
     if (strncasecmp (url, "http://", 7) == 0 || strncasecmp (url, "https://", 8) == 0) {
         url = strchr (strstr (url, "//") + 2, '/');
         url = url ? url : "/";
     }
+    return url;
+}
+
+bool
+routes_is_base (const server_t *server, const char *url) {
+    const char *base = server->options->base_path;
+    return base[0] && strcmp (s_local (url), base) == 0;
+}
+
+const char *
+routes_path (const server_t *server, const char *url) {
+    url = s_local (url);
     size_t size = strlen (server->options->base_path);
     if (size > 0 && strncmp (url, server->options->base_path, size) == 0 &&
         (url[size] == '/' || url[size] == 0)) {
@@ -64,6 +77,9 @@ s_take (call_t *call, const route_t *route, const ef_span_t *parts, unsigned cou
             return 400;
         }
     }
+    /* The call may outlive its connection: the path becomes its own. Without parts it is the
+       route's, letter by letter. */
+    call->path = count == 0 ? route->path : call_text (call, call->path, strlen (call->path));
     call->part_count = count;
     call->route = route;
     return 0;

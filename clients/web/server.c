@@ -7,13 +7,15 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define OF(member) FIELD (web_options_t, member)
 
 static const setting_t s_rows[] = {
     {"listen", &config_text, OF (listen), 0, 0, NULL, true,
      "HOST:PORT, [IPV6]:PORT or PORT for loopback; several by commas"},
-    {"threads", &config_number, OF (threads), 1, 64, NULL, true, "of a listener"},
+    {"threads", &config_number, OF (threads), 1, 64, NULL, true,
+     "of a listener; by default one for every two cores, 8 at the most"},
     {"helpers", &config_number, OF (helpers), 1, 64, NULL, true, "threads that ask the broker"},
     {"connections", &config_number, OF (connections), 1, 1000000, NULL, true,
      "of a listener; past it 503"},
@@ -59,7 +61,10 @@ const settings_t web_settings = {s_rows, sizeof s_rows / sizeof s_rows[0]};
 
 void
 web_defaults (web_options_t *options, const char *listen) {
-    *options = (web_options_t){.threads = 2,
+    long cores = sysconf (_SC_NPROCESSORS_ONLN);
+    *options = (web_options_t){.threads = cores < 4    ? 1
+                                          : cores < 16 ? (uint32_t)cores / 2
+                                                       : 8,
                                .helpers = 4,
                                .connections = 8192,
                                .header_bytes = 16u << 10,
@@ -186,7 +191,7 @@ server_destroy (server_t **self_p) {
     helpers_stop (self);
     guard_stop (self);
     for (unsigned i = 0; i < self->listener_count; i++) {
-        listen_close (&self->listeners[i]);
+        loops_stop (&self->listeners[i]);
         pthread_mutex_destroy (&self->listeners[i].lock);
     }
     pthread_mutex_destroy (&self->guard_lock);
@@ -237,9 +242,11 @@ void *
 server_line (void *arg, const char *uri, struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info (connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    connection_t *link = info->socket_context;
     (void)arg;
-    (void)uri;
-    guard_phase (info->socket_context, PHASE_HEADERS, 0);
+    link->target_bytes = uri ? strlen (uri) : 0;
+    guard_phase (link, PHASE_HEADERS, 0);
+    loop_moved (link->loop);
     return NULL;
 }
 
@@ -249,6 +256,23 @@ server_unescape (void *arg, struct MHD_Connection *connection, char *text) {
     (void)arg;
     (void)connection;
     return strlen (text);
+}
+
+static void
+s_end (call_t *call, bool is_well) {
+    counts_t *counts = &call->listener->server->counts;
+    if (call->is_kept) {
+        loop_let_go (call->loop);
+    }
+    loop_moved (call->loop);
+    bool is_ours =
+        !call->is_started || atomic_exchange (&call->state, CALL_ABANDONED) == CALL_ANSWERED;
+    if (!is_well && (!is_ours || call->status == 0)) {
+        count_add (&counts->by_status[0], 1);
+    }
+    if (is_ours) {
+        call_free (call);
+    } /* else whoever is to answer it still holds it */
 }
 
 /* The request has come to an end, well or not. */
@@ -264,13 +288,7 @@ server_completed (void *arg, struct MHD_Connection *connection, void **mark,
     }
     if (call) {
         *mark = NULL;
-        if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && call->status == 0) {
-            count_add (&call->listener->server->counts.by_status[0], 1);
-        }
-        /* Whoever is to answer it still holds it. */
-        if (!call->is_started || atomic_exchange (&call->state, CALL_ABANDONED) == CALL_ANSWERED) {
-            call_free (call);
-        }
+        s_end (call, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     }
 }
 
@@ -315,20 +333,44 @@ s_run (call_t *call) {
     }
 }
 
-/* Called with the headers, with each piece of the body, at its end, and when its answer is there.
- */
+/* Whoever answers from now on wakes the loop. */
+static void
+s_wait (call_t *call) {
+    int running = CALL_RUNNING;
+    /* Once its client has gone, what a kept call borrowed has too: helpers need more than that. */
+    call->is_kept = call->route->kind == ROUTE_QUICK && loop_keep (call->loop);
+    if (call->is_kept) {
+        if (!atomic_compare_exchange_strong (&call->state, &running, CALL_KEPT)) {
+            loop_moved (call->loop); /* it was answered meanwhile */
+        }
+        return;
+    }
+    MHD_suspend_connection (call->connection);
+    if (!atomic_compare_exchange_strong (&call->state, &running, CALL_SUSPENDED)) {
+        loop_resume (call->loop, call->connection);
+    }
+}
+
+/* Called with the headers, with each piece of the body, at its end, and from then on until there is
+   an answer. */
 enum MHD_Result
 server_handle (void *arg, struct MHD_Connection *connection, const char *url, const char *method,
                const char *version, const char *upload, size_t *upload_size, void **mark) {
     call_t *call = *mark;
+    if (call && call->is_kept &&
+        atomic_load_explicit (&call->state, memory_order_acquire) == CALL_KEPT) {
+        return MHD_YES;
+    }
     if (call == NULL) {
         call = call_new (arg, connection);
+        loop_moved (call->loop);
         call->method = method;
         *mark = call;
         call_enter (call, version, url);
         guard_phase (call->link, PHASE_BODY, 0);
         return call->is_refused && call->is_closing ? call_queue (call) : MHD_YES;
     }
+    loop_moved (call->loop);
     if (*upload_size > 0) {
         enum MHD_Result rc = s_feed (call, upload, *upload_size);
         *upload_size = 0;
@@ -341,11 +383,6 @@ server_handle (void *arg, struct MHD_Connection *connection, const char *url, co
     if (atomic_load_explicit (&call->state, memory_order_acquire) == CALL_ANSWERED) {
         return call_queue (call);
     }
-    /* Suspended first: who answers from now on resumes. */
-    int running = CALL_RUNNING;
-    MHD_suspend_connection (connection);
-    if (!atomic_compare_exchange_strong (&call->state, &running, CALL_WAITING)) {
-        MHD_resume_connection (connection);
-    }
+    s_wait (call);
     return MHD_YES;
 }

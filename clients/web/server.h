@@ -1,6 +1,6 @@
 /* An HTTP server: listeners, routes, calls. SPDX-License-Identifier: MIT
 
-   Role: carries requests from libmicrohttpd (epoll, some threads a listener) to functions, and
+   Role: carries requests from libmicrohttpd (epoll, loops of our own) to functions, and
    their answers back. Everything that is the same for all programs is done before a function runs:
    malformed requests, limits, time-outs, overload, Host and Origin, tokens and roles, rates,
    read-only, X-Request-Id, the audit log. Owns: listeners, helper threads, calls.
@@ -18,7 +18,10 @@ typedef struct listener_s listener_t; /* owned by its server */
 typedef struct call_s call_t;         /* one request, until it is answered */
 
 typedef enum {
-    ROUTE_QUICK,   /* runs in the listener's thread, must not block; may answer later, from any */
+    /* Runs in the listener's thread, must not block. May answer later, from any thread; the client
+       may have gone by then, and of the call only call_path, call_base, call_add_header and the
+       answers may be used. */
+    ROUTE_QUICK,
     ROUTE_BLOCKING /* runs in a helper thread, may ask the broker or read a file */
 } route_kind_t;
 

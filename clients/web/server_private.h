@@ -31,13 +31,17 @@ typedef enum {
     PHASE_STREAM
 } phase_t;
 
+typedef struct loop_s loop_t;
+
 typedef struct connection_s {
+    loop_t *loop;
     struct connection_s *next; /* under the listener's lock */
     struct connection_s *previous;
     int fd;
     _Atomic int phase;
     _Atomic uint64_t since_ms; /* when the phase began */
     _Atomic uint64_t bytes;    /* of the body so far, or of the answer */
+    size_t target_bytes;       /* of the request's target, with its query, as text */
     bool is_loopback;
     bool is_cut;
     char address[48];
@@ -47,8 +51,8 @@ struct listener_s {
     server_t *server;
     char name[32];
     char address[256]; /* as it was said */
-    struct MHD_Daemon *daemons[WEB_ADDRESSES_MAX];
-    unsigned daemon_count;
+    loop_t *loops;     /* `threads` for each of its addresses */
+    unsigned address_count;
     uint16_t port; /* of the first */
     struct {
         const route_t *rows;
@@ -102,8 +106,14 @@ struct server_s {
     uint32_t help_count;
 };
 
-/* A call goes RUNNING -> WAITING -> ANSWERED, or straight to ANSWERED. */
-typedef enum { CALL_RUNNING, CALL_WAITING, CALL_ANSWERED, CALL_ABANDONED } call_state_t;
+/* A call goes RUNNING -> KEPT (loop.c) or SUSPENDED -> ANSWERED, or straight to ANSWERED. */
+typedef enum {
+    CALL_RUNNING,
+    CALL_KEPT,
+    CALL_SUSPENDED,
+    CALL_ANSWERED,
+    CALL_ABANDONED /* the client has gone: whoever answers frees it */
+} call_state_t;
 
 typedef struct text_s {
     struct text_s *next;
@@ -127,10 +137,11 @@ typedef struct {
 
 struct call_s {
     listener_t *listener;
+    loop_t *loop;
     struct MHD_Connection *connection;
     connection_t *link;
     const char *method; /* borrowed from the connection */
-    const char *path;   /* raw, without base path */
+    const char *path;   /* raw, without base path; its own once there is a route */
     head_t head;
     const route_t *route; /* NULL: it is refused */
     void *arg;
@@ -144,6 +155,7 @@ struct call_s {
     bool is_over;     /* the body is larger than it may be */
     bool is_started;  /* its route has run */
     bool is_refused;  /* answered before its body was read */
+    bool is_kept;     /* by its loop */
     bool is_closing;  /* the connection ends with the answer */
     bool has_browser; /* an Origin that may read the answer */
     call_t *next;     /* waits for a helper */
@@ -166,11 +178,21 @@ struct call_s {
 /* strict.c: reads the headers. NULL: fine; else what is wrong with the request (static). */
 const char *strict_read (struct MHD_Connection *connection, const char *method, const char *version,
                          head_t *head);
+/* The same for what the request line has before its version. `target_bytes` as it came. */
+const char *strict_line (const char *method, const char *url, size_t target_bytes,
+                         const char *version);
+/* Whether every value of the query can be decoded. */
+bool strict_query (call_t *call);
+/* Before 0.9.77.2 the library takes a bare LF within chunks and trailers for a line's end, where
+   nobody can look: behind such a body nothing is read as another request. */
+#define STRICT_FORGIVES_CHUNKS (MHD_VERSION < 0x00097702)
 /* Decodes %XX. NULL: a bad escape, a NUL or a control character. Owned by the call. */
 const char *strict_decode (call_t *call, const char *text, size_t size);
 
 /* routes.c: finds the route of call->path. 0; 404; 405 and `allow` is filled; 400. */
 int routes_find (call_t *call, char allow[100]);
+/* Is it the base path alone? What is relative there would be looked for beside it. */
+bool routes_is_base (const server_t *server, const char *url);
 /* The path without scheme, host and base path. NULL: it isn't one. */
 const char *routes_path (const server_t *server, const char *url);
 
@@ -188,12 +210,29 @@ int guard_start (server_t *self);
 void guard_stop (server_t *self);
 void guard_notify (void *arg, struct MHD_Connection *connection, void **context,
                    enum MHD_ConnectionNotificationCode code);
+/* Is there room for another connection of this address? */
+enum MHD_Result guard_accept (void *arg, const struct sockaddr *address, socklen_t size);
 static inline void
 guard_phase (connection_t *link, phase_t phase, uint64_t bytes) {
     atomic_store_explicit (&link->since_ms, ef_mono_ms (), memory_order_relaxed);
     atomic_store_explicit (&link->bytes, bytes, memory_order_relaxed);
     atomic_store_explicit (&link->phase, phase, memory_order_relaxed);
 }
+
+/* loop.c */
+/* Serves on a socket, which it takes. 0 or -1. */
+int loop_start (listener_t *listener, int fd);
+void loops_stop (listener_t *listener);
+listener_t *loop_listener (const loop_t *self);
+/* Its daemon looks at all that is kept. From any thread. */
+void loop_wake (loop_t *self);
+/* A suspended connection goes on. From any thread; it may be gone before this returns. */
+void loop_resume (loop_t *self, struct MHD_Connection *connection);
+/* For the daemon's callbacks: something happened, after which there may be more to do. */
+void loop_moved (loop_t *self);
+/* A request waits among those that the daemon looks at. False: it must be suspended. */
+EF_MUST_USE bool loop_keep (loop_t *self);
+void loop_let_go (loop_t *self);
 
 /* helpers.c */
 int helpers_start (server_t *self);
@@ -202,7 +241,6 @@ bool helpers_add (server_t *self, call_t *call);
 
 /* listen.c */
 int listen_open (listener_t *self, char error[512]);
-void listen_close (listener_t *self);
 int listen_load_tls (server_t *self, char error[512]);
 
 /* stream.c */

@@ -12,7 +12,8 @@
 struct stream_s {
     pthread_mutex_t lock;
     server_t *server;
-    struct MHD_Connection *connection; /* NULL: closed */
+    struct MHD_Connection *connection; /* NULL: closed, and no link */
+    connection_t *link;
     ef_buf_t text;
     size_t sent; /* of text */
     bool is_suspended;
@@ -35,7 +36,7 @@ static void
 s_wake (stream_t *self) { /* with the lock held */
     if (self->is_suspended && self->connection) {
         self->is_suspended = false;
-        MHD_resume_connection (self->connection);
+        loop_resume (self->link->loop, self->connection);
     }
 }
 
@@ -55,6 +56,7 @@ call_stream (call_t *call, const char *type) {
     pthread_mutex_init (&self->lock, NULL);
     self->server = server;
     self->connection = call->connection;
+    self->link = call->link;
     self->holders = 2;
     call->stream = self;
     ef_buf_t none = {0};
@@ -90,6 +92,12 @@ stream_end (stream_t **self_p) {
     if (self) {
         pthread_mutex_lock (&self->lock);
         self->is_ended = true;
+        if (self->text.size - self->sent > WEB_STREAM_BYTES) {
+            self->sent = self->text.size; /* too far behind: it gets no more */
+        }
+        if (self->connection) { /* from now on it has a pace, as any answer: guard.c */
+            guard_phase (self->link, PHASE_ANSWER, self->text.size - self->sent);
+        }
         s_wake (self);
         s_release (self);
         *self_p = NULL;
@@ -113,6 +121,7 @@ s_read (void *arg, uint64_t position, char *buffer, size_t most) {
     (void)position;
     pthread_mutex_lock (&self->lock);
     size_t size = self->text.size - self->sent;
+    loop_moved (self->link->loop);
     size = size < most ? size : most;
     if (size > 0) {
         memcpy (buffer, self->text.data + self->sent, size);

@@ -6,7 +6,9 @@
    place and leaves the rest where it came: a CRLF is two of them, a bare LF one. So the headers lie
    in memory as they came, each right behind the one before, exactly where all lines end in CRLF and
    nothing was hidden or folded; that is what is checked, against the size that the library counted.
-   From 0.9.77.2 on it can be told to be strict itself, and is. */
+   (A NUL before a bare LF looks the same as a CRLF: what forwards that would forward anything.)
+   What is within a chunked body and its trailers can't be seen: the connection ends with it. From
+   0.9.77.2 on the library can be told to be strict itself, and is (listen.c). */
 #include "../../proto/json.h"
 #include "server_private.h"
 
@@ -195,33 +197,67 @@ strict_read (struct MHD_Connection *connection, const char *method, const char *
     return reading.why;
 }
 
-static int
-s_digit (char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
+const char *
+strict_line (const char *method, const char *url, size_t target_bytes, const char *version) {
+#if MHD_VERSION < 0x00097702
+    if (url != method + strlen (method) + 1 || version != url + target_bytes + 1) {
+        return "expected METHOD TARGET HTTP/1.1, with one space between them and no NUL";
+    }
+#else
+    (void)method;
+    (void)url;
+    (void)target_bytes;
+    (void)version;
+#endif
+    return NULL;
+}
+
+/* Decodes in place. False: a bad escape, a control character, or no UTF-8. */
+static bool
+s_decode (char *text, size_t size) {
+    size_t at = 0;
+    for (size_t i = 0; i < size; i++, at++) {
+        text[at] = text[i];
+        if (text[i] == '%') {
+            int high = i + 2 < size ? ef_hex_digit (text[i + 1]) : -1;
+            int low = i + 2 < size ? ef_hex_digit (text[i + 2]) : -1;
+            if (high < 0 || low < 0) {
+                return false;
+            }
+            text[at] = (char)(high << 4 | low);
+            i += 2;
+        }
+        if ((uint8_t)text[at] < 0x20 || text[at] == 0x7f) {
+            return false;
+        }
+    }
+    text[at] = 0;
+    return ef_utf8_is_valid (text, at);
 }
 
 const char *
 strict_decode (call_t *call, const char *text, size_t size) {
     char *out = call_text (call, text, size);
-    size_t at = 0;
-    for (size_t i = 0; i < size; i++, at++) {
-        out[at] = text[i];
-        if (text[i] == '%') {
-            int high = i + 2 < size ? s_digit (text[i + 1]) : -1;
-            int low = i + 2 < size ? s_digit (text[i + 2]) : -1;
-            if (high < 0 || low < 0) {
-                return NULL;
-            }
-            out[at] = (char)(high << 4 | low);
-            i += 2;
-        }
-        if ((uint8_t)out[at] < 0x20 || out[at] == 0x7f) {
-            return NULL;
-        }
-    }
-    out[at] = 0;
-    return ef_utf8_is_valid (out, at) ? out : NULL;
+    return s_decode (out, size) ? out : NULL;
+}
+
+typedef struct {
+    call_t *call;
+    bool is_well;
+} query_t;
+
+static enum MHD_Result
+s_each_query (void *arg, enum MHD_ValueKind kind, const char *name, const char *value) {
+    query_t *query = arg;
+    (void)kind;
+    (void)name;
+    query->is_well = value == NULL || strict_decode (query->call, value, strlen (value)) != NULL;
+    return query->is_well ? MHD_YES : MHD_NO;
+}
+
+bool
+strict_query (call_t *call) {
+    query_t query = {call, true};
+    (void)MHD_get_connection_values (call->connection, MHD_GET_ARGUMENT_KIND, s_each_query, &query);
+    return query.is_well;
 }

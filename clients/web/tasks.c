@@ -90,7 +90,9 @@ static bool
 s_choose_one (void *arg, ef_cursor_t item, uint64_t m) {
     chosen_t *self = arg;
     (void)m;
-    s_add (self, self->topic, admin_number (item, "n"));
+    if (letters_may_go (item, self->task->is_discard)) {
+        s_add (self, self->topic, ef_map_uint (item, "n"));
+    }
     return self->count < TASKS_LETTERS_MAX;
 }
 
@@ -132,7 +134,7 @@ s_move (task_t *task, const chosen_t *chosen, uint32_t first, uint32_t count, ch
     if (code == NULL) {
         pthread_mutex_lock (&task->tasks->lock);
         task->asked += count;
-        task->done += admin_number (ef_cursor (value.data, value.size), told);
+        task->done += ef_map_uint (ef_cursor (value.data, value.size), told);
         pthread_mutex_unlock (&task->tasks->lock);
     }
     ef_buf_free (&request);

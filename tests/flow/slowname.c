@@ -1,5 +1,5 @@
-/* Preloaded: names under slow.invalid take a minute and a half to look up. SPDX-License-Identifier: MIT
- */
+/* Preloaded: names under slow.invalid take a minute and a half to look up.
+   SPDX-License-Identifier: MIT */
 #include <dlfcn.h>
 #include <netdb.h>
 #include <string.h>

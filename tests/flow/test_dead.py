@@ -1,4 +1,6 @@
 """Dead letters: list, show, replay, purge. SPDX-License-Identifier: MIT"""
+import json
+
 import msgpack
 import zmq
 
@@ -91,3 +93,65 @@ def test_a_list_holds_all_that_was_counted(binaries):
                     told = next(item["dead"] for item in value["items"] if item["topic"] == "email")
             assert listed >= told, (told, listed)
         broker.check_law()
+
+
+def test_superseded_is_told_and_lasts(binaries):
+    """By which event: in LIST, SHOW and EVENT.SHOW, the last word, over kills; what can't be is refused."""
+    with Broker(binaries, ONCE).start() as broker:
+        worker = kill_all(broker, "email", 4)
+        items = broker.admin(["DLQ.LIST", "email"])[1]["items"]
+        assert not any("superseded" in item for item in items)
+        first, second = items[0]["n"], items[1]["n"]
+        assert broker.admin(["DLQ.SUPERSEDE", "email", first, "new-0"]) == [
+            "OK", {"n": first, "superseded": "new-0"}]
+        assert broker.admin(["DLQ.SUPERSEDE", "email", first, "new-1"])[0] == "OK"
+        assert broker.admin(["DLQ.SUPERSEDE", "email", second, b"\x01\x02"])[0] == "OK"
+        for request, code in ((["DLQ.SUPERSEDE", "email", 4711, "x"], "NOT_FOUND"),
+                              (["DLQ.SUPERSEDE", "nothing", first, "x"], "NOT_FOUND"),
+                              (["DLQ.SUPERSEDE", "email", first, ""], "BAD_COMMAND"),
+                              (["DLQ.SUPERSEDE", "email", first, "x" * 65], "BAD_COMMAND"),
+                              (["DLQ.SUPERSEDE", "email", first], "BAD_COMMAND")):
+            assert broker.admin(request)[:2] == ["ERROR", code], request
+        for _ in range(2):
+            listed = {i["n"]: i.get("superseded") for i in broker.admin(["DLQ.LIST", "email"])[1]["items"]}
+            assert listed == {first: "new-1", second: "\x01\x02", items[2]["n"]: None, items[3]["n"]: None}
+            assert broker.admin(["DLQ.SHOW", "email", first])[1]["superseded"] == "new-1"
+            assert broker.admin(["EVENT.SHOW", {"topic": "email", "n": first}])[1]["items"][0]["superseded"] == "new-1"
+            broker.kill()
+            broker.start()
+        assert broker.topic("email")["dead"] == 4
+        worker.close()
+        broker.check_law()
+
+
+def test_superseded_stays_dead_unless_named(binaries):
+    """What another event does in its place isn't done twice by a replay of many; named, it is replayed; a purge takes it."""
+    with Broker(binaries, ONCE).start() as broker:
+        worker = kill_all(broker, "email", 4)
+        items = broker.admin(["DLQ.LIST", "email"])[1]["items"]
+        for item in items[:2]:
+            assert broker.admin(["DLQ.SUPERSEDE", "email", item["n"], "new"])[0] == "OK"
+        assert broker.admin(["DLQ.REPLAY", "email", {"all": True}]) == ["OK", {"replayed": 2}]
+        worker.send(["CREDIT", 10])
+        got = worker.take(2)
+        assert sorted(d[2][1] for d in got) == sorted(i["id"] for i in items[2:])
+        worker.send(["ACK", [d[0] for d in got], {"seq": 1}])
+        assert broker.admin(["DLQ.REPLAY", "email", {"n": [items[0]["n"]]}]) == ["OK", {"replayed": 1}]
+        named = worker.take(1)
+        assert named[0][2][1] == items[0]["id"]
+        worker.send(["ACK", [named[0][0]], {"seq": 2}])
+        assert broker.admin(["DLQ.PURGE", "email", {"all": True}]) == ["OK", {"purged": 1}]
+        wait_for("none is left", lambda: broker.topic("email")["dead"] == 0)
+        assert (broker.topic("email")["done"], broker.topic("email")["purged"]) == (3, 1)
+        broker.check_law()
+
+
+def test_superseded_in_the_tool(binaries):
+    with Broker(binaries, ONCE).start() as broker:
+        kill_all(broker, "email", 2)
+        n = broker.admin(["DLQ.LIST", "email"])[1]["items"][0]["n"]
+        broker.admin(["DLQ.SUPERSEDE", "email", n, "new-0"])
+        assert "attempts, superseded by new-0" in broker.cli("dlq", "ls", "email")
+        assert json.loads(broker.cli("dlq", "ls", "email", "--json").splitlines()[0])["superseded"] == "new-0"
+        assert json.loads(broker.cli("dlq", "show", "email", str(n)))["superseded"] == "new-0"
+        assert broker.cli("dlq", "show", "email", str(n + 1)).count("superseded") == 0

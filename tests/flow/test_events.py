@@ -274,7 +274,7 @@ def test_retention_is_bounded_and_gives_way(binaries):
 
 
 def test_finding_takes_no_time(binaries):
-    """An event among EVENTFLOW_TEST_EVENTS others (10 M for the figure in tests/README.md) is found in under 50 ms."""
+    """An event among EVENTFLOW_TEST_EVENTS others (10 M for the figure in tests/CAMPAIGNS.md) is found in under 50 ms."""
     count = int(os.environ.get("EVENTFLOW_TEST_EVENTS", "200000"))
     with Broker(binaries, "alpha", server="segment = 64MiB" if count > 1000000 else "segment = 4MiB").start() as broker:
         publisher = Publisher(broker)

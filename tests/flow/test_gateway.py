@@ -4,8 +4,11 @@ import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import threading
+import time
 import uuid
 
 import msgpack
@@ -315,6 +318,41 @@ def test_told_to_end_it_answers_what_is_under_way(binaries):
         assert gateway.process.wait(timeout=60) == 0, gateway.logged()
 
 
+def test_bodies_that_end_while_it_ends_are_refused(binaries):
+    """Those that were let in before, whose last byte comes when there is nobody left to publish them."""
+    head = b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\n"
+    with pair(binaries) as (broker, gateway):
+        open_ones = []
+        for _ in range(40):
+            sock = socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=30)
+            sock.sendall(head + b'{"topic":"email","payload":1')
+            open_ones.append(sock)
+        support.wait_for("all are let in", lambda: b"_gateway_connections 4" in gateway.get("/metrics").body)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        helped = threading.Thread(target=lambda: gateway.get("/api/v1/topics"))  # keeps the end waiting
+        helped.start()
+        support.wait_for("it drains", lambda: gateway.process.send_signal(signal.SIGTERM) or
+                         gateway.get("/ping").status == 503)
+        gateway.process.send_signal(signal.SIGTERM)  # now, whoever still waits
+        for sock in open_ones:  # one after the other, for as long as it ends
+            time.sleep(0.05)
+            try:
+                sock.sendall(b"}")
+            except OSError:
+                pass
+        answers = []
+        for sock in open_ones:
+            try:
+                answers.append(sock.recv(65536)[:12])
+            except ConnectionResetError:
+                answers.append(b"")
+            sock.close()
+        helped.join(timeout=30)
+        assert set(answers) <= {b"HTTP/1.1 503", b"HTTP/1.1 504", b""}, answers
+        assert gateway.process.wait(timeout=30) == 0, gateway.logged()
+        os.kill(broker.process.pid, signal.SIGCONT)
+
+
 def test_github_webhooks_arrive_as_they_were_sent(binaries):
     if not os.path.exists(WEBHOOKS):
         raise Skip(f"no {WEBHOOKS}")
@@ -373,6 +411,41 @@ def test_many_keep_alive_clients_publish_at_once(binaries):
         numbers = gateway.get("/metrics").body.decode()
         assert 'events_total{outcome="accepted"} 1000' in numbers, numbers
         assert re.search(r"confirm_seconds_count 1000\b", numbers), numbers
+
+
+def test_clients_that_leave_while_they_wait_harm_nothing(binaries):
+    """More of them than a loop keeps (web/loop.c), so that some are suspended, too."""
+    body = b'{"topic":"email","payload":1}'
+    said = (b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    for patience, status in (("60s", b"202"), ("3s", b"504")):
+        with pair(binaries, "--threads", "1", "--confirm-timeout", patience) as (broker,
+                                                                               gateway):
+            def unconfirmed():
+                return gateway.get("/health").json()["unconfirmed_events"]
+            place = ("127.0.0.1", gateway.ports["main"])
+            os.kill(broker.process.pid, signal.SIGSTOP)
+            try:
+                socks = [socket.create_connection(place, timeout=60) for _ in range(300)]
+                for sock in socks:
+                    sock.sendall(said)
+                support.wait_for("all have come", lambda: unconfirmed() == 300)
+                for sock in socks[0::3]: # a reset, which is noticed at once
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    sock.close()
+                for sock in socks[1::3]: # an end, which is noticed when there is an answer
+                    sock.close()
+                late = [sock.recv(4096) for sock in socks[2::3]] if status == b"504" else []
+            finally:
+                os.kill(broker.process.pid, signal.SIGCONT)
+            for got in late or [sock.recv(4096) for sock in socks[2::3]]:
+                assert got.startswith(b"HTTP/1.1 " + status), got
+                assert status == b"202" or b'"instance":"/api/v1/events"' in got, got
+            support.wait_for("all are decided", lambda: unconfirmed() == 0)
+            assert broker.topic("email")["accepted"] == 300
+            assert gateway.post("/api/v1/events", {"topic": "email", "payload": 2}).status == 202
+            for sock in socks[2::3]:
+                sock.close()
 
 
 def test_metrics_are_what_prometheus_reads(binaries):

@@ -2,6 +2,7 @@
 SPDX-License-Identifier: MIT"""
 import contextlib
 import gzip
+import http.client
 import http.server
 import json
 import os
@@ -275,8 +276,10 @@ def test_monitor_serves_the_page_from_the_program(binaries):
         with Monitor(broker) as monitor:
             status, headers, body = monitor.ask("/")
             assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
-            policy = ", ".join(headers.get_all("Content-Security-Policy"))
+            [policy] = headers.get_all("Content-Security-Policy")
             assert "default-src 'none'" in policy and "unsafe" not in policy, policy
+            assert "require-trusted-types-for 'script'" in policy, policy
+            assert headers.get_all("Referrer-Policy") == ["no-referrer"], headers
             assert headers["X-Content-Type-Options"] == "nosniff"
             status, packed, small = monitor.ask("/", {"Accept-Encoding": "br, gzip;q=0.8"})
             assert packed["Content-Encoding"] == "gzip" and gzip.decompress(small) == body
@@ -292,6 +295,26 @@ def test_monitor_serves_the_page_from_the_program(binaries):
                     assert status == 200 and headers["Content-Encoding"] == "gzip", name
                     sizes += len(part)
             assert sizes < 150_000, sizes
+
+
+def test_monitor_behind_a_proxy_leads_to_its_page(binaries):
+    """The base path without its slash: what is relative in the page would be looked for beside it."""
+    with Broker(binaries) as broker:
+        broker.start()
+        with Monitor(broker, "--base-path", "/event/flow") as monitor:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=20)) as raw:
+                for method, path in (("GET", "/event/flow"), ("HEAD", "/event/flow"), ("GET", "/event/flow?x=1"),
+                                     ("GET", f"http://127.0.0.1:{monitor.port}/event/flow")):
+                    raw.request(method, path)
+                    answer = raw.getresponse()
+                    assert (answer.status, answer.read()) == (308, b""), (method, path, answer.status)
+                    assert answer.headers["Location"] == "/event/flow/", (method, path)
+            status, headers, body = monitor.ask("/event/flow")  # followed
+            assert status == 200 and headers["Content-Type"].startswith("text/html"), headers
+            assert body == monitor.ask("/event/flow/")[2] == monitor.ask("/")[2]
+            assert len(headers.get_all("Content-Security-Policy")) == 1
+            assert monitor.ask("/event/flow/health/live")[0] == 200
+            assert monitor.ask("/event/flowers")[0] == 404
 
 
 def test_monitor_history_survives_a_restart(binaries):
@@ -325,6 +348,9 @@ def test_monitor_history_survives_a_restart(binaries):
                     status, headers, body = again.ask("/api/v1/history?" + bad)
                     assert status == 400 and "problem+json" in headers["Content-Type"], (bad, body)
                 assert again.ask("/api/v1/history?topic=none")[0] == 200
+                # From the beginning of the world to its end: what can't be there isn't looked for.
+                wide = again.json("/api/v1/history?topic=email&from=0&to=253402300799")
+                assert wide["step_s"] > 86400 and wide["series"]["in"], wide
                 again.process.kill()  # a crash costs the last seconds, never the file
                 again.process.wait()
             with Monitor(broker) as third:
@@ -675,6 +701,8 @@ def test_monitor_drops_slow_pages_and_serves_the_others(binaries):
                 good.wait("snapshot")
                 assert time.monotonic() < deadline, "slow pages are kept"
             good.wait("snapshot")
+            # Nor are their connections, though nobody reads what was on its way.
+            wait_for("they are cut", lambda: monitor.json("/stats")["server"]["connections"] <= 2, 60)
             for each in slow:
                 each.close()
             good.close()

@@ -98,6 +98,25 @@ MALFORMED = {
     "bad MessagePack": (400, post(b"Content-Type: application/msgpack", body=b"\xc1")),
     "hostile MessagePack": (400, post(b"Content-Type: application/msgpack",
                                       body=b"\xdd\xff\xff\xff\xff")),
+    "NUL in the path": (400, request(b"GET /health\0x HTTP/1.1", b"Host: localhost")),
+    "NUL in the query": (400, request(b"GET /health?a\0x HTTP/1.1", b"Host: localhost")),
+    "NUL in the method": (400, request(b"GET\0X /health HTTP/1.1", b"Host: localhost")),
+    "two spaces": (400, request(b"GET  /health HTTP/1.1", b"Host: localhost")),
+    "bad escape in the query": (400, request(b"GET /api/v1/events?topic=%zz HTTP/1.1", b"Host: localhost")),
+    "NUL in a query's value": (400, request(b"GET /api/v1/events?a=1&topic=%00 HTTP/1.1", b"Host: localhost")),
+    "no UTF-8 in the query": (400, request(b"POST /api/v1/events?type=%ff HTTP/1.1", b"Host: localhost",
+                                           b"Content-Length: %d" % len(GOOD), body=GOOD)),
+    "no UTF-8 in a key": (400, post(b"Idempotency-Key: \xff")),
+    "no UTF-8 in a media type": (400, post(b"Content-Type: a/\xff", b"ce-id: 1", b"ce-source: s", b"ce-type: t",
+                                           b"ce-specversion: 1.0", b"ce-topic: email")),
+    "no UTF-8 in an attribute": (400, post(b"ce-id: %ff", b"ce-source: s", b"ce-type: t", b"ce-specversion: 1.0")),
+    "no UTF-8 in a type": (400, post(b"Content-Type: application/msgpack",
+                                     body=b"\x94\xa5email\xc0\x01\x81\xa4type\xa1\xff")),
+    "no UTF-8 in a name": (400, post(b"Content-Type: application/msgpack",
+                                     body=b"\x94\xa5email\xc0\x01\x81\xa1\xff\x01")),
+    "names of a filter that are no strings": (400, request(
+        b"POST /api/v1/failed-events/replay HTTP/1.1", b"Host: localhost", b"Content-Length: 38",
+        body=b'{"all":true,"filter":{"$map":[[1,2]]}}')),
     "bad atomic": (400, request(b"POST /api/v1/events?atomic=perhaps HTTP/1.1", b"Host: localhost",
                                 b"Content-Length: %d" % len(GOOD), body=GOOD)),
 }
@@ -123,6 +142,44 @@ def test_malformed_requests_are_refused(binaries):
                                    b"A:b \t", b"B:"))
         assert well.startswith(b"HTTP/1.1 200"), well
         assert gateway.get("/health").status == 200
+
+
+def until_closed(gateway, data):
+    """All that comes until the other side closes; it must."""
+    with socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=30) as sock:
+        sock.sendall(data)
+        got = b""
+        try:
+            while part := sock.recv(65536):
+                got += part
+        except ConnectionResetError:
+            pass  # closed with bytes unread
+        return got
+
+
+def test_nothing_behind_chunks_is_taken_for_a_request(binaries):
+    """What two readers see in chunks may differ: a bare LF, extensions, trailers."""
+    hidden = b"POST /api/v1/topics/email/pause HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    size = b"%x" % len(GOOD)
+    bodies = {
+        "well": size + b"\r\n" + GOOD + b"\r\n0\r\n\r\n",
+        "LF behind sizes": size + b"\n" + GOOD + b"\r\n0\n\r\n",
+        "LF behind data": size + b"\r\n" + GOOD + b"\n0\r\n\r\n",
+        "LF in an extension": size + b";a\n" + GOOD + b"\r\n0;b\n\n",
+        "LF behind trailers": size + b"\r\n" + GOOD + b"\r\n0\r\nA: b\n\n",
+        "folded trailer": size + b"\r\n" + GOOD + b"\r\n0\r\nA: b\r\n c\r\n\r\n",
+        "NUL in an extension": size + b";\0\r\n" + GOOD + b"\r\n0\r\n\r\n",
+    }
+    with pair(binaries) as (broker, gateway):
+        for name, body in bodies.items():
+            got = until_closed(gateway, post(b"Transfer-Encoding: chunked", length=False, body=body) + hidden)
+            assert got.count(b"HTTP/1.1 ") == 1 and b"\r\nConnection: close\r\n" in got, (name, got)
+        for size in b"0x1d", b"+1d", b" 1d", b"1d ", b"-1", b"", b"1d\0", b"\xb9":
+            got = until_closed(gateway, post(b"Transfer-Encoding: chunked", length=False, body=(
+                size + b"\r\n" + GOOD + b"\r\n0\r\n\r\n")) + hidden)
+            assert got.startswith(b"HTTP/1.1 400") and got.count(b"HTTP/1.1 ") == 1, (size, got)
+        topic = broker.topic("email")
+        assert not topic["paused"] and topic["accepted"] == len(bodies), topic
 
 
 def test_pipelined_requests_are_answered_in_order(binaries):
@@ -212,6 +269,28 @@ def test_overload_is_said(binaries):
         for sock in socks:
             sock.close()
         support.wait_for("there is room", lambda: gateway.post("/api/v1/events", GOOD).status == 202)
+        with Gateway(gateway.broker, "--per-client", "3", "--threads", "1") as few:
+            socks = []
+
+            def fits():
+                sock = socket.create_connection(("127.0.0.1", few.ports["main"]), timeout=20)
+                sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                try:
+                    is_taken = sock.recv(4096).startswith(b"HTTP/1.1 200")
+                except ConnectionError:
+                    is_taken = False
+                if is_taken:
+                    socks.append(sock)
+                else:
+                    sock.close()
+                return is_taken
+            # What came before, to see that it is ready, may still be about to end.
+            support.wait_for("one address may have three", lambda: fits() and len(socks) == 3)
+            assert not any(fits() for _ in range(5)), "and no more"
+            socks.pop().close()
+            support.wait_for("there is room", fits)
+            for sock in socks:
+                sock.close()
         with Gateway(gateway.broker, "--held", "64KiB") as small:
             answer = small.post("/api/v1/events", {"topic": "email", "payload": "x" * 100000})
             assert answer.status == 503 and answer.json()["code"] == "OVERLOAD", answer
@@ -266,6 +345,14 @@ def test_tokens_say_who_may_what(binaries):
             answer = gateway.post("/api/v1/topics/email/resume")
             assert answer.status == 403 and answer.json()["code"] == "READ_ONLY", answer
             assert gateway.post("/api/v1/events", GOOD).status == 202
+
+
+def test_an_audit_log_on_a_full_disk_stops_no_act(binaries):
+    with pair(binaries, "--audit", "/dev/full") as (broker, gateway):
+        assert gateway.post("/api/v1/topics/email/pause").status == 200
+        support.wait_for("it is said", lambda: "audit.unwritten" in gateway.logged())
+        assert "No space" in gateway.logged(), gateway.logged()
+        assert gateway.post("/api/v1/topics/email/resume").status == 200
 
 
 def test_pages_of_other_origins_can_not_act(binaries):

@@ -161,8 +161,25 @@ def test_dead_letters_are_filtered(binaries):
         n = one["n"]
         whole = gateway.get(f"/api/v1/failed-events/email/{n}").json()
         assert whole["event"]["payload"] == {"n": 4} and whole["reason"] == "permanent", whole
+        assert {k: whole[k] for k in one if k != "error"} == {k: one[k] for k in one if k != "error"}
         assert gateway.get("/api/v1/failed-events/email/999").status == 404
         assert gateway.get("/api/v1/failed-events/email/x").status == 400
+
+
+def test_answers_with_large_letters_are_bounded(binaries):
+    with pair(binaries, topics=TOPICS) as (broker, gateway):
+        for n in range(12):
+            answer = gateway.post("/api/v1/events", {"topic": "email", "id": str(n), "payload": "x" * 1000000})
+            assert answer.status == 202, answer
+            kill(broker, "email", 1)
+        support.wait_for("all letters", lambda: len(letters(gateway)) == 12)
+        seen, cursor = [], ""
+        while cursor is not None:
+            answer = gateway.get("/api/v1/failed-events?full=1&limit=1000" + cursor)
+            assert len(answer.body) < 10 << 20, len(answer.body)
+            seen += [item["event"]["id"] for item in answer.json()["items"]]
+            cursor = answer.json()["next"] and "&cursor=" + quoted(answer.json()["next"])
+        assert sorted(seen, key=int) == [str(n) for n in range(12)], seen
 
 
 def run(gateway, kind, body):
@@ -235,6 +252,28 @@ def test_one_letter_is_replayed_as_it_is_or_edited(binaries):
         assert attempt == 1 and event[1] == answers[0].json()["id"], event
         assert event[2] == edited["payload"] and event[3]["type"] == "mail", event
         assert event[3]["headers"] == {"a": 1, "supersedes": f"email#{second}"}, event
+        # Each names the other, for good; a second edit takes the first one's place.
+        newer = answers[0].json()["id"]
+        for _ in range(2):
+            assert [i["superseded"] for i in letters(gateway)] == [newer]
+            assert gateway.get(path + str(second)).json()["superseded"] == newer
+            assert gateway.get("/api/v1/failed-events?full=1").json()["items"][0]["superseded"] == newer
+            broker.kill()
+            broker.start()
+            support.wait_for("the gateway has the broker", lambda: gateway.get("/health/ready").status == 200)
+        last = gateway.post(f"{path}{second}/replay", {"payload": 7})
+        assert last.status == 202 and last.json()["id"] != newer, last
+        assert [i["superseded"] for i in letters(gateway)] == [last.json()["id"]]
+        [[tag, _, event, *_]] = support.Worker(broker, ["email"]).take(1)
+        assert event[1:3] == [last.json()["id"], 7]
+        # It isn't replayed with others, but discarded.
+        everything = {"all": True, "dry_run": True}
+        assert gateway.post("/api/v1/failed-events/replay", everything).json()["matched"] == 0
+        assert gateway.post("/api/v1/failed-events/discard", everything).json()["matched"] == 1
+        task = gateway.post("/api/v1/failed-events/replay", {"all": True})
+        ended = support.wait_for("it ends", lambda: finished(gateway, task.headers["Location"]))
+        assert (ended["state"], ended["matched"], ended["moved"]) == ("done", 0, 0), ended
+        assert len(letters(gateway)) == 1
         assert gateway.post(path + "999/replay").status == 404
         assert gateway.post(path + "999/replay", {"payload": 1}).status == 404
         assert gateway.post(path + "x/replay").status == 400

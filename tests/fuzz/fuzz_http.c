@@ -17,18 +17,19 @@ s_judge (const batch_t *batch) {
     uint32_t refused = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
         const slot_t *slot = &batch->slots[i];
-        ef_cursor_t cursor = ef_cursor (batch->events.data + slot->at, slot->bytes);
         ef_event_t event;
         const char *why;
         refused += slot->code != NULL;
         ef_assert ((slot->bytes == 0) == (slot->code != NULL));
         if (slot->bytes > 0) {
+            ef_cursor_t cursor = ef_cursor (batch->events.data + slot->at, slot->bytes);
             ef_assert (ef_event_read (&cursor, &event, &why) == EF_OK);
             ef_assert (ef_cursor_left (&cursor) == 0 && event.id.size > 0);
             ef_assert (batch_id (batch, slot).size == event.id.size);
             ef_buf_t text = {0};
             const ef_json_extra_t extra = {.attempts = 0};
             ef_assert (ef_json_event (&text, &event, &extra) == 0);
+            ef_assert (ef_utf8_is_valid ((const char *)text.data, text.size));
             ef_buf_free (&text);
         }
     }

@@ -1,8 +1,9 @@
-/* Every place of the page in light, dark and narrow: no finding of axe, nothing that sticks out;
+/* Every place of the page, light and wide, dark and narrow, with --long all ways: no finding of axe, nothing that sticks out;
    with --shots a picture of each. SPDX-License-Identifier: MIT */
 import fs from 'node:fs';
 import path from 'node:path';
-import {Mock, accessibility, assert, close, go, isLive, open, overflow, pause} from './support.mjs';
+import {Mock, accessibility, assert, close, go, isLive, open, overflow, pause, settle}
+    from './support.mjs';
 
 export const PLACES = {
     overview: '#/', topic: '#/topics/email', workers: '#/workers', dead: '#/dead',
@@ -16,12 +17,11 @@ export async function lookAt(browser, url, places, {scheme, width, name}, shots)
     await isLive(page);
     for (const [place, hash] of Object.entries(places)) {
         await go(page, hash);
-        await page.waitForFunction(() =>
-            !/Looking/.test(document.getElementById('main').textContent));
-        await pause(1500);
+        await settle(page);
         found.push(...(await accessibility(page)).map((line) => `${place}: ${line}`),
             ...(await overflow(page)).map((line) => `${place} is too wide: ${line}`));
         if (shots) {
+            await pause(1500); // charts are for people
             fs.mkdirSync(shots, {recursive: true});
             await page.screenshot({path: path.join(shots, `${place}-${name}.png`), fullPage: true});
         }
@@ -37,9 +37,9 @@ async function look(browser, options, way) {
 
 export const test_looks_light = (browser, options) =>
     look(browser, options, {name: 'light', scheme: 'light', width: 1280});
-export const test_looks_dark = (browser, options) =>
+export const long_looks_dark = (browser, options) =>
     look(browser, options, {name: 'dark', scheme: 'dark', width: 1280});
-export const test_looks_narrow = (browser, options) =>
+export const long_looks_narrow = (browser, options) =>
     look(browser, options, {name: 'narrow', scheme: 'light', width: 360});
 export const test_looks_narrow_dark = (browser, options) =>
     look(browser, options, {name: 'narrow-dark', scheme: 'dark', width: 390});

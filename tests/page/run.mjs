@@ -1,16 +1,19 @@
-/* Runs the page's tests in a real browser: run.mjs [--shots DIR] [--bin DIR] [NAME…]
-   Without --bin those alone that need the mock. SPDX-License-Identifier: MIT */
+/* Runs the page's tests in a real browser: run.mjs [--shots DIR] [--bin DIR] [--long] [NAME…]
+   Without --bin those alone that need the mock. --long: those too that look at every place in every
+   way, and those that say how fast the page is, which a machine at other work makes fail. SPDX-License-Identifier: MIT */
 import {execFileSync} from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import {build, endAll, launch, root} from './support.mjs';
 
 const here = path.join(root, 'tests/page');
-const options = {shots: '', bin: ''};
+const options = {shots: '', bin: '', long: false};
 const names = [];
 for (let i = 2; i < process.argv.length; i++) {
     const word = process.argv[i];
-    if (word === '--shots' || word === '--bin') {
+    if (word === '--long') {
+        options.long = true;
+    } else if (word === '--shots' || word === '--bin') {
         options[word.slice(2)] = path.resolve(process.argv[i += 1] ?? '');
     } else {
         names.push(word);
@@ -41,7 +44,9 @@ async function main() {
     for (const file of modules) {
         const found = await import(path.join(here, file));
         for (const [name, run] of Object.entries(found)) {
-            if (name.startsWith('test_') && (!names.length || names.includes(name))) {
+            const is = name.startsWith('test_') || (name.startsWith('long_') &&
+                (options.long || names.includes(name)));
+            if (is && (!names.length || names.includes(name))) {
                 tests.push([name, run]);
             }
         }

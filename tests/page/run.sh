@@ -1,5 +1,5 @@
 #!/bin/sh
-# The page's tests: installs what is missing, runs them. run.sh [--bin DIR] [--shots DIR] [NAME…]
+# The page's tests: installs what is missing, runs them. run.sh [--bin DIR] [--shots DIR] [--long] [NAME…]
 set -eu
 cd "$(dirname "$0")/../.."
 tools/deps --page

@@ -168,6 +168,13 @@ export async function isLive(page) {
     await page.locator('#link[data-state=live]').waitFor();
 }
 
+/* Until what a place asks for is there. */
+export async function settle(page) {
+    await page.waitForFunction(() => !/Looking|Waiting for the first/.test(
+        document.getElementById('main').textContent));
+    await pause(400);
+}
+
 const PAINT_MOST_MS = 300;
 
 /* Others may use the machine too: what it takes at the least is the page's own part. */

@@ -53,6 +53,8 @@ typedef struct {
     bool was;
     uint64_t b_now; /* it leaves with this; 0: it stays */
     uint64_t b_was;
+    uint32_t mark_now; /* how often it was superseded */
+    uint32_t mark_was;
 } cut_letter_t;
 
 typedef struct {

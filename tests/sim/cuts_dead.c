@@ -2,6 +2,7 @@
 
    A letter's bytes follow from its m. Between two commits the model keeps both states: with and
    without the group under way; after a cut either may be found, after a commit only the later. */
+#include "../../proto/limits.h"
 #include "cuts.h"
 
 #include <errno.h>
@@ -16,6 +17,33 @@ s_event (uint64_t m, char text[EVENT_MOST]) {
     memset (text, 'a' + (int)(m % 26), bytes);
     snprintf (text, EVENT_MOST, "%020llu", (unsigned long long)m);
     return (ef_span_t){text, bytes};
+}
+
+/* The id of the event that supersedes letter m for the mark-th time. */
+static ef_span_t
+s_mark (uint64_t m, uint32_t mark, char text[EF_ID_MAX + 1]) {
+    int bytes = snprintf (text, EF_ID_MAX + 1, "%u of %llu%.*s", mark, (unsigned long long)m,
+                          (int)(m % 30), "..............................");
+    return (ef_span_t){text, mark ? (uint32_t)bytes : 0};
+}
+
+/* Some committed letters that stay are superseded, one perhaps again. */
+static void
+s_supersede (world_t *self) {
+    dead_model_t *dead = &self->dead;
+    char text[EF_ID_MAX + 1];
+    for (uint64_t m = 1; m <= dead->highest_m; m++) {
+        cut_letter_t *letter = &dead->letters[m];
+        if (!letter->is_now || !letter->was || letter->b_now || !sim_one_in (&self->random, 4)) {
+            continue;
+        }
+        uint32_t faults = sim_disk_faults (self->disk);
+        if (ef_dead_log_supersede (dead->log, m, s_mark (m, letter->mark_now + 1, text)) == 0) {
+            letter->mark_now++;
+        } else if (!sim_disk_has_failed (self->disk) && sim_disk_faults (self->disk) == faults) {
+            cuts_fail ("letter %llu can't be read to be superseded", (unsigned long long)m);
+        }
+    }
 }
 
 static int
@@ -36,6 +64,7 @@ s_add (world_t *self) {
         dead->letters[m].is_now = true;
         dead->highest_m = m;
     }
+    s_supersede (self);
     return 0;
 }
 
@@ -111,6 +140,7 @@ s_take (dead_model_t *self, bool is_later) {
         cut_letter_t *letter = &self->letters[m];
         letter->was = letter->is_now = is_later ? letter->is_now : letter->was;
         letter->b_was = letter->b_now = is_later ? letter->b_now : letter->b_was;
+        letter->mark_was = letter->mark_now = is_later ? letter->mark_now : letter->mark_was;
         if (!letter->was) {
             *letter = (cut_letter_t){0};
         }
@@ -146,6 +176,22 @@ cuts_dead_do (world_t *self, cut_kind_t kind) {
     }
 }
 
+/* As far as it can be read. */
+static bool
+s_has_mark (const dead_model_t *self, const ef_letter_t *letter, uint32_t mark) {
+    char text[EF_ID_MAX + 1];
+    ef_letter_body_t body;
+    ef_span_t id = s_mark (letter->m, mark, text);
+    if (letter->is_superseded != (mark > 0) || mark == 0 ||
+        ef_dead_log_read (self->log, letter, &body)) {
+        return letter->is_superseded == (mark > 0);
+    }
+    bool is_it =
+        body.superseded.size == id.size && memcmp (body.superseded.data, id.data, id.size) == 0;
+    free (body.bytes);
+    return is_it;
+}
+
 /* NULL: the log holds what one of the two states says. */
 static const char *
 s_differs (const dead_model_t *self, bool is_later) {
@@ -164,6 +210,9 @@ s_differs (const dead_model_t *self, bool is_later) {
         if (letter->is_leaving != is_leaving) {
             return "it isn't known whether a letter leaves";
         }
+        if (!s_has_mark (self, letter, is_later ? model->mark_now : model->mark_was)) {
+            return "it isn't known by what a letter is superseded";
+        }
         at++;
     }
     return at < ef_dead_log_count (self->log) ? "more letters than there should be"
@@ -181,9 +230,13 @@ s_check_bytes (dead_model_t *self) {
         if (ef_dead_log_read (self->log, letter, &body)) {
             cuts_fail ("letter %llu can't be read", (unsigned long long)letter->m);
         }
+        char mark[EF_ID_MAX + 1];
+        ef_span_t id = s_mark (letter->m, self->letters[letter->m].mark_now, mark);
         ef_span_t event = s_event (letter->m, text);
         bool is_true = body.event.size == event.size &&
                        memcmp (body.event.data, event.data, event.size) == 0 &&
+                       body.superseded.size == id.size &&
+                       memcmp (body.superseded.data, id.data, id.size) == 0 &&
                        body.history.size == 7 && letter->n == 2 * letter->m &&
                        body.accepted_ms == letter->m && letter->dead_ms == 3 * letter->m;
         free (body.bytes);

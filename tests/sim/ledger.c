@@ -398,6 +398,7 @@ ledger_dispatch (world_t *self, uint32_t peer, const ef_buf_t *body) {
         oracle_breaker (self, delivery.event);
         oracle_quota (self, delivery.event);
         oracle_rate (self, delivery.event);
+        oracle_again (self, &delivery);
         s_dispatched (self, peer, &delivery);
     }
 }

@@ -199,6 +199,7 @@ void oracle_quota (world_t *self, uint32_t k);
 void oracle_rate (world_t *self, uint32_t k);
 void oracle_letters (world_t *self);
 void oracle_loads (world_t *self); /* now and then */
+void oracle_again (world_t *self, const delivery_t *delivery);
 void oracle_checkpoint (world_t *self);
 void oracle_history (world_t *self, uint32_t k, const ef_letter_body_t *body);
 

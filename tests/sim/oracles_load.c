@@ -18,10 +18,90 @@ s_has_fallen (const ef_load_t *load, const ef_load_t *before) {
            load->permanent < before->permanent || load->overflowed < before->overflowed;
 }
 
+static void
+s_again_life (world_t *self) {
+    if (self->again_life != self->life) {
+        self->again_life = self->life;
+        memset (self->again_least, 0, sizeof self->again_least);
+        memset (self->again_most, 0, sizeof self->again_most);
+    }
+}
+
+/* An event goes out: is it for the first time? One that came back from the dead letters begins
+   anew, and of one without an attempt that failed a broker that was started since doesn't know. */
+void
+oracle_again (world_t *self, const delivery_t *delivery) {
+    const sim_event_t *event = &self->events[delivery->event];
+    bool was_out = event->deliveries > 0 && event->life == self->life;
+    bool is_known = !event->was_returned && ledger_repeats (self, event) == 0;
+    s_again_life (self);
+    self->again_most[event->topic] += delivery->attempt > 1 || was_out;
+    self->again_least[event->topic] += delivery->attempt > 1 || (was_out && is_known);
+}
+
+/* The number behind a key of a topic's stats, or the sum of those in a map there. */
+static uint64_t
+s_stat (world_t *self, const ef_buf_t *stats, const char *key) {
+    ef_cursor_t cursor = ef_cursor (stats->data, stats->size);
+    uint32_t pairs = 0;
+    uint32_t inner = 0;
+    uint64_t value = 0;
+    uint64_t sum = 0;
+    ef_span_t name = {"", 0};
+    int rc = ef_get_map (&cursor, &pairs);
+    while (rc == 0 && pairs-- > 0 && (rc = ef_get_str (&cursor, &name)) == 0 &&
+           !ef_span_is (name, key)) {
+        rc = ef_skip (&cursor);
+    }
+    if (rc || !ef_span_is (name, key)) {
+        sim_fail (self, "the stats of a topic have no %s", key);
+        return 0;
+    }
+    if (ef_get_uint (&cursor, &value) == 0) {
+        return value;
+    }
+    rc = ef_get_map (&cursor, &inner);
+    for (uint32_t i = 0; rc == 0 && i < inner; i++) {
+        rc = ef_get_str (&cursor, &name) || ef_get_uint (&cursor, &value);
+        sum += value;
+    }
+    if (rc) {
+        sim_fail (self, "%s in the stats of a topic can't be read", key);
+    }
+    return sum;
+}
+
+/* What the stats tell for its reason comes to what they tell in all. */
+static void
+s_look_at_stats (world_t *self, uint32_t topic, uint32_t index, const ef_load_t *load) {
+    ef_buf_t stats = {0};
+    ef_core_topic_stats (self->core, index, &stats);
+    uint64_t again = s_stat (self, &stats, "redelivered");
+    uint64_t open =
+        s_stat (self, &stats, "breakers_open") + s_stat (self, &stats, "breakers_half_open");
+    if (again < self->again_least[topic] || again > self->again_most[topic]) {
+        sim_fail (self, "%s: %llu deliveries weren't the first, expected %llu to %llu",
+                  sim_topics[topic], (unsigned long long)again,
+                  (unsigned long long)self->again_least[topic],
+                  (unsigned long long)self->again_most[topic]);
+    }
+    if (s_stat (self, &stats, "failures") > load->failed) {
+        sim_fail (self, "%s: more attempts failed for a reason than in all", sim_topics[topic]);
+    }
+    if (s_stat (self, &stats, "deaths") < load->permanent + load->overflowed) {
+        sim_fail (self, "%s: fewer events died for a reason than in all", sim_topics[topic]);
+    }
+    if (s_stat (self, &stats, "oldest_ms") != load->oldest_ms || open != load->breakers) {
+        sim_fail (self, "%s: its stats say another thing than its load", sim_topics[topic]);
+    }
+    ef_buf_free (&stats);
+}
+
 /* It adds up, totals never fall, and what waits is no older than it can be. */
 void
 oracle_loads (world_t *self) {
     uint32_t count = ef_core_topic_count (self->core);
+    s_again_life (self);
     ef_load_t *loads = calloc (count, sizeof *loads);
     ef_assert (loads != NULL);
     ef_core_loads (self->core, loads);
@@ -53,6 +133,7 @@ oracle_loads (world_t *self) {
             sim_fail (self, "%s is paused, and its workers would be thought too few",
                       sim_topics[i]);
         }
+        s_look_at_stats (self, i, at, load);
         self->loads[i] = *load;
     }
     free (loads);

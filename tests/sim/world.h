@@ -162,6 +162,9 @@ struct world_s {
     ef_load_t loads[SIM_TOPICS];               /* as they were last seen ... */
     uint64_t loads_life;                       /* ... in this life ... */
     uint64_t loads_since;                      /* ... since this time on */
+    uint64_t again_life;                       /* deliveries of what was delivered before ... */
+    uint64_t again_least[SIM_TOPICS];          /* ... in this life, for certain ... */
+    uint64_t again_most[SIM_TOPICS];           /* ... and perhaps */
     uint64_t highest_tag;
     uint64_t handed; /* events of PUBLISHes that came to the core */
     struct {

@@ -112,7 +112,9 @@ class World:
                 "attempts": 5, "oldest_ms": int(2600 * wave * (1 + i % 5)), "took_p50_ms": 31,
                 "took_p99_ms": 262, "in_per_s": rate, "done_per_s": rate * 0.97,
                 "failed_per_s": rate * 0.03 if i % 3 == 0 else 0,
-                "breakers_open": 1 if i == 1 else 0}
+                "breakers_open": 1 if i == 1 else 0, "breakers_half_open": 0, "redelivered": 12 * i,
+                "failures": {"error": 31, "lease": 2} if i % 3 == 0 else {},
+                "deaths": {"attempts": 7, "poison": 1} if i % 3 == 0 else {}}
 
     def snapshot(self):
         at = now()
@@ -123,7 +125,7 @@ class World:
                     "unhealthy": "partner.example:443 refuses" if i == 1 and k == 0 else "",
                     "heartbeat_ms": 1000, "started": rfc(self.started - 3600e3 * k),
                     "cpu_ms": 8123 * (k + 1), "rss_bytes": 9_400_000, "took_p50_ms": 30 + k,
-                    "took_p99_ms": 200 + k} for i, name in enumerate(self.names[:8])
+                    "took_p99_ms": 200 + k, "restarts": 2} for i, name in enumerate(self.names[:8])
                    for k in range(4)]
         return {"time": rfc(at),
                 "broker": {"broker": "eventflow", "epoch": 3, "durability": "sync",

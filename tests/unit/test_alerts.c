@@ -238,7 +238,7 @@ s_rounds (monitor_t *self, unsigned seconds, const char *broker, const char *top
 
 #define GOOD_BROKER                                                                                \
     "{\"broker\":{\"space\":\"normal\"},\"process\":{\"disk_free_bytes\":9000000000}}"
-#define GOOD_TOPIC "{\"topic\":\"email\",\"workers\":1,\"dead\":3,\"oldest_ms\":0}"
+#define GOOD_TOPIC "{\"topic\":\"email\",\"workers\":1,\"deaths\":{\"attempts\":3},\"oldest_ms\":0}"
 
 static void
 test_rules_see_what_is_bad (void **state) {
@@ -251,10 +251,12 @@ test_rules_see_what_is_bad (void **state) {
         {RULE_DISK, "{\"broker\":{\"space\":\"low\"},\"process\":{}}", GOOD_TOPIC, 1},
         {RULE_DISK, "{\"broker\":{},\"process\":{\"disk_free_bytes\":1000}}", GOOD_TOPIC, 1},
         {RULE_DAMAGED, "{\"broker\":{},\"process\":{\"scrub_damaged\":2}}", GOOD_TOPIC, 1},
-        {RULE_DEAD, GOOD_BROKER, "{\"topic\":\"email\",\"workers\":1,\"dead\":13}", 1},
+        {RULE_DEAD, GOOD_BROKER,
+         "{\"topic\":\"email\",\"workers\":1,\"deaths\":{\"attempts\":5,\"expired\":8}}", 1},
         {RULE_OLDEST, GOOD_BROKER, "{\"topic\":\"email\",\"workers\":1,\"oldest_ms\":400000}", 32},
         {RULE_STALL, GOOD_BROKER, "{\"topic\":\"email\",\"workers\":1,\"stalled_ms\":31000}", 1},
         {RULE_NO_WORKER, GOOD_BROKER, "{\"topic\":\"email\",\"workers\":0,\"ready\":1}", 32},
+        {RULE_BREAKER, GOOD_BROKER, "{\"topic\":\"email\",\"workers\":1,\"breakers_open\":1}", 12},
         {RULE_UNHEALTHY, GOOD_BROKER, "{\"topic\":\"email\",\"workers\":1,\"unwell\":1}", 12},
     };
     (void)state;

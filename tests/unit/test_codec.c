@@ -180,6 +180,44 @@ test_buf_open_containers_are_closed_with_their_count (void **state) {
     ef_buf_free (&buf);
 }
 
+static void
+test_map_find_takes_what_is_there_and_bounds_it (void **state) {
+    (void)state;
+    ef_buf_t buf = {0};
+    ef_cursor_t value;
+    char text[4];
+    ef_put_map (&buf, 5);
+    ef_put_nil (&buf); /* a key that is no text is passed over */
+    ef_put_uint (&buf, 1);
+    ef_put_key_str (&buf, "name", "email");
+    ef_put_key_uint (&buf, "n", 7);
+    ef_put_key_bool (&buf, "on", true);
+    ef_put_str (&buf, "list");
+    ef_put_array (&buf, 2);
+    ef_put_uint (&buf, 1);
+    ef_put_uint (&buf, 2);
+    ef_cursor_t map = ef_cursor (buf.data, buf.size);
+    assert_true (ef_map_find (map, "list", &value));
+    assert_int_equal (ef_cursor_left (&value), 3);
+    assert_true (ef_span_is (ef_map_str (map, "name"), "email"));
+    assert_int_equal (ef_map_uint (map, "n"), 7);
+    assert_true (ef_map_bool (map, "on"));
+    ef_map_text (map, "name", text, sizeof text);
+    assert_string_equal (text, "ema");
+    assert_false (ef_map_find (map, "nam", &value)); /* what isn't there, or is something else */
+    assert_int_equal (ef_map_uint (map, "name"), 0);
+    assert_false (ef_map_bool (map, "n"));
+    assert_null (ef_map_str (map, "n").data);
+    ef_map_text (map, "n", text, sizeof text);
+    assert_string_equal (text, "");
+    for (size_t size = 0; size < buf.size; size++) {
+        guarded_t input = guard (buf.data, size);
+        assert_false (ef_map_find (ef_cursor (input.bytes, size), "list", &value));
+        unguard (&input);
+    }
+    ef_buf_free (&buf);
+}
+
 int
 main (void) {
     const struct CMUnitTest tests[] = {
@@ -188,6 +226,7 @@ main (void) {
         cmocka_unit_test (test_cursor_nesting_past_the_limit_is_refused),
         cmocka_unit_test (test_cursor_agrees_with_msgpack_c),
         cmocka_unit_test (test_buf_open_containers_are_closed_with_their_count),
+        cmocka_unit_test (test_map_find_takes_what_is_there_and_bounds_it),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -235,6 +235,16 @@ test_event_json_form_both_ways (void **state) {
                          "{\"id\":\"x\",\"topic\":\"email\",\"type\":\"t\",\"dispatch_date\":"
                          "\"2023-11-14T22:13:20.000Z\",\"payload\":{\"a\":1},\"user\":\"u\","
                          "\"attempts\":0,\"error\":[]}");
+    /* Names and types that aren't UTF-8 come out as text all the same. */
+    static const uint8_t bytes[] = "\x94\xa1t\xc0\x01\x82\xa4type\xa2\xffz\xa2y\xc3\x02";
+    cursor = ef_cursor (bytes, sizeof bytes - 1);
+    assert_int_equal (ef_event_read (&cursor, &event, &why), EF_OK);
+    ef_buf_clear (&text);
+    assert_int_equal (ef_json_event (&text, &event, &extra), 0);
+    ef_buf_put (&text, "", 1);
+    assert_true (ef_utf8_is_valid ((char *)text.data, text.size));
+    assert_non_null (strstr ((char *)text.data, "\"type\":\"\\ufffdz\""));
+    assert_non_null (strstr ((char *)text.data, "\"y\\ufffd\":2"));
     ef_buf_clear (&packed);
     assert_int_equal (ef_json_to_event (&packed, "{}", 2, "t", NULL, &why), -1);
     assert_non_null (strstr (why, "payload"));

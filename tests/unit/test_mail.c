@@ -145,6 +145,15 @@ s_assert_lines (const ef_buf_t *out) {
     assert_int_equal (line, 0);
 }
 
+/* Writes up to 39 of the pieces, at random. */
+static void
+s_roll (const char *const *pieces, uint32_t count, char text[2400]) {
+    text[0] = 0;
+    for (unsigned left = dice_below (40); left > 0; left--) {
+        strncat (text, pieces[dice_below (count)], 2399 - strlen (text));
+    }
+}
+
 static void
 test_any_header_text_keeps_to_its_lines (void **state) {
     (void)state;
@@ -158,10 +167,8 @@ test_any_header_text_keeps_to_its_lines (void **state) {
                                          "  ",
                                          "longer-than-most-words-are"};
     for (unsigned round = 0; round < 20000; round++) {
-        char text[400] = "";
-        for (unsigned left = dice_below (16); left > 0; left--) {
-            strncat (text, pieces[dice_below (9)], sizeof text - strlen (text) - 1);
-        }
+        char text[2400];
+        s_roll (pieces, 9, text);
         ef_buf_clear (&s_out);
         mime_put_field (&s_out, "Subject", text, strlen (text));
         s_assert_lines (&s_out);
@@ -186,10 +193,8 @@ test_any_text_keeps_to_its_lines (void **state) {
         "From ",
         "a long line that goes on for quite a while, to be broken"};
     for (unsigned round = 0; round < 20000; round++) {
-        char text[900] = "";
-        for (unsigned left = dice_below (40); left > 0; left--) {
-            strncat (text, pieces[dice_below (13)], sizeof text - strlen (text) - 1);
-        }
+        char text[2400];
+        s_roll (pieces, 13, text);
         ef_buf_clear (&s_out);
         mime_put_text (&s_out, "text/plain", text, strlen (text));
         s_assert_lines (&s_out);

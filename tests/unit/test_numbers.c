@@ -28,12 +28,16 @@ s_round (numbers_t *self) {
     assert_int_equal (
         s_take (self, "stats.broker",
                 "{\"broker\":{\"broker\":\"b\",\"refused\":{\"FULL\":3},\"space\":\"normal\"},"
-                "\"process\":{\"version\":\"1\",\"sync_us\":1500}}"),
+                "\"process\":{\"version\":\"1\",\"sync_us\":1500,\"config_ms\":2500,"
+                "\"config_ok\":false}}"),
         0);
 }
 
 static const char s_topic[] =
     "{\"topic\":\"email\",\"paused\":true,\"ready\":5,\"accepted\":10,\"done\":3,\"dead\":2,"
+    "\"redelivered\":4,\"oldest_ms\":900,\"breakers_open\":2,"
+    "\"failures\":{\"error\":3,\"lease\":1,\"unheard_of\":8},"
+    "\"deaths\":{\"attempts\":1,\"poison\":1,\"unheard_of\":8},"
     "\"unheard_of\":[1,2,{\"a\":null}],\"took\":{\"count\":4,\"sum_ms\":20,\"below\":[1,3,4]}}";
 
 static void
@@ -45,7 +49,7 @@ test_numbers_are_read_and_forgotten (void **state) {
     assert_int_equal (s_take (&numbers, "stats.topic.email", s_topic), 0);
     assert_int_equal (s_take (&numbers, "stats.pool.email",
                               "{\"topic\":\"email\",\"managed\":true,\"desired\":4,"
-                              "\"oldest_ms\":900}"),
+                              "\"oldest_ms\":700}"),
                       0);
     assert_int_equal (s_take (&numbers, "stats.worker.w",
                               "{\"worker\":\"w\",\"topics\":[\"email\"],\"credit\":5,"
@@ -54,7 +58,10 @@ test_numbers_are_read_and_forgotten (void **state) {
     const numbers_topic_t *topic = numbers_topic (&numbers, "email");
     assert_non_null (topic);
     assert_true (topic->ready == 5 && topic->is_paused && topic->died == 2);
-    assert_true (topic->oldest_ms == 900 && !topic->has_oldest); /* its pool knows */
+    assert_true (topic->oldest_ms == 900 && topic->breakers_open == 2 && topic->redelivered == 4);
+    assert_true (topic->failures.error == 3 && topic->failures.lease == 1 &&
+                 topic->failures.timeout == 0);
+    assert_true (topic->deaths.attempts == 1 && topic->deaths.poison == 1);
     assert_true (topic->took.steps == 3 && topic->took.first == 2);
     assert_true (numbers.broker.sync_us == 1500 && numbers.broker.refused_count == 1);
     for (unsigned i = 0; i < NUMBERS_MISSED_MAX; i++) {
@@ -65,6 +72,45 @@ test_numbers_are_read_and_forgotten (void **state) {
     s_round (&numbers);
     numbers_sweep (&numbers);
     assert_int_equal (numbers.topics.count + numbers.workers.count + numbers.pools.count, 0);
+    numbers_free (&numbers);
+}
+
+/* What no broker of ours says; a table's key is never written over. */
+static void
+test_numbers_names_are_kept_as_they_were_taken (void **state) {
+    numbers_t numbers;
+    (void)state;
+    numbers_init (&numbers);
+    s_round (&numbers);
+    assert_int_equal (
+        s_take (&numbers, "stats.topic.email", "{\"topic\":\"email\",\"topic\":\"x\"}"), 0);
+    assert_int_equal (
+        s_take (&numbers, "stats.worker.w",
+                "{\"worker\":\"w\",\"worker\":\"x\",\"topics\":[\"a\\\"b\"],\"healthy\":false,"
+                "\"unhealthy\":\"two\\nlines\"}"),
+        0);
+    assert_non_null (numbers_topic (&numbers, "email"));
+    const numbers_worker_t *worker = ef_hash_find (&numbers.workers, "w", 1);
+    assert_non_null (worker);
+    assert_string_equal (worker->topic, "");
+    assert_string_equal (worker->unhealthy, "two lines");
+    assert_int_equal (s_take (&numbers, "stats.topic.x", "{\"topic\":\"a\\\"b\"}"), -1);
+    assert_int_equal (s_take (&numbers, "stats.worker.x", "{\"worker\":\"a\\nb\"}"), -1);
+    assert_int_equal (s_take (&numbers, "stats.worker.x", "{\"worker\":{\"$bin\":\"/w==\"}}"), -1);
+    assert_int_equal (
+        s_take (&numbers, "stats.broker",
+                "{\"broker\":{\"refused\":{\"A\":1,\"A\":2,\"b\\n\":3}},\"process\":{}}"),
+        0);
+    assert_int_equal (numbers.broker.refused_count, 1);
+    numbers_notice (&numbers, (ef_span_t){"a\nb", 3});
+    numbers_notice (&numbers, (ef_span_t){"a", 1});
+    numbers_notice (&numbers, (ef_span_t){"a", 1});
+    assert_true (numbers.notice_count == 1 && numbers.notices[0].count == 2);
+    for (unsigned i = 0; i <= NUMBERS_MISSED_MAX; i++) {
+        s_round (&numbers);
+        numbers_sweep (&numbers);
+    }
+    assert_int_equal (numbers.topics.count + numbers.workers.count, 0);
     numbers_free (&numbers);
 }
 
@@ -130,12 +176,14 @@ test_samples_make_rates (void **state) {
     numbers.forget = samples_forget;
     numbers.arg = &samples;
     const char *const rounds[] = {
-        "{\"topic\":\"a\",\"accepted\":1000,\"done\":900,\"dead\":50}",
-        "{\"topic\":\"a\",\"accepted\":1500,\"done\":910,\"dead\":53}",
-        "{\"topic\":\"a\",\"accepted\":20,\"done\":910,\"dead\":1}", /* began anew; replayed */
+        "{\"topic\":\"a\",\"accepted\":1000,\"done\":900,\"deaths\":{\"attempts\":50}}",
+        "{\"topic\":\"a\",\"accepted\":1500,\"done\":910,\"deaths\":{\"attempts\":51,\"quota\":2}}",
+        "{\"topic\":\"a\",\"accepted\":20,\"done\":910,\"deaths\":{\"expired\":1}}", /* began anew
+                                                                                      */
     };
     const double in[] = {0, 250, 10};
-    const double dead[] = {0, 1.5, 0};
+    const double dead[] = {0, 1.5, 0.5};
+    const uint64_t died[] = {0, 3, 4};
     for (unsigned i = 0; i < 3; i++) {
         s_round (&numbers);
         assert_int_equal (s_take (&numbers, "stats.topic.a", rounds[i]), 0);
@@ -144,7 +192,7 @@ test_samples_make_rates (void **state) {
         assert_true (fabs (sample->rates.in_per_s - in[i]) < 1e-9);
         assert_true (fabs (sample->rates.dead_per_s - dead[i]) < 1e-9);
         assert_true (fabs (samples.rates.in_per_s - in[i]) < 1e-9);
-        assert_int_equal (samples_died (sample), i ? 3 : 0);
+        assert_int_equal (samples_died (sample), died[i]);
     }
     /* After a pause there is nothing to say how fast it was. */
     s_round (&numbers);
@@ -168,9 +216,11 @@ test_prometheus_bounds_its_labels (void **state) {
     numbers_init (&numbers);
     s_round (&numbers);
     for (unsigned i = 0; i < 30; i++) {
-        char map[200];
-        snprintf (map, sizeof map, "{\"topic\":\"t%02u\",\"accepted\":%u,\"oldest_ms\":%u}", i, i,
-                  i * 1000);
+        char map[300];
+        snprintf (map, sizeof map,
+                  "{\"topic\":\"t%02u\",\"accepted\":%u,\"oldest_ms\":%u,\"redelivered\":%u,"
+                  "\"failures\":{\"error\":%u,\"lease\":2},\"deaths\":{\"quota\":%u}}",
+                  i, i, i * 1000, i, i, i);
         assert_int_equal (s_take (&numbers, "stats.topic.x", map), 0);
     }
     const prometheus_t source = {.numbers = &numbers, .is_up = true, .topics_max = 10};
@@ -182,6 +232,17 @@ test_prometheus_bounds_its_labels (void **state) {
     assert_non_null (strstr (text, "eventflow_events_published_total{topic=\"_other\"} 390\n"));
     assert_non_null (
         strstr (text, "eventflow_topic_oldest_event_age_seconds{topic=\"_other\"} 29\n"));
+    assert_non_null (strstr (text, "eventflow_events_redelivered_total{topic=\"t09\"} 9\n"));
+    assert_non_null (
+        strstr (text, "eventflow_events_failed_total{topic=\"t09\",reason=\"error\"} 9\n"));
+    assert_non_null (
+        strstr (text, "eventflow_events_failed_total{topic=\"_other\",reason=\"lease\"} 40\n"));
+    assert_non_null (
+        strstr (text, "eventflow_events_failed_total{topic=\"t09\",reason=\"worker_lost\"} 0\n"));
+    assert_non_null (
+        strstr (text, "eventflow_events_dead_total{topic=\"_other\",reason=\"quota\"} 390\n"));
+    assert_non_null (strstr (text, "eventflow_config_last_reload_success 0\n"));
+    assert_non_null (strstr (text, "eventflow_config_last_reload_success_timestamp_seconds 2.5\n"));
     assert_non_null (strstr (text, "eventflow_events_refused_total{reason=\"FULL\"} 3\n"));
     assert_non_null (strstr (text, "eventflow_journal_last_sync_seconds 0.0015\n"));
     out.size = 0;
@@ -296,6 +357,7 @@ int
 main (void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_numbers_are_read_and_forgotten),
+        cmocka_unit_test (test_numbers_names_are_kept_as_they_were_taken),
         cmocka_unit_test (test_numbers_that_cannot_be_read_change_nothing),
         cmocka_unit_test (test_numbers_steps_give_quantiles_and_differences),
         cmocka_unit_test (test_samples_make_rates),

@@ -16,7 +16,7 @@ cli_status (cli_t *cli) {
         static const char *const parts[] = {"broker", "process"};
         for (unsigned i = 0; i < 2; i++) {
             ef_cursor_t map;
-            if (cli_find (cli_root (&value), parts[i], &map)) {
+            if (ef_map_find (cli_root (&value), parts[i], &map)) {
                 cli_print_pairs (map, "");
             }
         }
@@ -43,23 +43,23 @@ s_worker_row (void *arg, ef_cursor_t item) {
     char host[40];
     char topics[200] = "";
     char text[256];
-    cli_text (item, "worker", name, sizeof name);
-    cli_text (item, "host", host, sizeof host);
+    ef_map_text (item, "worker", name, sizeof name);
+    ef_map_text (item, "host", host, sizeof host);
     static const char *const numbers[] = {"pid",    "credit",      "in_flight",  "done",
                                           "failed", "took_p50_ms", "took_p99_ms"};
     cli_cell (table, name);
     cli_cell (table, host);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        cli_cell_number (table, cli_number (item, numbers[i]));
+        cli_cell_number (table, ef_map_uint (item, numbers[i]));
     }
-    snprintf (text, sizeof text, "%.1fs", (double)cli_number (item, "cpu_ms") / 1000);
-    cli_cell (table, cli_number (item, "cpu_ms") ? text : "");
-    snprintf (text, sizeof text, "%.1fMiB", (double)cli_number (item, "rss_bytes") / 1048576);
-    cli_cell (table, cli_number (item, "rss_bytes") ? text : "");
+    snprintf (text, sizeof text, "%.1fs", (double)ef_map_uint (item, "cpu_ms") / 1000);
+    cli_cell (table, ef_map_uint (item, "cpu_ms") ? text : "");
+    snprintf (text, sizeof text, "%.1fMiB", (double)ef_map_uint (item, "rss_bytes") / 1048576);
+    cli_cell (table, ef_map_uint (item, "rss_bytes") ? text : "");
     (void)cli_each (item, "topics", s_topic_name, topics); /* at least one */
     cli_cell (table, topics);
-    cli_text (item, "unhealthy", text, sizeof text);
-    cli_cell (table, text[0] ? text : cli_is (item, "draining") ? "leaving" : "ok");
+    ef_map_text (item, "unhealthy", text, sizeof text);
+    cli_cell (table, text[0] ? text : ef_map_bool (item, "draining") ? "leaving" : "ok");
 }
 
 int
@@ -138,7 +138,7 @@ static void
 s_show_topic (void *arg, ef_cursor_t item) {
     show_t *self = arg;
     char name[64];
-    cli_text (item, "topic", name, sizeof name);
+    ef_map_text (item, "topic", name, sizeof name);
     if (self->rc == CLI_OK && name[0] != '$') {
         self->rc = topic_print_settings (self->cli, name, self->shown++ ? "" : "topic\n");
     }

@@ -83,55 +83,6 @@ cli_print_json (const ef_buf_t *value) {
     cli_print_span ((ef_span_t){(const char *)value->data, (uint32_t)value->size});
 }
 
-bool
-cli_find (ef_cursor_t map, const char *key, ef_cursor_t *value) {
-    uint32_t pairs;
-    if (ef_get_map (&map, &pairs)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < pairs; i++) {
-        ef_span_t name;
-        if (ef_get_str (&map, &name)) {
-            return false;
-        }
-        *value = map;
-        if (ef_span_is (name, key)) {
-            return true;
-        }
-        if (ef_skip (&map)) {
-            return false;
-        }
-    }
-    return false;
-}
-
-uint64_t
-cli_number (ef_cursor_t map, const char *key) {
-    ef_cursor_t value;
-    uint64_t number = 0;
-    if (!cli_find (map, key, &value) || ef_get_uint (&value, &number)) {
-        return 0;
-    }
-    return number;
-}
-
-bool
-cli_is (ef_cursor_t map, const char *key) {
-    ef_cursor_t value;
-    bool is_set = false;
-    return cli_find (map, key, &value) && ef_get_bool (&value, &is_set) == 0 && is_set;
-}
-
-void
-cli_text (ef_cursor_t map, const char *key, char *text, size_t size) {
-    ef_cursor_t value;
-    ef_span_t span = {NULL, 0};
-    if (!cli_find (map, key, &value) || ef_get_bytes (&value, &span)) {
-        span.size = 0;
-    }
-    ef_span_copy (span, text, size);
-}
-
 void
 cli_value_text (ef_cursor_t value, char *text, size_t size) {
     ef_cursor_t cursor = value;
@@ -152,7 +103,7 @@ uint32_t
 cli_each (ef_cursor_t map, const char *key, void (*each) (void *arg, ef_cursor_t item), void *arg) {
     ef_cursor_t items;
     uint32_t count = 0;
-    if (!cli_find (map, key, &items) || ef_get_array (&items, &count)) {
+    if (!ef_map_find (map, key, &items) || ef_get_array (&items, &count)) {
         return 0;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -219,7 +170,7 @@ cli_pages (cli_t *self, cli_pages_t *pages) {
         if (rc == CLI_OK) {
             ef_cursor_t next = {NULL, NULL};
             pages->count += cli_each (cli_root (&value), "items", pages->each, pages->arg);
-            is_over = !cli_find (cli_root (&value), "next", &next) || ef_get_nil (&next) == 0;
+            is_over = !ef_map_find (cli_root (&value), "next", &next) || ef_get_nil (&next) == 0;
             ef_buf_clear (&cursor);
             const uint8_t *start = next.at;
             if (!is_over && ef_skip (&next) == 0) {

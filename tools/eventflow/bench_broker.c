@@ -139,17 +139,17 @@ s_read_topic (ef_cursor_t answer, bench_state_t *state) {
     ef_cursor_t items;
     ef_cursor_t unused;
     uint32_t count;
-    if (!cli_find (answer, "items", &items) || ef_get_array (&items, &count)) {
+    if (!ef_map_find (answer, "items", &items) || ef_get_array (&items, &count)) {
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
         char name[64];
-        cli_text (items, "topic", name, sizeof name);
+        ef_map_text (items, "topic", name, sizeof name);
         if (strcmp (name, BENCH_TOPIC) == 0) {
-            state->ready = cli_number (items, "ready");
-            state->done = cli_number (items, "done");
-            state->tells_extents = cli_find (items, "extents", &unused);
-            state->extents = cli_number (items, "extents");
+            state->ready = ef_map_uint (items, "ready");
+            state->done = ef_map_uint (items, "done");
+            state->tells_extents = ef_map_find (items, "extents", &unused);
+            state->extents = ef_map_uint (items, "extents");
         }
         if (ef_skip (&items)) {
             return;
@@ -166,15 +166,16 @@ bench_broker_state (bench_t *self, int timeout_ms, bench_state_t *state) {
     eventflow_admin_t *admin = eventflow_admin_new (self->endpoints[BENCH_ADMIN]);
     *state = (bench_state_t){0};
     int rc = s_ask (admin, "STATUS", timeout_ms, &answer);
-    if (rc == 0 && cli_find (answer, "broker", &broker) && cli_find (answer, "process", &process)) {
-        state->is_recovering = cli_find (broker, "recovering", &flag) && *flag.at == 0xc3;
-        state->workers = cli_number (broker, "workers");
-        state->journal_bytes = cli_number (broker, "journal_bytes");
-        state->live_bytes = cli_number (broker, "live_bytes");
-        state->cache_bytes = cli_number (broker, "cache_bytes");
-        state->pid = cli_number (process, "pid");
-        state->spares = cli_number (process, "spares");
-        state->recovery_ms = cli_number (process, "recovery_ms");
+    if (rc == 0 && ef_map_find (answer, "broker", &broker) &&
+        ef_map_find (answer, "process", &process)) {
+        state->is_recovering = ef_map_find (broker, "recovering", &flag) && *flag.at == 0xc3;
+        state->workers = ef_map_uint (broker, "workers");
+        state->journal_bytes = ef_map_uint (broker, "journal_bytes");
+        state->live_bytes = ef_map_uint (broker, "live_bytes");
+        state->cache_bytes = ef_map_uint (broker, "cache_bytes");
+        state->pid = ef_map_uint (process, "pid");
+        state->spares = ef_map_uint (process, "spares");
+        state->recovery_ms = ef_map_uint (process, "recovery_ms");
     }
     if (rc == 0 && !state->is_recovering) {
         rc = s_ask (admin, "TOPICS", timeout_ms, &answer);

@@ -117,12 +117,8 @@ void cli_print_span (ef_span_t span);
 /* Prints a map's pairs, a line each. */
 void cli_print_pairs (ef_cursor_t map, const char *indent);
 
-/* Looking into an answer. The value of a key in the map at the cursor; false: it isn't there. */
+/* Looking into an answer. */
 ef_cursor_t cli_root (const ef_buf_t *value);
-bool cli_find (ef_cursor_t map, const char *key, ef_cursor_t *value);
-uint64_t cli_number (ef_cursor_t map, const char *key); /* 0: none */
-bool cli_is (ef_cursor_t map, const char *key);         /* there, and true */
-void cli_text (ef_cursor_t map, const char *key, char *text, size_t size);
 /* A str as it is, anything else as JSON, nil as nothing. */
 void cli_value_text (ef_cursor_t value, char *text, size_t size);
 /* Calls `each` for every item of the array at a key, bounded to it; returns how many. */

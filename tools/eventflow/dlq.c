@@ -50,20 +50,33 @@ s_put_filter (const dlq_t *self, int words, ef_buf_t *out) {
     ef_put_close_map (out, mark, pairs);
 }
 
+/* Why it died, and what has taken its place. */
+static void
+s_put_state (ef_cursor_t item, const char *reason, char *text, size_t size) {
+    char id[96];
+    ef_cursor_t value;
+    snprintf (text, size, "%s", reason);
+    if (ef_map_find (item, "superseded", &value)) {
+        cli_value_text (value, id, sizeof id);
+        snprintf (text, size, "%s, superseded by %s", reason, id);
+    }
+}
+
 static void
 s_row (cli_table_t *table, ef_cursor_t item) {
     char id[96] = "";
     char reason[16];
+    char state[140];
     char words[80] = "";
     ef_cursor_t error;
     ef_cursor_t value;
     uint32_t fields;
     ef_span_t text;
-    if (cli_find (item, "id", &value)) {
+    if (ef_map_find (item, "id", &value)) {
         cli_value_text (value, id, sizeof id);
     }
-    cli_text (item, "reason", reason, sizeof reason);
-    if (cli_find (item, "error", &error) && ef_get_array (&error, &fields) == 0) {
+    ef_map_text (item, "reason", reason, sizeof reason);
+    if (ef_map_find (item, "error", &error) && ef_get_array (&error, &fields) == 0) {
         ef_buf_t code = {0};
         if (ef_json_print (&code, &error) == 0 && ef_get_str (&error, &text) == 0) {
             snprintf (words, sizeof words, "%.*s %.*s", (int)code.size, (const char *)code.data,
@@ -71,11 +84,12 @@ s_row (cli_table_t *table, ef_cursor_t item) {
         }
         ef_buf_free (&code);
     }
-    cli_cell_number (table, cli_number (item, "n"));
+    cli_cell_number (table, ef_map_uint (item, "n"));
     cli_cell (table, id);
-    cli_cell (table, reason);
-    cli_cell_number (table, cli_number (item, "attempts"));
-    cli_cell_age (table, cli_number (item, "dead"));
+    s_put_state (item, reason, state, sizeof state);
+    cli_cell (table, state);
+    cli_cell_number (table, ef_map_uint (item, "attempts"));
+    cli_cell_age (table, ef_map_uint (item, "dead"));
     cli_cell (table, words);
 }
 
@@ -86,7 +100,7 @@ s_print_list (const dlq_t *self, const ef_buf_t *value) {
     ef_cursor_t root = ef_cursor (value->data, value->size);
     ef_cursor_t items;
     uint32_t count;
-    if (!cli_find (root, "items", &items) || ef_get_array (&items, &count)) {
+    if (!ef_map_find (root, "items", &items) || ef_get_array (&items, &count)) {
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -101,7 +115,7 @@ s_print_list (const dlq_t *self, const ef_buf_t *value) {
     }
     cli_table_end (&table, !self->cli->json);
     fprintf (stderr, "%u of %llu dead letters of %s\n", count,
-             (unsigned long long)cli_number (root, "total"), self->topic);
+             (unsigned long long)ef_map_uint (root, "total"), self->topic);
 }
 
 /* A letter in the event's JSON form, with what the dead-letter journal adds. */
@@ -115,10 +129,11 @@ s_print_letter (const ef_buf_t *value) {
     ef_buf_t line = {0};
     char reason[16];
     char date[25];
-    cli_text (root, "reason", reason, sizeof reason);
-    ef_rfc3339 (cli_number (root, "dead"), date);
-    if (!cli_find (root, "event", &bytes) || ef_event_read (&bytes, &event, &why) == EF_BAD_FRAME ||
-        !cli_find (root, "errors", &errors)) {
+    ef_map_text (root, "reason", reason, sizeof reason);
+    ef_rfc3339 (ef_map_uint (root, "dead"), date);
+    if (!ef_map_find (root, "event", &bytes) ||
+        ef_event_read (&bytes, &event, &why) == EF_BAD_FRAME ||
+        !ef_map_find (root, "errors", &errors)) {
         return cli_fail (CLI_FAILED, "the letter can't be read");
     }
     const uint8_t *start = errors.at;
@@ -126,16 +141,21 @@ s_print_letter (const ef_buf_t *value) {
         return cli_fail (CLI_FAILED, "the letter can't be read");
     }
     ef_json_extra_t extra = {
-        .accepted_ms = cli_number (root, "accepted"),
-        .attempts = (uint32_t)cli_number (root, "attempts"),
+        .accepted_ms = ef_map_uint (root, "accepted"),
+        .attempts = (uint32_t)ef_map_uint (root, "attempts"),
         .errors = {(const char *)start, (uint32_t)(errors.at - start)},
     };
     if (ef_json_event (&line, &event, &extra)) {
         ef_buf_free (&line);
         return cli_fail (CLI_FAILED, "the letter can't be read");
     }
-    printf ("%.*s,\"n\":%llu,\"reason\":\"%s\",\"dead_date\":\"%s\"}\n", (int)line.size - 1,
-            (const char *)line.data, (unsigned long long)cli_number (root, "n"), reason, date);
+    printf ("%.*s,\"n\":%llu,\"reason\":\"%s\",\"dead_date\":\"%s\"", (int)line.size - 1,
+            (const char *)line.data, (unsigned long long)ef_map_uint (root, "n"), reason, date);
+    ef_buf_clear (&line);
+    if (ef_map_find (root, "superseded", &bytes) && ef_json_print (&line, &bytes) == 0) {
+        printf (",\"superseded\":%.*s", (int)line.size, (const char *)line.data);
+    }
+    printf ("}\n");
     ef_buf_free (&line);
     return CLI_OK;
 }
@@ -177,7 +197,7 @@ s_move (dlq_t *self, bool purge, ef_buf_t *value) {
     if (rc == CLI_OK && self->cli->json) {
         cli_print_json (value);
     } else if (rc == CLI_OK) {
-        uint64_t count = cli_number (cli_root (value), purge ? "purged" : "replayed");
+        uint64_t count = ef_map_uint (cli_root (value), purge ? "purged" : "replayed");
         fprintf (stderr, "%llu dead letter%s of %s %s\n", (unsigned long long)count, cli_s (count),
                  self->topic, purge ? "purged" : "on the way back");
     }

@@ -121,11 +121,11 @@ s_explain_item (void *arg, ef_cursor_t item) {
     char until[64] = "";
     (void)arg;
     event_name (item, name);
-    cli_text (item, "state", state, sizeof state);
-    cli_text (item, "text", text, sizeof text);
+    ef_map_text (item, "state", state, sizeof state);
+    ef_map_text (item, "text", text, sizeof text);
     cli_clean (text);
-    if (cli_number (item, "until")) {
-        cli_date (cli_number (item, "until"), until);
+    if (ef_map_uint (item, "until")) {
+        cli_date (ef_map_uint (item, "until"), until);
     }
     printf ("%s is %s: %s%s%s\n", name, state, text, until[0] ? "; until " : "", until);
 }
@@ -190,7 +190,7 @@ s_would_item (void *arg, ef_cursor_t item) {
     char name[96];
     char state[24];
     event_name (item, name);
-    cli_text (item, "state", state, sizeof state);
+    ef_map_text (item, "state", state, sizeof state);
     if (!cli_is_among (state, self->action->states)) {
         fprintf (stderr, "%s is %s: not for %s\n", name, state, self->action->name);
         return;

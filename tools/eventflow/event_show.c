@@ -4,8 +4,8 @@
 void
 event_name (ef_cursor_t item, char text[96]) {
     char topic[64];
-    cli_text (item, "topic", topic, sizeof topic);
-    snprintf (text, 96, "%s#%llu", topic, (unsigned long long)cli_number (item, "n"));
+    ef_map_text (item, "topic", topic, sizeof topic);
+    snprintf (text, 96, "%s#%llu", topic, (unsigned long long)ef_map_uint (item, "n"));
 }
 
 /* The event's own bytes; false: they aren't there (being read, or gone). */
@@ -13,7 +13,7 @@ static bool
 s_event (ef_cursor_t item, ef_event_t *event) {
     ef_cursor_t bytes;
     const char *why;
-    return cli_find (item, "event", &bytes) && ef_peek (&bytes) == EF_TYPE_ARRAY &&
+    return ef_map_find (item, "event", &bytes) && ef_peek (&bytes) == EF_TYPE_ARRAY &&
            ef_event_read (&bytes, event, &why) == EF_OK;
 }
 
@@ -26,9 +26,9 @@ s_put (ef_buf_t *out, const char *text) {
 static int
 s_put_event (ef_buf_t *out, ef_cursor_t item, const ef_event_t *event) {
     ef_cursor_t history;
-    ef_json_extra_t extra = {.accepted_ms = cli_number (item, "accepted"),
-                             .attempts = (uint32_t)cli_number (item, "attempts")};
-    if (cli_find (item, "history", &history)) {
+    ef_json_extra_t extra = {.accepted_ms = ef_map_uint (item, "accepted"),
+                             .attempts = (uint32_t)ef_map_uint (item, "attempts")};
+    if (ef_map_find (item, "history", &history)) {
         const uint8_t *start = history.at;
         if (ef_skip (&history) == 0) {
             extra.errors = (ef_span_t){(const char *)start, (uint32_t)(history.at - start)};
@@ -82,18 +82,18 @@ event_print_row (void *arg, ef_cursor_t item) {
     ef_cursor_t value;
     ef_event_t event;
     event_name (item, name);
-    if (cli_find (item, "id", &value)) {
+    if (ef_map_find (item, "id", &value)) {
         cli_value_text (value, id, sizeof id);
     }
-    cli_text (item, "state", state, sizeof state);
+    ef_map_text (item, "state", state, sizeof state);
     if (s_event (item, &event)) {
         ef_span_copy (event.type, type, sizeof type);
     }
     cli_cell (table, name);
     cli_cell (table, state);
-    cli_cell_number (table, cli_number (item, "attempts"));
-    cli_cell_age (table, cli_number (item, "accepted"));
-    cli_cell_age (table, cli_number (item, "due"));
+    cli_cell_number (table, ef_map_uint (item, "attempts"));
+    cli_cell_age (table, ef_map_uint (item, "accepted"));
+    cli_cell_age (table, ef_map_uint (item, "due"));
     cli_cell (table, type);
     cli_cell (table, id);
 }
@@ -114,7 +114,7 @@ static void
 s_print_times (ef_cursor_t more, uint64_t end_ms) {
     char text[64];
     char span[24];
-    uint64_t start_ms = cli_number (more, "start");
+    uint64_t start_ms = ef_map_uint (more, "start");
     if (start_ms && end_ms >= start_ms) {
         cli_date (start_ms, text);
         cli_span (end_ms - start_ms, span);
@@ -144,9 +144,9 @@ s_print_next (ef_cursor_t more) {
     char rule[80];
     char span[24];
     ef_cursor_t value;
-    uint64_t delay_ms = cli_number (more, "delay");
-    cli_text (more, "rule", rule, sizeof rule);
-    if (!cli_find (more, "delay", &value)) {
+    uint64_t delay_ms = ef_map_uint (more, "delay");
+    ef_map_text (more, "rule", rule, sizeof rule);
+    if (!ef_map_find (more, "delay", &value)) {
         return;
     }
     cli_span (delay_ms, span);
@@ -182,16 +182,16 @@ s_print_attempt (void *arg, ef_cursor_t attempt) {
         return;
     }
     cli_value_text (at, worker, sizeof worker);
-    uint64_t told = cli_number (more, "attempt");
+    uint64_t told = ef_map_uint (more, "attempt");
     printf ("  #%-3llu ", (unsigned long long)(told ? told : *number));
     s_print_times (more, end_ms);
     printf (", by %s", worker[0] ? worker : "the broker");
-    cli_text (more, "host", word, sizeof word);
+    ef_map_text (more, "host", word, sizeof word);
     if (word[0]) {
         printf (" on %s", word);
     }
-    if (cli_number (more, "pid")) {
-        printf (" (pid %llu)", (unsigned long long)cli_number (more, "pid"));
+    if (ef_map_uint (more, "pid")) {
+        printf (" (pid %llu)", (unsigned long long)ef_map_uint (more, "pid"));
     }
     printf (": %s\n", s_outcome (code, word, sizeof word));
     if (text[0]) {
@@ -204,8 +204,8 @@ s_print_attempt (void *arg, ef_cursor_t attempt) {
 static void
 s_print_date (ef_cursor_t item, const char *key, const char *title) {
     char text[64];
-    if (cli_number (item, key)) {
-        cli_date (cli_number (item, key), text);
+    if (ef_map_uint (item, key)) {
+        cli_date (ef_map_uint (item, key), text);
         printf ("%-11s %s\n", title, text);
     }
 }
@@ -240,36 +240,41 @@ event_print_whole (void *arg, ef_cursor_t item) {
     unsigned number = 0;
     (void)arg;
     event_name (item, name);
-    cli_text (item, "state", word, sizeof word);
+    ef_map_text (item, "state", word, sizeof word);
     printf ("%-11s %s, %s\n", "event", name, word);
-    if (cli_find (item, "id", &value)) {
+    if (ef_map_find (item, "id", &value)) {
         cli_value_text (value, word, sizeof word);
         cli_clean (word);
         printf ("%-11s %s\n", "id", word);
     }
     s_print_date (item, "accepted", "accepted");
     s_print_date (item, "due", "due");
-    cli_text (item, "worker", word, sizeof word);
+    ef_map_text (item, "worker", word, sizeof word);
     if (word[0]) {
         printf ("%-11s %s, tag %llu\n", "leased by", word,
-                (unsigned long long)cli_number (item, "tag"));
+                (unsigned long long)ef_map_uint (item, "tag"));
     }
     s_print_date (item, "deadline", "lease until");
     s_print_date (item, "ended", "ended");
-    cli_text (item, "reason", word, sizeof word);
+    ef_map_text (item, "reason", word, sizeof word);
     if (word[0]) {
         printf ("%-11s %s\n", "reason", word);
     }
-    if (cli_number (item, "segment")) {
+    ef_map_text (item, "superseded", word, sizeof word);
+    if (word[0]) {
+        cli_clean (word);
+        printf ("%-11s by %s\n", "superseded", word);
+    }
+    if (ef_map_uint (item, "segment")) {
         printf ("%-11s segment %llu, offset %llu\n", "journal",
-                (unsigned long long)cli_number (item, "segment"),
-                (unsigned long long)cli_number (item, "offset"));
+                (unsigned long long)ef_map_uint (item, "segment"),
+                (unsigned long long)ef_map_uint (item, "offset"));
     }
     s_print_event (item);
-    if (cli_find (item, "result", &value)) {
+    if (ef_map_find (item, "result", &value)) {
         cli_value_text (value, word, sizeof word);
         printf ("%-11s %s\n", "result", word);
     }
-    printf ("%-11s %llu\n", "attempts", (unsigned long long)cli_number (item, "attempts"));
+    printf ("%-11s %llu\n", "attempts", (unsigned long long)ef_map_uint (item, "attempts"));
     (void)cli_each (item, "history", s_print_attempt, &number); /* none is fine */
 }

@@ -68,7 +68,7 @@ s_take_letter (dead_t *self, const ef_record_t *record, ef_buf_t *out) {
     const uint8_t *body = record->body;
     if (record->body_bytes < DEAD_LETTER_HEADER ||
         record->body_bytes <
-            DEAD_LETTER_HEADER + (uint64_t)ef_le32 (body + 36) + ef_le32 (body + 40)) {
+            DEAD_LETTER_HEADER + (uint64_t)ef_le32 (body + 36) + ef_le32 (body + 40) + body[45]) {
         return "a letter that is longer than its record";
     }
     uint64_t m = ef_le64 (body);

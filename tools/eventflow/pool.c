@@ -18,9 +18,9 @@ static void
 s_why (ef_cursor_t item, char text[96]) {
     char limit[40];
     char hold[40];
-    cli_text (item, "limit", limit, sizeof limit);
-    cli_text (item, "hold", hold, sizeof hold);
-    cli_text (item, "reason", text, 96);
+    ef_map_text (item, "limit", limit, sizeof limit);
+    ef_map_text (item, "hold", hold, sizeof hold);
+    ef_map_text (item, "reason", text, 96);
     if (limit[0]) {
         bool is_held = strcmp (limit, "hold") == 0;
         snprintf (text, 96, "%s: %s", is_held ? "held" : "limit", is_held ? hold : limit);
@@ -34,20 +34,20 @@ s_row (void *arg, ef_cursor_t item) {
     char name[72];
     char text[96];
     char span[24] = "";
-    cli_text (item, "topic", name, 64);
+    ef_map_text (item, "topic", name, 64);
     if (name[0] == '$') {
         return;
     }
     cli_cell (&self->table, name);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        cli_cell_number (&self->table, cli_number (item, numbers[i]));
+        cli_cell_number (&self->table, ef_map_uint (item, numbers[i]));
     }
-    snprintf (text, sizeof text, "%llu to %llu", (unsigned long long)cli_number (item, "min"),
-              (unsigned long long)cli_number (item, "max"));
+    snprintf (text, sizeof text, "%llu to %llu", (unsigned long long)ef_map_uint (item, "min"),
+              (unsigned long long)ef_map_uint (item, "max"));
     cli_cell (&self->table, text);
-    cli_cell_number (&self->table, cli_number (item, "backlog"));
-    if (cli_number (item, "oldest_ms")) {
-        cli_span (cli_number (item, "oldest_ms"), span);
+    cli_cell_number (&self->table, ef_map_uint (item, "backlog"));
+    if (ef_map_uint (item, "oldest_ms")) {
+        cli_span (ef_map_uint (item, "oldest_ms"), span);
     }
     cli_cell (&self->table, span);
     s_why (item, text);
@@ -82,7 +82,7 @@ static void
 s_show (void *arg, ef_cursor_t item) {
     pool_t *self = arg;
     char name[72];
-    cli_text (item, "topic", name, 64);
+    ef_map_text (item, "topic", name, 64);
     if (strcmp (name, self->name) == 0) {
         self->is_found = true;
         if (self->cli->json) {
@@ -114,12 +114,12 @@ s_decision (void *arg, ef_cursor_t item) {
         cli_json_item (NULL, item);
         return;
     }
-    cli_text (item, "topic", name, 64);
-    cli_cell_date (&self->table, cli_number (item, "time"));
+    ef_map_text (item, "topic", name, 64);
+    cli_cell_date (&self->table, ef_map_uint (item, "time"));
     cli_cell (&self->table, name);
-    cli_cell_number (&self->table, cli_number (item, "from"));
-    cli_cell_number (&self->table, cli_number (item, "to"));
-    cli_text (item, "text", text, sizeof text);
+    cli_cell_number (&self->table, ef_map_uint (item, "from"));
+    cli_cell_number (&self->table, ef_map_uint (item, "to"));
+    ef_map_text (item, "text", text, sizeof text);
     cli_cell (&self->table, text);
 }
 
@@ -141,8 +141,8 @@ static void
 s_name (void *arg, ef_cursor_t item) {
     pool_t *self = arg;
     char name[72];
-    cli_text (item, "topic", name, 64);
-    if (cli_number (item, "changed") && self->count < NAMES_MAX) {
+    ef_map_text (item, "topic", name, 64);
+    if (ef_map_uint (item, "changed") && self->count < NAMES_MAX) {
         ef_buf_put (&self->names, name, strlen (name) + 1);
         self->count++;
     }

@@ -53,7 +53,7 @@ s_read_extra (const char *flag, const char *text, ef_buf_t *pairs, uint32_t *cou
         ef_cursor_t found;
         ef_buf_put (pairs, at.at, ef_cursor_left (&at));
         for (unsigned i = 0; i < 3; i++) {
-            if (cli_find (cli_root (&value), own[i], &found)) {
+            if (ef_map_find (cli_root (&value), own[i], &found)) {
                 is_good = false;
                 why = "an object without n, fail and pad, which it gets";
             }

@@ -37,17 +37,17 @@ static void
 s_read_topic (void *arg, ef_cursor_t item) {
     reading_t *reading = arg;
     stress_topics_t *topics = reading->topics;
-    stress_topic_t topic = {.accepted = cli_number (item, "accepted"),
-                            .done = cli_number (item, "done"),
-                            .dead = cli_number (item, "dead")};
-    cli_text (item, "topic", topic.topic, sizeof topic.topic);
+    stress_topic_t topic = {.accepted = ef_map_uint (item, "accepted"),
+                            .done = ef_map_uint (item, "done"),
+                            .dead = ef_map_uint (item, "dead")};
+    ef_map_text (item, "topic", topic.topic, sizeof topic.topic);
     if (reading->self->topic && strcmp (reading->self->topic, topic.topic) != 0) {
         return;
     }
-    topic.removed = cli_number (item, "archived") + cli_number (item, "purged");
-    topic.waiting = cli_number (item, "ready") + cli_number (item, "leased") +
-                    cli_number (item, "scheduled") + cli_number (item, "retrying") +
-                    cli_number (item, "parked");
+    topic.removed = ef_map_uint (item, "archived") + ef_map_uint (item, "purged");
+    topic.waiting = ef_map_uint (item, "ready") + ef_map_uint (item, "leased") +
+                    ef_map_uint (item, "scheduled") + ef_map_uint (item, "retrying") +
+                    ef_map_uint (item, "parked");
     topics->items = realloc (topics->items, (topics->count + 1) * sizeof *topics->items);
     ef_assert (topics->items != NULL);
     topics->items[topics->count++] = topic;
@@ -118,7 +118,7 @@ stress_sums (const stress_t *self) {
 fate_t
 stress_fate (ef_cursor_t item) {
     char state[24];
-    cli_text (item, "state", state, sizeof state);
+    ef_map_text (item, "state", state, sizeof state);
     return strcmp (state, "done") == 0               ? FATE_DONE
            : strcmp (state, "dead") == 0             ? FATE_DEAD
            : cli_is_among (state, "archived purged") ? FATE_REMOVED
@@ -148,7 +148,7 @@ s_take (void *arg, ef_cursor_t item) {
     char id[96];
     char name[64];
     char *end;
-    cli_text (item, "id", id, sizeof id);
+    ef_map_text (item, "id", id, sizeof id);
     size_t size = strlen (self->prefix);
     if (strncmp (id, self->prefix, size) != 0 || id[size] < '0' || id[size] > '9') {
         return;
@@ -160,7 +160,7 @@ s_take (void *arg, ef_cursor_t item) {
     fate_t fate = stress_fate (item);
     stress_event_t *event = &self->events[n];
     event->fate = fate > event->fate ? fate : event->fate;
-    cli_text (item, "topic", name, sizeof name);
+    ef_map_text (item, "topic", name, sizeof name);
     stress_topic_t *topic = s_own_topic (self, name);
     topic->own++;
     topic->own_ended += fate != FATE_WAITING;
@@ -169,7 +169,7 @@ s_take (void *arg, ef_cursor_t item) {
 static void
 s_first_date (void *arg, ef_cursor_t item) {
     stress_t *self = arg;
-    uint64_t accepted = cli_number (item, "accepted");
+    uint64_t accepted = ef_map_uint (item, "accepted");
     if (accepted > SLACK_MS && (self->since_ms == 0 || accepted < self->since_ms)) {
         self->since_ms = accepted;
     }
@@ -250,7 +250,7 @@ s_page (stress_t *self, ef_buf_t *cursor) {
     }
     ef_cursor_t root = ef_cursor (value.data, value.size);
     (void)cli_each (root, "items", s_take, self);
-    if (cli_find (root, "next", &next) && ef_peek (&next) != EF_TYPE_NIL) {
+    if (ef_map_find (root, "next", &next) && ef_peek (&next) != EF_TYPE_NIL) {
         const uint8_t *start = next.at;
         rc = ef_skip (&next) ? EVENTFLOW_INVALID : EVENTFLOW_OK;
         ef_buf_put (cursor, start, (size_t)(next.at - start));

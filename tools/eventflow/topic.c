@@ -7,14 +7,14 @@ s_list_row (void *arg, ef_cursor_t item) {
                                           "parked", "done",   "dead",      "workers"};
     cli_table_t *table = arg;
     char name[72];
-    cli_text (item, "topic", name, 64);
+    ef_map_text (item, "topic", name, 64);
     cli_cell (table, name);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        cli_cell_number (table, cli_number (item, numbers[i]));
+        cli_cell_number (table, ef_map_uint (item, numbers[i]));
     }
-    cli_cell (table, cli_is (item, "draining") ? "draining"
-                     : cli_is (item, "paused") ? "paused"
-                                               : "open");
+    cli_cell (table, ef_map_bool (item, "draining") ? "draining"
+                     : ef_map_bool (item, "paused") ? "paused"
+                                                    : "open");
 }
 
 static int
@@ -61,7 +61,7 @@ s_counted (topic_t *self, const ef_buf_t *request, const char *key) {
     if (rc == CLI_OK && self->cli->json) {
         cli_print_json (&value);
     } else if (rc == CLI_OK) {
-        uint64_t count = cli_number (cli_root (&value), key);
+        uint64_t count = ef_map_uint (cli_root (&value), key);
         fprintf (stderr, "%s %llu event%s of %s\n", key, (unsigned long long)count, cli_s (count),
                  self->name);
     }

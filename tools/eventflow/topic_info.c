@@ -27,8 +27,8 @@ s_breaker_row (void *arg, ef_cursor_t item) {
     cli_table_t *table = &self->table;
     char downstream[256];
     char state[24];
-    cli_text (item, "downstream", downstream, sizeof downstream);
-    cli_text (item, "state", state, sizeof state);
+    ef_map_text (item, "downstream", downstream, sizeof downstream);
+    ef_map_text (item, "state", state, sizeof state);
     if (self->downstream && strcmp (self->downstream, downstream) != 0) {
         return;
     }
@@ -39,12 +39,12 @@ s_breaker_row (void *arg, ef_cursor_t item) {
     }
     cli_cell (table, downstream[0] ? downstream : "(the topic)");
     cli_cell (table, state);
-    cli_cell (table, cli_is (item, "forced") ? "hand" : "auto");
-    cli_cell_number (table, cli_number (item, "calls"));
-    cli_cell_number (table, cli_number (item, "failures"));
-    cli_cell_number (table, cli_number (item, "opened"));
-    cli_cell_number (table, cli_number (item, "waiting"));
-    cli_cell_date (table, cli_number (item, "until"));
+    cli_cell (table, ef_map_bool (item, "forced") ? "hand" : "auto");
+    cli_cell_number (table, ef_map_uint (item, "calls"));
+    cli_cell_number (table, ef_map_uint (item, "failures"));
+    cli_cell_number (table, ef_map_uint (item, "opened"));
+    cli_cell_number (table, ef_map_uint (item, "waiting"));
+    cli_cell_date (table, ef_map_uint (item, "until"));
 }
 
 int
@@ -57,14 +57,14 @@ topic_info (topic_t *self) {
     } else if (rc == CLI_OK) {
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
             ef_cursor_t map;
-            if (cli_find (cli_root (&value), parts[i], &map) && ef_peek (&map) == EF_TYPE_MAP) {
+            if (ef_map_find (cli_root (&value), parts[i], &map) && ef_peek (&map) == EF_TYPE_MAP) {
                 printf ("%s\n", parts[i]);
                 cli_print_pairs (map, "    ");
             }
         }
         ef_cursor_t breakers;
         uint32_t count = 0;
-        if (cli_find (cli_root (&value), "breakers", &breakers) &&
+        if (ef_map_find (cli_root (&value), "breakers", &breakers) &&
             ef_get_array (&breakers, &count) == 0 && count > 0) {
             breakers_t rows = {.table = CLI_TABLE (s_breaker_columns, "    ")};
             printf ("breakers\n");
@@ -109,7 +109,7 @@ topic_print_settings (cli_t *cli, const char *name, const char *head) {
     if (rc == CLI_OK) {
         printf ("%s    %s\n", head, name);
     }
-    if (rc == CLI_OK && cli_find (cli_root (&value), "settings", &map) &&
+    if (rc == CLI_OK && ef_map_find (cli_root (&value), "settings", &map) &&
         ef_get_map (&map, &pairs) == 0) {
         for (uint32_t i = 0; i < pairs; i++) {
             ef_span_t key;
@@ -138,7 +138,7 @@ s_key_row (void *arg, ef_cursor_t item) {
     char state[24];
     char reason[200];
     ef_cursor_t value;
-    cli_text (item, "state", state, sizeof state);
+    ef_map_text (item, "state", state, sizeof state);
     if (self->topic->state && strcmp (self->topic->state, state) != 0) {
         return;
     }
@@ -146,16 +146,16 @@ s_key_row (void *arg, ef_cursor_t item) {
         cli_json_item (NULL, item);
         return;
     }
-    if (cli_find (item, "key", &value)) {
+    if (ef_map_find (item, "key", &value)) {
         cli_value_text (value, key, sizeof key);
     }
-    cli_text (item, "reason", reason, sizeof reason);
+    ef_map_text (item, "reason", reason, sizeof reason);
     cli_cell (&self->table, key[0] ? key : "(the topic)");
-    cli_cell_number (&self->table, cli_number (item, "n"));
+    cli_cell_number (&self->table, ef_map_uint (item, "n"));
     cli_cell (&self->table, state);
     cli_cell (&self->table, reason);
-    cli_cell_number (&self->table, cli_number (item, "waiting"));
-    cli_cell_date (&self->table, cli_number (item, "since"));
+    cli_cell_number (&self->table, ef_map_uint (item, "waiting"));
+    cli_cell_date (&self->table, ef_map_uint (item, "since"));
 }
 
 int

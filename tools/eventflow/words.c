@@ -10,18 +10,10 @@
 
 int64_t
 cli_duration_ms (const char *text) {
-    static const struct {
-        const char *suffix;
-        double factor;
-    } units[] = {{"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}, {"d", 8.64e7}};
-    char *end;
-    double number = strtod (text, &end);
-    for (size_t i = 0; end != text && number >= 0 && i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp (end, units[i].suffix) == 0 && number * units[i].factor < 1e17) {
-            return (int64_t)(number * units[i].factor);
-        }
-    }
-    return -1;
+    size_t size = strlen (text);
+    bool has_unit = size > 0 && text[size - 1] > '9'; /* a number alone says too little here */
+    int64_t ms;
+    return has_unit && ef_duration_parse (text, size, &ms) == 0 ? ms : -1;
 }
 
 double

@@ -1,5 +1,5 @@
 /* Alerts that fire or did, and what the broker said lately. SPDX-License-Identifier: MIT */
-import {get} from './api.js';
+import {get, repeat} from './api.js';
 import {badge, fill, make, place, setAttribute, setText} from './dom.js';
 import {duration, time, toMs} from './format.js';
 import {live, now, watch} from './live.js';
@@ -106,11 +106,10 @@ export function alertsPage(root) {
     });
     const cut = new AbortController();
     let shown = null;
-    let timer = 0;
     fill(root, make('h1', {tabindex: '-1'}, 'Alerts'),
         make('section', {class: 'card'}, make('h2', null, 'Firing'), now),
         make('section', {class: 'card'}, make('h2', null, 'Probes'), probes),
-        make('section', {class: 'card'}, make('h2', null, 'Over'), ended.element),
+        make('section', {class: 'card'}, make('h2', null, 'Over by now'), ended.element),
         make('section', {class: 'card'}, make('h2', null, 'Notices of the broker'),
             notices.element));
     const update = () => {
@@ -123,23 +122,14 @@ export function alertsPage(root) {
         ended.update(live.ended);
         notices.update(live.notices);
     };
-    const look = async () => {
-        try {
-            const answer = await get('api/v1/alerts', {signal: cut.signal});
-            fill(probes, probeList(answer.probes));
-        } catch {
-            if (cut.signal.aborted) {
-                return;
-            }
-        }
-        timer = setTimeout(look, LOOK_MS);
-    };
-    look();
+    repeat(async () => {
+        const answer = await get('api/v1/alerts', {signal: cut.signal});
+        fill(probes, probeList(answer.probes));
+    }, LOOK_MS, cut.signal);
     update();
     const end = watch(update);
     return () => {
         end();
         cut.abort();
-        clearTimeout(timer);
     };
 }

@@ -128,12 +128,25 @@ async function problemOf(response) {
 
 function pause(seconds, signal) {
     return new Promise((resolve, reject) => {
-        const timer = setTimeout(resolve, seconds * 1000);
-        signal?.addEventListener('abort', () => {
+        const stop = () => {
             clearTimeout(timer);
             reject(signal.reason);
-        });
+        };
+        const timer = setTimeout(() => {
+            signal?.removeEventListener('abort', stop);
+            resolve();
+        }, seconds * 1000);
+        signal?.addEventListener('abort', stop);
     });
+}
+
+/* Looks now, and again `ms` after each look, until the signal. What is shown stays when a look fails:
+   the next one may do better. */
+export async function repeat(look, ms, signal) {
+    while (!signal.aborted) {
+        await look().catch(() => {});
+        await pause(ms / 1000, signal).catch(() => {});
+    }
 }
 
 /* `text`: a body that is JSON already. An answer's `data` is read without loss where `exact`. */

@@ -148,6 +148,7 @@ function updateFrame() {
         const up = toMs(process.started);
         setText(byId('about'), [`eventflow ${process.version ?? ''}`, broker?.broker,
             up && `up ${upTime(now() - up)}`,
+            process.config_ok === false && 'the last reload of its settings was refused',
             access.readOnly && 'read only',
             access.name && access.name !== 'loopback' && `as ${access.name}`]
             .filter(Boolean).join(' · '));

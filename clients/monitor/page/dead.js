@@ -55,6 +55,10 @@ function groups(letters) {
     return [...found.values()];
 }
 
+/* What another event does in its place isn't done twice, unless somebody chooses it. */
+const movable = (verb, letters) =>
+    letters.filter((letter) => verb !== 'replay' || letter.superseded === undefined);
+
 /* One body for each topic of these letters. */
 function bodies(letters) {
     const byTopic = new Map();
@@ -82,7 +86,8 @@ function groupTable(moved) {
             {key: 'acts', label: '', class: 'act', build: (cell) => {
                 let group = null;
                 const move = (verb) => async () => {
-                    if (await moveLetters(verb, bodies(group.letters), group.letters.length)) {
+                    const letters = movable(verb, group.letters);
+                    if (await moveLetters(verb, bodies(letters), letters.length)) {
                         moved();
                     }
                 };
@@ -91,6 +96,7 @@ function groupTable(moved) {
                 cell.append(make('div', {class: 'acts'}, replay, discard));
                 return (next) => {
                     group = next;
+                    replay.hidden = movable('replay', group.letters).length === 0;
                     setAttribute(replay, 'aria-label', `Replay ${plural(group.letters.length,
                         'letter')} of ${group.topic}: ${group.error}`);
                     setAttribute(discard, 'aria-label', `Discard ${plural(group.letters.length,
@@ -139,16 +145,17 @@ function letterTable(chosen, changed) {
                 build: letterLink},
             {key: 'dead', label: 'Died', value: (letter) => toMs(letter.timestamp) ?? 0,
                 text: (letter) => time(letter.timestamp)},
+            {key: 'error', label: 'Error', value: (letter) => errorLine(letter.error),
+                text: (letter) => errorLine(letter.error), class: 'long'},
             {key: 'topic', label: 'Topic', wide: true, value: (letter) => letter.topic,
                 text: (letter) => letter.topic},
             {key: 'type', label: 'Type', wide: true, value: (letter) => letter.type ?? '',
                 text: (letter) => letter.type ?? ''},
             {key: 'reason', label: 'Reason', wide: true, value: (letter) => letter.reason,
-                text: (letter) => letter.reason},
+                text: (letter) => letter.reason +
+                    (letter.superseded === undefined ? '' : ', superseded')},
             {key: 'attempts', label: 'Attempts', number: true, wide: true,
                 value: (letter) => letter.attempts, text: (letter) => count(letter.attempts)},
-            {key: 'error', label: 'Error', value: (letter) => errorLine(letter.error),
-                text: (letter) => errorLine(letter.error), class: 'long'},
         ],
     });
 }
@@ -205,7 +212,7 @@ async function exportLetters(filter, button) {
 function bulkActs(filter, chosen, state, moved) {
     const words = make('span', {class: 'muted', role: 'status'});
     const move = (verb, all) => async () => {
-        const wanted = all ? state.letters : [...chosen.values()];
+        const wanted = all ? movable(verb, state.letters) : [...chosen.values()];
         // What is loaded whole goes by its numbers: that and nothing else was seen.
         const filters = {reason: filter.reason, error: filter.error, type: filter.type,
             since: sinceTime(filter.since), q: filter.q};
@@ -231,8 +238,9 @@ function bulkActs(filter, chosen, state, moved) {
             some.forEach((button) => {
                 button.hidden = chosen.size === 0;
             });
-            all.forEach((button) => {
-                button.hidden = chosen.size > 0 || state.letters.length === 0;
+            all.forEach((button, i) => {
+                button.hidden = chosen.size > 0 ||
+                    movable(i ? 'discard' : 'replay', state.letters).length === 0;
             });
             save.hidden = state.letters.length === 0;
             setText(words, chosen.size ? `${count(chosen.size)} chosen` : '');
@@ -290,12 +298,12 @@ export function deadPage(root, {query}) {
     return () => cut.abort();
 }
 
-/* A new event with the payload as edited. True where the letter goes. */
+/* A new event with the payload as edited. Undefined: nothing was done. */
 async function editLetter(topic, n, event) {
     const given = await ask({
         title: 'Edit and replay', yes: 'Replay edited', wide: true,
-        text: `The edited payload becomes a new event in ${topic}, which names this letter as ` +
-            'the one that it supersedes.',
+        text: `The edited payload becomes a new event in ${topic}, which takes this letter’s ` +
+            'place: each names the other, and a replay of many letters leaves this one out.',
         fields: [{name: 'payload', label: 'Payload, JSON', type: 'text area', rows: 16,
             value: print(event.payload ?? null), required: true},
         {name: 'after', label: 'This letter then', type: 'select', value: 'keep',
@@ -314,7 +322,7 @@ async function editLetter(topic, n, event) {
         toast('The edited event is on its way.',
             {link: ['Follow it', place(['event', given.id], {topic})]});
     }
-    return given?.after === 'discard';
+    return given;
 }
 
 export function letterPage(root, {parts: [, topic, n]}) {
@@ -327,15 +335,20 @@ export function letterPage(root, {parts: [, topic, n]}) {
     const draw = (letter) => {
         const event = letter.event || {};
         const id = idText(letter.id ?? n);
+        const newer = letter.superseded === undefined ? null : idText(letter.superseded);
         fill(body, make('div', {class: 'head'},
             make('h1', {tabindex: '-1', class: 'id'}, 'Dead letter ',
                 make('span', {class: 'mono'}, id)),
-            badge(String(letter.reason ?? ''), 'bad'),
+            badge(String(letter.reason ?? ''), 'bad'), newer !== null && badge('superseded', 'warn'),
             make('div', {class: 'acts', role: 'group', 'aria-label': 'Acts'},
                 actButton('Replay', async () => await replayLetter(topic, n) && gone(),
                     {class: 'primary'}),
-                actButton('Edit and replay …', async () =>
-                    await editLetter(topic, n, event) && gone()),
+                actButton('Edit and replay …', async () => {
+                    const given = await editLetter(topic, n, event);
+                    if (given) {
+                        await (given.after === 'discard' ? gone() : look());
+                    }
+                }),
                 actButton('Discard …', async () =>
                     await moveLetters('discard', [{topic, n: [Number(n)]}], 1) && gone(),
                 {class: 'danger'}))),
@@ -348,7 +361,10 @@ export function letterPage(root, {parts: [, topic, n]}) {
                     ended: letter.timestamp})),
             make('section', {class: 'card'}, payloadCard(event), make('h3', null, 'Facts'), facts([
                 ['Topic', topic], ['Number', String(n)],
-                ['Failed attempts', String(letter.attempts ?? '')], ...metaOf(event),
+                ['Failed attempts', String(letter.attempts ?? '')],
+                ['Superseded by', newer !== null &&
+                    make('a', {href: place(['event', newer], {topic})}, newer)],
+                ...metaOf(event),
             ]))));
         body.querySelector('h1').focus();
     };

@@ -201,9 +201,6 @@ const COLUMNS = [
             link.setAttribute('href', place(['event', idText(item.id)], {topic: item.topic}));
         };
     }},
-    {key: 'topic', label: 'Topic', value: (item) => item.topic, text: (item) => item.topic},
-    {key: 'type', label: 'Type', value: (item) => item.type ?? '',
-        text: (item) => item.type ?? ''},
     {key: 'state', label: 'State', value: (item) => item.state, build: (cell) => {
         let state = null;
         return (item) => {
@@ -213,6 +210,9 @@ const COLUMNS = [
             }
         };
     }},
+    {key: 'topic', label: 'Topic', value: (item) => item.topic, text: (item) => item.topic},
+    {key: 'type', label: 'Type', wide: true, value: (item) => item.type ?? '',
+        text: (item) => item.type ?? ''},
     {key: 'attempts', label: 'Failed', number: true, value: (item) => item.attempts,
         text: (item) => count(item.attempts)},
 ];

@@ -1,6 +1,6 @@
 /* Replays and discards that go on in the server, with their progress.
    SPDX-License-Identifier: MIT */
-import {call, get} from './api.js';
+import {call, get, repeat} from './api.js';
 import {ask, toast} from './dialog.js';
 import {badge, fill, make, place, setAttribute, setText} from './dom.js';
 import {count, time, toMs} from './format.js';
@@ -112,32 +112,20 @@ export function tasksPage(root) {
         'None. Replays and discards of dead letters show here.');
     const entries = new Map();
     const cut = new AbortController();
-    let timer = 0;
     fill(root, make('h1', {tabindex: '-1'}, 'Tasks'), none, list);
-    const again = async () => {
-        try {
-            const tasks = await look(cut.signal);
-            tasks.sort((a, b) => (toMs(b.started ?? b.at) ?? 0) - (toMs(a.started ?? a.at) ?? 0));
-            none.hidden = tasks.length > 0;
-            tasks.forEach((task, i) => {
-                const id = String(task.id);
-                if (!entries.has(id)) {
-                    entries.set(id, entry(task));
-                    list.insertBefore(entries.get(id).element, list.children[i] || null);
-                }
-                entries.get(id).update(task);
-            });
-        } catch {
-            if (cut.signal.aborted) {
-                return;
+    repeat(async () => {
+        const tasks = await look(cut.signal);
+        tasks.sort((a, b) => (toMs(b.started ?? b.at) ?? 0) - (toMs(a.started ?? a.at) ?? 0));
+        none.hidden = tasks.length > 0;
+        tasks.forEach((task, i) => {
+            const id = String(task.id);
+            if (!entries.has(id)) {
+                entries.set(id, entry(task));
+                list.insertBefore(entries.get(id).element, list.children[i] || null);
             }
-        }
-        timer = setTimeout(again, LOOK_MS);
-    };
-    again();
-    return () => {
-        cut.abort();
-        clearTimeout(timer);
-    };
+            entries.get(id).update(task);
+        });
+    }, LOOK_MS, cut.signal);
+    return () => cut.abort();
 }
 

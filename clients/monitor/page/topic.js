@@ -12,6 +12,7 @@ import {workerTable} from './workers.js';
 
 const LOOK_MS = 5000;
 const POINTS = 240; // of a chart, about
+const POINTS_LEAST = 40;
 const RANGES = [['15', '15 minutes'], ['60', '1 hour'], ['360', '6 hours'], ['1440', '1 day'],
     ['10080', '7 days']];
 
@@ -43,6 +44,7 @@ const NUMBERS = [
     ['Scheduled', (topic) => count(topic.scheduled)],
     ['Parked', (topic) => count(topic.parked)],
     ['Dead', (topic) => count(topic.dead)],
+    ['Delivered again', (topic) => count(topic.redelivered)],
     ['Workers', (topic) => count(topic.workers)],
     ['p50', (topic) => duration(topic.recent_p50_ms ?? topic.took_p50_ms)],
     ['p99', (topic) => duration(topic.recent_p99_ms ?? topic.took_p99_ms)],
@@ -51,12 +53,24 @@ const NUMBERS = [
     ['Bytes', (topic) => bytes(topic.bytes)],
 ];
 
+/* What attempts failed by, and events died of, in words. */
+function reasons(topic) {
+    const list = (what, counts) => Object.entries(counts || {})
+        .map(([reason, times]) => `${count(times)} ${what} ${reason.replace('_', ' ')}`);
+    const parts = [...list('failed:', topic.failures), ...list('dead:', topic.deaths)];
+    return parts.length ? `Since the broker’s start, ${parts.join(', ')}` : '';
+}
+
 function numberList() {
     const values = NUMBERS.map(() => make('dd'));
+    const why = make('p', {class: 'muted small'});
     return {
-        element: make('dl', {class: 'numbers'}, NUMBERS.map(([label], i) =>
-            make('div', null, make('dt', null, label), values[i]))),
-        update: (topic) => NUMBERS.forEach(([, text], i) => setText(values[i], text(topic))),
+        element: [make('dl', {class: 'numbers'}, NUMBERS.map(([label], i) =>
+            make('div', null, make('dt', null, label), values[i]))), why],
+        update: (topic) => {
+            NUMBERS.forEach(([, text], i) => setText(values[i], text(topic)));
+            setText(why, reasons(topic));
+        },
     };
 }
 
@@ -101,6 +115,20 @@ function poolOf(name) {
     return (live.snapshot?.pools || []).find((pool) => pool.topic === name);
 }
 
+/* Charts begin where the history does, so that a young one isn't a speck at the end. */
+function known(from, step, series) {
+    const all = Object.values(series);
+    const length = Math.max(0, ...all.map((values) => values.length));
+    const first = Math.min(...all.map((values) =>
+        values.findIndex((value) => value !== null)).filter((at) => at >= 0));
+    const skipped = Math.max(0, Math.min(first, length - POINTS_LEAST));
+    return {
+        from: from + skipped * step, step,
+        values: Object.fromEntries(Object.entries(series).map(([key, values]) =>
+            [key, values.slice(skipped)])),
+    };
+}
+
 /* Charts of the stored past, read again as often as they have new points. */
 function charts(name) {
     const all = CHARTS.map((spec) => new Chart(spec));
@@ -119,9 +147,7 @@ function charts(name) {
                 topic: name, series: SERIES, step,
                 from: new Date(to - minutes * 60000).toISOString(), to: new Date(to).toISOString(),
             }), {signal});
-            const data = {
-                from: toMs(answer.from), step: answer.step_s * 1000, values: answer.series || {},
-            };
+            const data = known(toMs(answer.from), answer.step_s * 1000, answer.series || {});
             all.forEach((chart) => chart.update(data));
             setText(trouble, '');
         } catch (error) {
@@ -152,6 +178,12 @@ function charts(name) {
     };
 }
 
+/* "from 0 to 1: stalled; 12 ready, …" without what other columns say. */
+function sawText({from, to, reason, text}) {
+    const known = `from ${from} to ${to}: ${reason}; `;
+    return (text ?? '').startsWith(known) ? text.slice(known.length) : text ?? '';
+}
+
 /* The scaler: what it wants, and what it decided when, and why. */
 function poolCard(name) {
     const now = make('div');
@@ -165,8 +197,8 @@ function poolCard(name) {
                 text: ({from, to}) => `${count(from)} → ${count(to)}`},
             {key: 'reason', label: 'Why', value: (decision) => decision.reason,
                 text: (decision) => decision.reason},
-            {key: 'text', label: 'What it saw', class: 'long',
-                text: (decision) => decision.text ?? ''},
+            {key: 'text', label: 'What it saw', class: 'long saw',
+                text: (decision) => sawText(decision)},
         ],
     });
     const element = make('section', {class: 'card'}, make('h2', null, 'Pool'), now, table.element);

@@ -1,5 +1,5 @@
 /* Workers: how they are, what they hold, and how long they may. SPDX-License-Identifier: MIT */
-import {get, withQuery} from './api.js';
+import {get, repeat, withQuery} from './api.js';
 import {badge, fill, make, place, setAttribute, setText} from './dom.js';
 import {bytes, count, duration, plural, time, toMs} from './format.js';
 import {live, now, watch} from './live.js';
@@ -51,7 +51,8 @@ function columns() {
         {key: 'in_flight', label: 'Holds', number: true, value: (worker) => worker.in_flight,
             text: (worker) => `${count(worker.in_flight)} of ` +
                 count((worker.in_flight || 0) + (worker.credit || 0))},
-        {key: 'done', label: 'Done', number: true, value: (worker) => worker.done,
+        {key: 'done', label: 'Done', number: true, wide: true,
+            value: (worker) => worker.done,
             text: (worker) => count(worker.done)},
         {key: 'failed', label: 'Failed', number: true, value: (worker) => worker.failed,
             text: (worker) => count(worker.failed)},
@@ -64,6 +65,10 @@ function columns() {
             text: (worker) => (worker.rss_bytes ? bytes(worker.rss_bytes) : '–')},
         {key: 'cpu', label: 'CPU', number: true, wide: true, value: (worker) => worker.cpu_ms,
             text: (worker) => (worker.cpu_ms ? duration(worker.cpu_ms) : '–')},
+        {key: 'restarts', label: 'Restarts', number: true, wide: true,
+            value: (worker) => worker.restarts ?? -1,
+            text: (worker) => (worker.restarts === undefined ? '–' : count(worker.restarts)),
+            help: 'Of its pool: workers that ended by themselves'},
         {key: 'since', label: 'Since', number: true, wide: true,
             value: (worker) => -(toMs(worker.started) ?? 0),
             text: (worker) => duration(now() - (toMs(worker.started) ?? now()))},
@@ -140,7 +145,6 @@ export function workersPage(root, {query}) {
     const sum = make('p', {class: 'muted'});
     const cut = new AbortController();
     let items = [];
-    let timer = 0;
     fill(root,
         make('h1', {tabindex: '-1'}, only ? `Worker ${only}` : 'Workers'),
         only && make('p', null, make('a', {href: place(['workers'])}, 'All workers')),
@@ -155,25 +159,16 @@ export function workersPage(root, {query}) {
         table.update(workers);
         held.update(items);
     };
-    const look = async () => {
-        try {
-            const busy = [...live.topics.values()].filter((topic) => topic.leased > 0)
-                .map((topic) => topic.topic);
-            items = (await lookAtHeld(busy, cut.signal)).filter(fits);
-            update();
-        } catch {
-            if (cut.signal.aborted) {
-                return;
-            }
-        }
-        timer = setTimeout(look, LOOK_MS);
-    };
-    look();
+    repeat(async () => {
+        const busy = [...live.topics.values()].filter((topic) => topic.leased > 0)
+            .map((topic) => topic.topic);
+        items = (await lookAtHeld(busy, cut.signal)).filter(fits);
+        update();
+    }, LOOK_MS, cut.signal);
     update();
     const end = watch(update);
     return () => {
         end();
         cut.abort();
-        clearTimeout(timer);
     };
 }
