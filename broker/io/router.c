@@ -398,6 +398,14 @@ s_look_at_space (ef_router_t *self) {
     ef_finder_hold (self->parts.finder, is_short);
 }
 
+/* With hardly a segment left publishers wait for a moment: until another one is made, or the disk
+   is known to be full and the core refuses them. What is leased needs the last one. */
+static bool
+s_reads_publishers (const ef_router_t *self) {
+    bool is_known = self->spares_told > 1 || self->tight_told;
+    return is_known && !ef_core_is_behind (self->core);
+}
+
 /* Waits for a socket, an actor, or the next deadline. */
 static void
 s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
@@ -507,7 +515,7 @@ ef_router_run (ef_router_t *self) {
         router_admin_durable (self);
         router_event_durable (self);
         router_letters_moved (self);
-        bool reads_publishers = !ef_core_is_behind (self->core);
+        bool reads_publishers = s_reads_publishers (self);
         is_busy = s_drain (self, SOCKET_BACK) || is_busy;
         is_busy = s_drain (self, SOCKET_ADMIN) || is_busy;
         if (reads_publishers) {

@@ -8,9 +8,20 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define GROUP_BYTES (8u << 20) /* a group this large isn't made larger */
 #define HINT_MS     500        /* idle for so long: what was synced is written down */
+#define ROOM_MS     50         /* between two tries on a full disk */
+
+static void
+s_free (ef_batch_t **batch_p) {
+    if (*batch_p) {
+        ef_buf_free (&(*batch_p)->buf);
+        free (*batch_p);
+        *batch_p = NULL;
+    }
+}
 
 static void
 s_fail (ef_journal_t *self, int rc) {
@@ -18,25 +29,28 @@ s_fail (ef_journal_t *self, int rc) {
     ef_waker_wake (self->actor.owner);
 }
 
-/* Gathers what waits, up to a batch that begins a segment. `*next` keeps that one. */
-static int
-s_gather (ef_journal_t *self, ef_batch_t *group[EF_WAL_GROUP_MAX], ef_batch_t **next) {
-    int count = 0;
+/* Gathers what waits, up to a batch that begins a segment: `next` keeps that one. False: nothing
+   waits. */
+static bool
+s_gather (ef_journal_t *self) {
     size_t bytes = 0;
-    while (count < EF_WAL_GROUP_MAX && bytes < GROUP_BYTES) {
-        ef_batch_t *batch = *next ? *next : ef_ring_pop (&self->actor.in);
-        *next = NULL;
+    if (self->group_count > 0) {
+        return true; /* it waited for room */
+    }
+    while (self->group_count < EF_WAL_GROUP_MAX && bytes < GROUP_BYTES) {
+        ef_batch_t *batch = self->next ? self->next : ef_ring_pop (&self->actor.in);
+        self->next = NULL;
         if (batch == NULL) {
             break;
         }
-        if (count > 0 && batch->roll) {
-            *next = batch;
+        if (self->group_count > 0 && batch->roll) {
+            self->next = batch;
             break;
         }
         bytes += batch->buf.size;
-        group[count++] = batch;
+        self->group[self->group_count++] = batch;
     }
-    return count;
+    return self->group_count > 0;
 }
 
 /* Returns when to be called for the hint, or that there is no need. */
@@ -67,26 +81,38 @@ s_note_sync (ef_journal_t *self, uint64_t us) {
     atomic_fetch_add (&self->sync_counts[step], 1);
 }
 
+/* Makes the group durable and hands it back. False: it keeps it, for want of room or for good. */
+static bool
+s_write (ef_journal_t *self) {
+    uint64_t start = ef_mono_ns ();
+    int rc = ef_wal_append (self->wal, self->group, self->group_count);
+    if (rc) {
+        bool is_full = ef_storage_is_full (rc); /* nothing was written */
+        if (is_full && !self->is_waiting) {
+            ef_log (EF_LOG_WARNING, "journal.full", "error=\"%s\"", strerror (-rc));
+        }
+        self->is_waiting = is_full;
+        if (!is_full) {
+            s_fail (self, rc); /* what it holds was never confirmed; the process ends now */
+        }
+        return false;
+    }
+    self->is_waiting = false;
+    s_note_sync (self, (ef_mono_ns () - start) / 1000);
+    atomic_fetch_add (&self->groups, 1);
+    self->idle_since_ms = (start + 999999) / 1000000;
+    for (int i = 0; i < self->group_count; i++) {
+        bool is_taken = ef_actor_answer (&self->actor, self->group[i]);
+        ef_assert (is_taken); /* no more are under way than the ring has places */
+    }
+    self->group_count = 0;
+    return true;
+}
+
 static uint64_t
 s_step (void *arg) {
     ef_journal_t *self = arg;
-    ef_batch_t *group[EF_WAL_GROUP_MAX];
-    ef_batch_t *next = NULL;
-    int count;
-    while (atomic_load (&self->failed) == 0 && (count = s_gather (self, group, &next)) > 0) {
-        uint64_t start = ef_mono_ns ();
-        int rc = ef_wal_append (self->wal, group, count);
-        if (rc) {
-            s_fail (self, rc);
-            return UINT64_MAX; /* what it holds was never confirmed; the process ends now */
-        }
-        s_note_sync (self, (ef_mono_ns () - start) / 1000);
-        atomic_fetch_add (&self->groups, 1);
-        self->idle_since_ms = (start + 999999) / 1000000;
-        for (int i = 0; i < count; i++) {
-            bool is_taken = ef_actor_answer (&self->actor, group[i]);
-            ef_assert (is_taken); /* no more are under way than the ring has places */
-        }
+    while (atomic_load (&self->failed) == 0 && s_gather (self) && s_write (self)) {
     }
     while (atomic_load (&self->failed) == 0 && atomic_load (&self->drops) > 0) {
         atomic_fetch_sub (&self->drops, 1);
@@ -99,7 +125,7 @@ s_step (void *arg) {
         }
         atomic_store (&self->oldest, ef_wal_oldest (self->wal));
     }
-    return s_hint (self);
+    return self->is_waiting ? ef_mono_ms () + ROOM_MS : s_hint (self);
 }
 
 int
@@ -111,6 +137,11 @@ ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner) {
 void
 ef_journal_stop (ef_journal_t *self) {
     ef_actor_stop (&self->actor);
+    for (int i = 0; i < self->group_count; i++) {
+        s_free (&self->group[i]);
+    }
+    self->group_count = 0;
+    s_free (&self->next);
     ef_wal_destroy (&self->wal);
 }
 

@@ -3,7 +3,8 @@
    Role: takes batches from the router, makes all that wait durable as one group, hands them back in
    order. While one sync runs the next group gathers. Owns: the log and its thread. On failure: the
    first failed write or sync stops it for good; `failed` says why, nothing is handed back any more.
- */
+   A disk that has no room for a segment, where others have filled it before upkeep has seen that,
+   is no failure: nothing is written yet, and it is tried again. */
 #ifndef EF_JOURNAL_H
 #define EF_JOURNAL_H
 
@@ -24,6 +25,10 @@ typedef struct {
     _Atomic uint64_t sync_sum_us; /* of all groups */
     _Atomic uint64_t sync_counts[EF_SYNC_STEPS + 1]; /* groups below 64, 128, … µs, each in one */
     uint64_t idle_since_ms; /* monotonic: nothing was written since; 0: the hint says so */
+    ef_batch_t *group[EF_WAL_GROUP_MAX]; /* owned: gathered, and on a full disk waiting for room */
+    int group_count;
+    ef_batch_t *next; /* owned: the one behind them, which begins a segment */
+    bool is_waiting;
 } ef_journal_t;
 
 EF_MUST_USE int ef_journal_start (ef_journal_t *self, ef_wal_t *wal, ef_waker_t *owner);

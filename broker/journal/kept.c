@@ -1,6 +1,7 @@
 /* Segments that the log needs no more. SPDX-License-Identifier: MIT */
 #include "kept.h"
 #include "sidecar.h"
+#include "wal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,18 +34,24 @@ s_add (ef_kept_t *self, uint32_t segment, uint64_t now) {
 typedef struct {
     ef_kept_t *kept;
     uint64_t now;
+    uint32_t oldest; /* of the log itself, 0: it is new */
 } listing_t;
 
 static void
 s_note_name (void *arg, const char *name) {
     listing_t *listing = arg;
     unsigned long long id;
-    char again[24];
-    if (sscanf (name, "%16llx.old", &id) == 1 && id > 0 && id < UINT32_MAX) {
-        ef_kept_name ((uint32_t)id, again);
-        if (strcmp (name, again) == 0) {
-            s_add (listing->kept, (uint32_t)id, listing->now);
-        }
+    char old[24];
+    char seg[24];
+    if (sscanf (name, "%16llx.", &id) != 1 || id == 0 || id >= UINT32_MAX) {
+        return;
+    }
+    ef_kept_name ((uint32_t)id, old);
+    ef_wal_segment_name (id, seg);
+    if (strcmp (name, old) == 0) {
+        s_add (listing->kept, (uint32_t)id, listing->now);
+    } else if (strcmp (name, seg) == 0 && (listing->oldest == 0 || id < listing->oldest)) {
+        listing->oldest = (uint32_t)id;
     }
 }
 
@@ -62,8 +69,9 @@ ef_kept_init (ef_kept_t *self, ef_storage_t *storage, uint64_t most_ms, uint64_t
     self->storage = storage;
     self->most_ms = most_ms;
     self->most_bytes = most_bytes;
-    listing_t listing = {self, now_ms};
+    listing_t listing = {self, now_ms, 0};
     int rc = storage->list (storage, s_note_name, &listing);
+    self->next = listing.oldest ? listing.oldest : 1;
     if (self->count > 0) {
         qsort (self->items, self->count, sizeof *self->items, s_by_segment);
         self->next = self->items[self->count - 1].segment + 1;
@@ -79,9 +87,6 @@ ef_kept_free (ef_kept_t *self) {
 
 void
 ef_kept_note (ef_kept_t *self, uint32_t oldest, uint64_t now_ms) {
-    if (self->next == 0) {
-        self->next = oldest;
-    }
     for (; self->next < oldest; self->next++) {
         s_add (self, self->next, now_ms);
     }

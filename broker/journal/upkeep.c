@@ -103,6 +103,8 @@ s_prepare (ef_upkeep_t *self, uint64_t now) {
         if (rc) {
             is_tight = true;
             s_fail (self, rc);
+        } else if (ef_spares_count (self->spares) <= 2) {
+            ef_waker_wake (self->actor.owner); /* publishers may wait for it */
         }
     }
     if (is_tight != was_tight) {

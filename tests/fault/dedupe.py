@@ -61,7 +61,7 @@ def publish(broker, wall, load, dice, names, kills=2):
     """A publisher of its own, cut off by kills; each id is accepted or a duplicate."""
     order = list(names)
     dice.shuffle(order)
-    size = dice.randrange(1, 60)
+    size = dice.randrange(1, 20)
     sender = Sender(load, dice, [([["email", name, "x" * 300] for name in order[at:at + size]], {})
                                  for at in range(0, len(order), size)], 4)
     for _ in range(kills):

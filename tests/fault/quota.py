@@ -58,7 +58,7 @@ def day(broker, wall, load, dice, number):
     def of(user):
         return sum(1 for name in done if name.startswith(user + "-"))
 
-    sender = Sender(load, dice, [(events[i:i + 10], {}) for i in range(0, len(events), 60)], 2)
+    sender = Sender(load, dice, [(events[i:i + 10], {}) for i in range(0, len(events), 10)], 2)
     receiver = Receiver(load, dice, ["email", "db"], decide, credit=8)
     wanted = {user: LIMIT if user.startswith("over") else count
               for user, (_, count) in users.items()}

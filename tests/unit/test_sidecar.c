@@ -421,6 +421,25 @@ s_is_there (log_t *self, const char *name) {
     return file >= 0;
 }
 
+/* What was dropped before anybody looked is known too. */
+static void
+test_kept_segments_of_a_new_log_are_all_known (void **state) {
+    (void)state;
+    log_t log;
+    ef_kept_t kept;
+    s_setup (&log, 1);
+    s_fill (&log);
+    assert_int_equal (ef_kept_init (&kept, log.storage, 1000, UINT64_MAX, 0), 0);
+    assert_int_equal (ef_wal_drop_oldest (log.wal), 0);
+    assert_int_equal (ef_wal_drop_oldest (log.wal), 0);
+    ef_kept_note (&kept, ef_wal_oldest (log.wal), 100);
+    assert_int_equal (kept.count, 2);
+    assert_true (ef_kept_give (&kept) && ef_kept_give (&kept));
+    assert_false (ef_kept_give (&kept));
+    ef_kept_free (&kept);
+    s_teardown (&log);
+}
+
 /* Segments that the log drops are found for a while; recovery doesn't see them; then they go, and
    their sidecars with them. */
 static void
@@ -474,6 +493,7 @@ main (void) {
         cmocka_unit_test (test_sidecar_takes_a_million_ids),
         cmocka_unit_test (test_sidecar_same_id_many_times_is_bounded),
         cmocka_unit_test (test_sidecar_waits_for_room),
+        cmocka_unit_test (test_kept_segments_of_a_new_log_are_all_known),
         cmocka_unit_test (test_kept_segments_go_by_time_and_bytes),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
