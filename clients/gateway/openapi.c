@@ -178,10 +178,11 @@ s_html (ef_buf_t *out, const char *text) {
 static const char s_head[] =
     "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-    "<title>eventflow: HTTP</title><link rel=\"stylesheet\" href=\"docs/style.css\"></head>"
+    "<title>eventflow: HTTP</title><link rel=\"stylesheet\" href=\"docs/style.css\">"
+    "<link rel=\"icon\" href=\"data:,\"></head>"
     "<body><main><h1>eventflow over HTTP</h1>"
     "<p>The same as data: <a href=\"openapi.json\">openapi.json</a>.</p>"
-    "<h2>Publishing</h2><pre>curl -H 'Content-Type: application/json' \\\n"
+    "<h2>Publishing</h2><pre tabindex=\"0\">curl -H 'Content-Type: application/json' \\\n"
     "  -d '{\"topic\":\"email\",\"payload\":{\"to\":\"a@example.org\"}}' \\\n"
     "  http://localhost:8080/api/v1/events</pre>"
     "<p>The answer comes when the event is on disk: 202 with its id. 504: not confirmed in time; "

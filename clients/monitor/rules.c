@@ -113,8 +113,8 @@ s_look_stall (look_t *self, const numbers_topic_t *topic) {
                         : topic->stalled_ms == 0                    ? ALERT_GOOD
                                                                     : ALERT_BETWEEN;
     if (look == ALERT_BAD) {
-        s_say (self, "%s: %llu %s waited for %s and no worker has room", self->topic,
-               (unsigned long long)topic->ready, topic->ready == 1 ? "event has" : "events have",
+        s_say (self, "%s: %llu %s and no worker has had room for %s", self->topic,
+               (unsigned long long)topic->ready, topic->ready == 1 ? "event waits" : "events wait",
                s_time (stalled, since));
     }
     s_see (self, RULE_STALL, look, stalled / 1000, 0);

@@ -80,10 +80,13 @@ loop_let_go (loop_t *self) {
 
 static bool
 s_has_more (loop_t *self) {
-    MHD_UNSIGNED_LONG_LONG ms;
+    MHD_UNSIGNED_LONG_LONG ms = 1;
     bool has_moved = self->has_moved;
     self->has_moved = false;
-    return self->kept > 0 ? has_moved : MHD_get_timeout (self->daemon, &ms) == MHD_YES && ms == 0;
+    if (self->kept > 0) {
+        return has_moved;
+    }
+    return MHD_get_timeout (self->daemon, &ms) == MHD_YES && ms == 0;
 }
 
 static void

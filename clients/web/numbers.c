@@ -262,6 +262,13 @@ s_is_line (ef_span_t span) {
 
 /* A name, once and for all: it is a key of the table. What is none of a broker's is not told on:
    topics as the protocol has them, of workers what can be a label. */
+/* The broker's own ($invalid) have a sign before a name. */
+static bool
+s_is_topic (ef_span_t name) {
+    uint32_t sign = name.size > 0 && name.data[0] == '$';
+    return ef_topic_is_valid (name.data + sign, name.size - sign);
+}
+
 static int
 s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
     ef_cursor_t value;
@@ -271,7 +278,7 @@ s_name (ef_cursor_t map, const char *key, char name[NUMBERS_NAME_BYTES]) {
         return -1;
     }
     bool is_topic = strcmp (key, "topic") == 0;
-    if (is_topic ? !ef_topic_is_valid (span.data, span.size) : !s_is_line (span)) {
+    if (is_topic ? !s_is_topic (span) : !s_is_line (span)) {
         return -1;
     }
     ef_span_copy (span, name, NUMBERS_NAME_BYTES);

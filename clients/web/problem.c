@@ -82,7 +82,8 @@ problem_put (ef_buf_t *out, const char *code, const char *detail) {
 }
 
 static void
-s_answer (call_t *call, const char *code, const char *more, const char *format, va_list arguments) {
+EF_PRINTF (4, 0) s_answer (call_t *call, const char *code, const char *more, const char *format,
+                           va_list arguments) {
     char detail[1000] = "";
     const problem_t *row = problem_find (code);
     char seconds[16];

@@ -15,7 +15,7 @@ static const setting_t s_rows[] = {
     {"listen", &config_text, OF (listen), 0, 0, NULL, true,
      "HOST:PORT, [IPV6]:PORT or PORT for loopback; several by commas"},
     {"threads", &config_number, OF (threads), 1, 64, NULL, true,
-     "of a listener; by default one for every two cores, 8 at the most"},
+     "of a listener; by default one for two cores, from 2 to 8"},
     {"helpers", &config_number, OF (helpers), 1, 64, NULL, true, "threads that ask the broker"},
     {"connections", &config_number, OF (connections), 1, 1000000, NULL, true,
      "of a listener; past it 503"},
@@ -62,9 +62,8 @@ const settings_t web_settings = {s_rows, sizeof s_rows / sizeof s_rows[0]};
 void
 web_defaults (web_options_t *options, const char *listen) {
     long cores = sysconf (_SC_NPROCESSORS_ONLN);
-    *options = (web_options_t){.threads = cores < 4    ? 1
-                                          : cores < 16 ? (uint32_t)cores / 2
-                                                       : 8,
+    uint32_t threads = cores < 4 ? 2 : cores < 16 ? (uint32_t)cores / 2 : 8;
+    *options = (web_options_t){.threads = threads,
                                .helpers = 4,
                                .connections = 8192,
                                .header_bytes = 16u << 10,

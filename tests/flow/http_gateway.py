@@ -32,9 +32,6 @@ class Gateway:
         for face in faces:
             words += [f"--face-{face}", "127.0.0.1:0"]
         environment = dict(broker.environment, **(environment or {}))
-        if "tsan" in broker.binaries:
-            environment["TSAN_OPTIONS"] = "suppressions=" + os.path.join(
-                os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(words + list(flags), stderr=log,
                                             env=environment)

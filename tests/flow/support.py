@@ -48,6 +48,9 @@ class Broker:
         if "asan" in binaries:  # libzmq 4.3.4 leaves a few hundred bytes of a closing connection behind
             self.environment["LSAN_OPTIONS"] = "suppressions=" + os.path.join(
                 os.path.dirname(os.path.abspath(__file__)), "lsan.supp")
+        if "tsan" in binaries:
+            self.environment["TSAN_OPTIONS"] = "suppressions=" + os.path.join(
+                os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
         ports = free_ports(5)
         self.endpoints = {n: f"tcp://127.0.0.1:{p}" for n, p in zip(NAMES, ports)}
         lines = ["server", f'    data = "{self.data}"']

@@ -269,6 +269,9 @@ def test_payloads_are_checked_by_schema(binaries):
                 json.dump({"type": "integer"}, file)
             gateway.process.send_signal(signal.SIGHUP)
             support.wait_for("the schema is read again", lambda: post(5).status == 202)
+            for _ in range(100):  # they are replaced while they are used
+                gateway.process.send_signal(signal.SIGHUP)
+                assert gateway.get("/health").json()["schemas"] == 2 and post("x").status == 422
             with open(os.path.join(directory, "mail.json"), "w") as file:
                 file.write('{"pattern": "x"}')
             gateway.process.send_signal(signal.SIGHUP)

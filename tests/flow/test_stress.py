@@ -176,7 +176,7 @@ def test_confirmed_events_that_vanish_are_told(binaries):
         process = subprocess.run(
             [os.path.join(broker.binaries, "eventflow"), "stress", "--topic", "api", "--rate",
              "100/s", "--for", "200ms", "--drain", "1s", "--front", broker.endpoints["front"],
-             "--admin", other.endpoints["admin"]], capture_output=True, text=True, timeout=180)
+             "--admin", other.endpoints["admin"]], env=broker.environment, capture_output=True, text=True, timeout=180)
         assert process.returncode == 1, process
         assert "the numbers don't add up: 20 events were confirmed and are lost" in process.stderr
         assert "20 LOST" in process.stdout, process.stdout

@@ -391,7 +391,8 @@ def test_tls(binaries):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
                         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
                         "-keyout", key, "-out", certificate], check=True, capture_output=True)
-        gateway = Gateway(broker, "--tls-certificate", certificate, "--tls-key", key)
+        gateway = Gateway(broker, "--tls-certificate", certificate, "--tls-key", key, "--header-timeout", "5s")
+        stalled = []
         try:
             context = ssl.create_default_context(cafile=certificate)
             plain = gateway.connect()
@@ -410,6 +411,9 @@ def test_tls(binaries):
                                 return got
                             got += part
             support.wait_for("it is ready", lambda: b" 200 " in ask("GET", "/health/ready")[:20])
+            for n in range(30):  # handshakes that go no further keep nobody waiting, and are cut
+                stalled.append(socket.create_connection(("127.0.0.1", gateway.ports["main"]), timeout=60))
+                stalled[-1].sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[:n % 12])
             for _ in range(20):
                 assert ask("POST", "/api/v1/events", GOOD).startswith(b"HTTP/1.1 202")
             threads = [threading.Thread(target=ask, args=("POST", "/api/v1/events", GOOD))
@@ -419,5 +423,9 @@ def test_tls(binaries):
             for thread in threads:
                 thread.join(timeout=120)
             assert broker.topic("email")["accepted"] == 40
+            for each in stalled:
+                assert each.recv(1) == b""
         finally:
+            for each in stalled:
+                each.close()
             gateway.close()

@@ -1,5 +1,5 @@
-/* Every place of the page, light and wide, dark and narrow, with --long all ways: no finding of axe, nothing that sticks out;
-   with --shots a picture of each. SPDX-License-Identifier: MIT */
+/* Every place of the page, light and wide, dark and narrow, with --long all ways: no finding of
+   axe, nothing that sticks out; with --shots a picture of each. SPDX-License-Identifier: MIT */
 import fs from 'node:fs';
 import path from 'node:path';
 import {Mock, accessibility, assert, close, go, isLive, open, overflow, pause, settle}

@@ -1,7 +1,7 @@
 /* The page on a whole system: what people do with it, from numbers that move to a broker that was
    killed. SPDX-License-Identifier: MIT */
 import fs from 'node:fs';
-import {accessibility, assert, close, firstPaint, go, isLive, open, pause, until}
+import {accessibility, assert, close, firstPaint, go, isLive, open, overflow, pause, until}
     from './support.mjs';
 import {lookAt} from './looks.mjs';
 import {System} from './system.mjs';
@@ -175,7 +175,8 @@ export async function test_real_edited_letter_names_its_event(browser, {bin}) {
     await go(page, '#/dead?topic=email');
     await page.getByText('1 dead letter', {exact: true}).waitFor();
     await page.getByRole('button', {name: 'Discard all'}).waitFor();
-    assert(await page.getByRole('button', {name: 'Replay all'}).isHidden(), 'none is to be replayed');
+    assert(await page.getByRole('button', {name: 'Replay all'}).isHidden(),
+        'none is to be replayed');
     await close(page);
 }
 
@@ -249,6 +250,17 @@ export async function test_real_broker_killed_is_told(browser, {bin}) {
     assert(times.at(-1) < TOLD_MOST_MS, `told after ${times} ms`);
     await close(page);
     return `told after ${times} ms`;
+}
+
+export async function test_real_docs_can_be_read(browser, {bin}) {
+    const system = await System.start(bin);
+    for (const [scheme, width] of [['light', 1280], ['dark', 390]]) {
+        const page = await open(browser, `${system.gatewayUrl}docs`, {scheme, width});
+        await page.getByRole('cell', {name: '/api/v1/failed-events/replay'}).waitFor();
+        const found = [...await accessibility(page), ...await overflow(page)];
+        assert(found.length === 0, `${scheme}: ${found}`);
+        await close(page);
+    }
 }
 
 export async function test_real_tokens_and_roles(browser, {bin}) {

@@ -1,6 +1,7 @@
 /* Runs the page's tests in a real browser: run.mjs [--shots DIR] [--bin DIR] [--long] [NAME…]
    Without --bin those alone that need the mock. --long: those too that look at every place in every
-   way, and those that say how fast the page is, which a machine at other work makes fail. SPDX-License-Identifier: MIT */
+   way, and those that say how fast the page is, which a machine at other work makes fail.
+   SPDX-License-Identifier: MIT */
 import {execFileSync} from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';

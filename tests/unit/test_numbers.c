@@ -64,10 +64,14 @@ test_numbers_are_read_and_forgotten (void **state) {
     assert_true (topic->deaths.attempts == 1 && topic->deaths.poison == 1);
     assert_true (topic->took.steps == 3 && topic->took.first == 2);
     assert_true (numbers.broker.sync_us == 1500 && numbers.broker.refused_count == 1);
+    assert_int_equal (
+        s_take (&numbers, "stats.topic.$invalid", "{\"topic\":\"$invalid\",\"dead\":3}"), 0);
+    assert_int_equal (s_take (&numbers, "stats.topic.$", "{\"topic\":\"$\"}"), -1);
+    assert_int_equal (numbers_topic (&numbers, "$invalid")->dead, 3); /* the broker's own */
     for (unsigned i = 0; i < NUMBERS_MISSED_MAX; i++) {
         s_round (&numbers);
         numbers_sweep (&numbers);
-        assert_int_equal (numbers.topics.count, 1);
+        assert_int_equal (numbers.topics.count, 2);
     }
     s_round (&numbers);
     numbers_sweep (&numbers);

@@ -140,8 +140,8 @@ function pause(seconds, signal) {
     });
 }
 
-/* Looks now, and again `ms` after each look, until the signal. What is shown stays when a look fails:
-   the next one may do better. */
+/* Looks now, and again `ms` after each look, until the signal. What is shown stays when a look
+   fails: the next one may do better. */
 export async function repeat(look, ms, signal) {
     while (!signal.aborted) {
         await look().catch(() => {});
