@@ -192,6 +192,10 @@ ef_segment_ends_in_zeros (ef_segment_t *self, uint64_t offset) {
 
 bool
 ef_segment_has_later (ef_segment_t *self, uint64_t offset, uint64_t seq) {
+    /* No more groups than this have room behind it. Without it any bytes of a payload may look like
+       a head, and for each a record of megabytes would be read. */
+    uint64_t left = offset < self->size ? self->size - offset : 0;
+    uint64_t most = seq + left / (EF_RECORD_HEAD + EF_COMMIT_BODY);
     while (offset + EF_RECORD_HEAD <= self->size) {
         size_t got;
         const uint8_t *bytes = ef_segment_bytes (self, offset, READ_BYTES, &got);
@@ -200,7 +204,8 @@ ef_segment_has_later (ef_segment_t *self, uint64_t offset, uint64_t seq) {
         }
         uint64_t step = 0;
         for (; step + EF_RECORD_HEAD <= got; step += EF_RECORD_ALIGN) {
-            if (ef_le64 (bytes + step + 8) <= seq || ef_le32 (bytes + step) < EF_RECORD_HEAD) {
+            uint64_t found = ef_le64 (bytes + step + 8);
+            if (found <= seq || found > most || ef_le32 (bytes + step) < EF_RECORD_HEAD) {
                 continue;
             }
             if (s_record (self, offset + step, offset + step) != NULL) {

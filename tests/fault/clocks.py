@@ -4,7 +4,7 @@ import os
 import struct
 import time
 
-from support import Publisher, Worker
+from support import Publisher, Worker, wait_for
 
 DAY = 86_400_000  # ms
 LATE = 20  # s; a busy machine is slow, by less than a day
@@ -67,10 +67,11 @@ def publish(broker, event):
     publisher.close()
 
 
-def finish(worker, delivery):
+def finish(broker, worker, delivery):
     worker.send(["ACK", [delivery[0]], {"seq": delivery[0]}])
     assert worker.receive("ACKED")[2]["done"] == 1
     worker.send(["BYE"])
+    wait_for("it has left", lambda: broker.topic("email")["workers"] == 0)
     worker.close()
 
 
@@ -85,8 +86,10 @@ def leased(broker, wall, step):
     delivery = second.take(1)[0]
     took = time.monotonic() - start
     assert delivery[1] == 2 and 1.5 < took < LATE, f"lease of 3 s ended after {took:.2f} s"
+    worker.send(["BYE"])  # and is heard: else what is published next may be sent to it
+    wait_for("it has left", lambda: broker.topic("email")["workers"] == 1)
     worker.close()
-    finish(second, delivery)
+    finish(broker, second, delivery)
 
 
 def retrying(broker, wall, step):
@@ -100,7 +103,7 @@ def retrying(broker, wall, step):
     delivery = worker.take(1)[0]
     took = time.monotonic() - start
     assert delivery[1] == 2 and 0.55 < took < LATE, f"backoff of 0.6 s took {took:.2f} s"
-    finish(worker, delivery)
+    finish(broker, worker, delivery)
 
 
 def delayed(broker, wall, step):
@@ -111,7 +114,7 @@ def delayed(broker, wall, step):
     delivery = worker.take(1)[0]
     took = time.monotonic() - start
     assert 0.45 < took < LATE, f"a delay of 0.5 s took {took:.2f} s"
-    finish(worker, delivery)
+    finish(broker, worker, delivery)
 
 
 def under_load(run, broker, wall):
@@ -153,4 +156,4 @@ def at(run):
         wall.set(0)
         worker.none(4)  # its time is a day away again
         wall.set(DAY)
-        finish(worker, worker.take(1)[0])
+        finish(broker, worker, worker.take(1)[0])
