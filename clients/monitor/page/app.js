@@ -119,7 +119,7 @@ function tellAlerts() {
     if (fresh.length) {
         announce(`Alert: ${fresh.map((alert) => alert.text).join('; ')}`);
     }
-    if (live.snapshot) {
+    if (live.knowsAlerts) {
         told = ids;
     }
 }

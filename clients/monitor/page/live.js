@@ -21,6 +21,7 @@ export const live = {
     past: new Map(),    // name -> {depth: [], done: []}
     total: {in: [], done: [], failed: [], age: [], leased: [], dead: [], sync: []},
     alerts: new Map(),  // pending or firing, by id
+    knowsAlerts: false, // those that fired before are among them, or can't be learnt
     ended: [],          // alerts that are over, newest first
     notices: [],        // newest first
     down: new Map(),    // "broker", "gateway" -> since when
@@ -203,7 +204,9 @@ async function stream() {
             return false;
         }
         live.down.clear();
-        learnAlerts().catch(() => undefined);
+        learnAlerts().catch(() => undefined).finally(() => {
+            live.knowsAlerts = true;
+        });
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         const lines = new Lines();
         for (;;) {
