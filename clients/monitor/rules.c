@@ -153,9 +153,9 @@ s_look_breaker (look_t *self, const numbers_topic_t *topic, const sample_t *samp
                         : topic->breakers_half_open > 0 ? ALERT_BETWEEN
                                                         : ALERT_GOOD;
     if (look == ALERT_BAD) {
-        s_say (self, "%s: %llu breakers are open%s%s", self->topic,
-               (unsigned long long)topic->breakers_open, sample->open_breakers[0] ? ": " : "",
-               sample->open_breakers);
+        s_say (self, "%s: %llu %s open%s%s", self->topic, (unsigned long long)topic->breakers_open,
+               topic->breakers_open == 1 ? "breaker is" : "breakers are",
+               sample->open_breakers[0] ? ": " : "", sample->open_breakers);
     }
     s_see (self, RULE_BREAKER, look, (double)topic->breakers_open, self->settings->breaker_ms);
 }

@@ -104,10 +104,12 @@ class Postgres:
         deadline = time.monotonic() + 60
         self.launch()
         while self.try_sql("SELECT 1") is None:
-            if self.process.poll() is not None:
-                self.launch()
             assert time.monotonic() < deadline, "PostgreSQL doesn't start:\n" + self.logged()
-            time.sleep(0.05)
+            try:
+                self.process.wait(0.05)
+                self.launch()  # it has ended
+            except subprocess.TimeoutExpired:
+                pass
         return self
 
     def logged(self):
