@@ -116,15 +116,6 @@ s_run (void *arg) {
 
 /* ---- start and end ---- */
 
-/* server.c */
-enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, const char *url,
-                               const char *method, const char *version, const char *upload,
-                               size_t *upload_size, void **mark);
-void *server_line (void *arg, const char *uri, struct MHD_Connection *connection);
-void server_completed (void *arg, struct MHD_Connection *connection, void **mark,
-                       enum MHD_RequestTerminationCode code);
-size_t server_unescape (void *arg, struct MHD_Connection *connection, char *text);
-
 static struct MHD_Daemon *
 s_start (loop_t *self, int fd) {
     listener_t *listener = self->listener;

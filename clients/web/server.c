@@ -228,14 +228,6 @@ server_numbers (const server_t *self, server_numbers_t *numbers) {
 
 /* ---- libmicrohttpd's callbacks ---- */
 
-void *server_line (void *arg, const char *uri, struct MHD_Connection *connection);
-void server_completed (void *arg, struct MHD_Connection *connection, void **mark,
-                       enum MHD_RequestTerminationCode code);
-size_t server_unescape (void *arg, struct MHD_Connection *connection, char *text);
-enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, const char *url,
-                               const char *method, const char *version, const char *upload,
-                               size_t *upload_size, void **mark);
-
 /* The request line is here. */
 void *
 server_line (void *arg, const char *uri, struct MHD_Connection *connection) {

@@ -219,6 +219,15 @@ guard_phase (connection_t *link, phase_t phase, uint64_t bytes) {
     atomic_store_explicit (&link->phase, phase, memory_order_relaxed);
 }
 
+/* server.c: libmicrohttpd's callbacks */
+void *server_line (void *arg, const char *uri, struct MHD_Connection *connection);
+void server_completed (void *arg, struct MHD_Connection *connection, void **mark,
+                       enum MHD_RequestTerminationCode code);
+size_t server_unescape (void *arg, struct MHD_Connection *connection, char *text);
+enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, const char *url,
+                               const char *method, const char *version, const char *upload,
+                               size_t *upload_size, void **mark);
+
 /* loop.c */
 /* Serves on a socket, which it takes. 0 or -1. */
 int loop_start (listener_t *listener, int fd);

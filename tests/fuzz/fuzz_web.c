@@ -27,15 +27,6 @@
 int LLVMFuzzerInitialize (int *argc, char ***argv);
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
-/* server.c */
-enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, const char *url,
-                               const char *method, const char *version, const char *upload,
-                               size_t *upload_size, void **mark);
-void *server_line (void *arg, const char *uri, struct MHD_Connection *connection);
-void server_completed (void *arg, struct MHD_Connection *connection, void **mark,
-                       enum MHD_RequestTerminationCode code);
-size_t server_unescape (void *arg, struct MHD_Connection *connection, char *text);
-
 static gateway_options_t s_options = {.face_python = "x", .face_node = "x", .face_queue = "x"};
 static web_options_t s_web;
 static options_t s_monitor;
