@@ -41,6 +41,20 @@ s_take (parser_t *self, char c) {
     return false;
 }
 
+/* Fills the byte at `mark`, kept for the head of an array or a map whose count is known only now;
+   a head of more bytes moves what is behind it. */
+static void
+s_set_head (ef_buf_t *out, size_t mark, ef_type_t type, uint32_t count) {
+    uint8_t head[8];
+    size_t body = out->size - mark - 1;
+    (type == EF_TYPE_ARRAY ? ef_put_array : ef_put_map) (out, count);
+    size_t size = out->size - mark - 1 - body;
+    memcpy (head, out->data + out->size - size, size);
+    memmove (out->data + mark + size, out->data + mark + 1, body);
+    memcpy (out->data + mark, head, size);
+    out->size--; /* the byte that was kept */
+}
+
 static int
 s_hex4 (parser_t *self, uint32_t *code) {
     *code = 0;
@@ -90,51 +104,99 @@ s_unicode (parser_t *self, ef_buf_t *text) {
     return 0;
 }
 
-/* Reads a string literal; the opening quote is next. `text` gets its bytes. */
+/* Passes over what stands for itself in a string: neither quote, backslash nor control character,
+   eight bytes at a time. Whether any byte lies past ASCII is added to `high`. */
+static void
+s_plain (parser_t *self, bool *high) {
+    const uint64_t ones = UINT64_MAX / 255;
+    const uint64_t tops = ones * 0x80;
+    const char *at = self->at;
+    uint64_t seen = 0;
+    for (; self->end - at >= 8; at += 8) {
+        uint64_t word;
+        memcpy (&word, at, 8);
+        uint64_t quote = word ^ (ones * '"');
+        uint64_t slash = word ^ (ones * '\\');
+        /* Bit 7 of a byte of x - n·ones & ~x is set, in the lowest such byte at least, where the
+           byte is less than n (Bit Twiddling Hacks, "a byte less than n"). */
+        if ((((quote - ones) & ~quote) | ((slash - ones) & ~slash) |
+             ((word - ones * 0x20) & ~word)) &
+            tops) {
+            break;
+        }
+        seen |= word;
+    }
+    for (; at < self->end && *at != '"' && *at != '\\' && (uint8_t)*at >= 0x20; at++) {
+        seen |= (uint8_t)*at;
+    }
+    *high = *high || (seen & tops);
+    self->at = at;
+}
+
+/* Appends what an escape stands for; its backslash was taken. */
 static int
-s_string (parser_t *self, ef_buf_t *text) {
+s_escape (parser_t *self, ef_buf_t *out) {
+    static const char from[] = "\"\\/bfnrt";
+    static const char to[] = "\"\\/\b\f\n\r\t";
+    const char *known = self->at < self->end && *self->at ? strchr (from, *self->at) : NULL;
+    if (known) {
+        self->at++;
+        ef_buf_put (out, &to[known - from], 1);
+        return 0;
+    }
+    if (self->at < self->end && *self->at == 'u') {
+        self->at++;
+        return s_unicode (self, out);
+    }
+    return s_fail (self, "an escape of \" \\ / b f n r t u");
+}
+
+/* The rest of a string literal behind its first part, which has no escape. `text` gets its bytes.
+ */
+static int
+s_rest (parser_t *self, ef_buf_t *text, bool *high) {
+    while (self->at < self->end && *self->at != '"') {
+        if ((uint8_t)*self->at < 0x20) {
+            return s_fail (self, "no control character in a string");
+        }
+        if (*self->at == '\\') {
+            self->at++;
+            if (s_escape (self, text)) {
+                return -1;
+            }
+        }
+        const char *start = self->at;
+        s_plain (self, high);
+        ef_buf_put (text, start, (size_t)(self->at - start));
+    }
+    return self->at < self->end ? 0 : s_fail (self, "the closing quote of a string");
+}
+
+/* Reads a string literal, whose opening quote is next, and appends it. */
+static int
+s_string (parser_t *self, ef_buf_t *out) {
+    ef_buf_t text = {0};
+    bool high = false;
     if (!s_take (self, '"')) {
         return s_fail (self, "a string");
     }
-    for (;;) {
-        if (self->at >= self->end) {
-            return s_fail (self, "the closing quote of a string");
+    const char *from = self->at;
+    s_plain (self, &high);
+    size_t size = (size_t)(self->at - from);
+    if (self->at >= self->end || *self->at != '"') {
+        ef_buf_put (&text, from, size);
+        if (s_rest (self, &text, &high)) {
+            ef_buf_free (&text);
+            return -1;
         }
-        char c = *self->at++;
-        if (c == '"') {
-            break;
-        }
-        if ((uint8_t)c < 0x20) {
-            return s_fail (self, "no control character in a string");
-        }
-        if (c != '\\') {
-            const char *start = self->at - 1;
-            while (self->at < self->end && *self->at != '"' && *self->at != '\\' &&
-                   (uint8_t)*self->at >= 0x20) {
-                self->at++;
-            }
-            ef_buf_put (text, start, (size_t)(self->at - start));
-            continue;
-        }
-        static const char from[] = "\"\\/bfnrt";
-        static const char to[] = "\"\\/\b\f\n\r\t";
-        const char *known = self->at < self->end && *self->at ? strchr (from, *self->at) : NULL;
-        if (known) {
-            self->at++;
-            ef_buf_put (text, &to[known - from], 1);
-        } else if (self->at < self->end && *self->at == 'u') {
-            self->at++;
-            if (s_unicode (self, text)) {
-                return -1;
-            }
-        } else {
-            return s_fail (self, "an escape of \" \\ / b f n r t u");
-        }
+        from = (const char *)text.data;
+        size = text.size;
     }
-    if (!ef_utf8_is_valid ((const char *)text->data, text->size)) {
-        return s_fail (self, "UTF-8 in a string");
-    }
-    return 0;
+    self->at++;
+    bool is_text = !high || ef_utf8_is_valid (from, size);
+    ef_put_strn (out, from, size);
+    ef_buf_free (&text);
+    return is_text ? 0 : s_fail (self, "UTF-8 in a string");
 }
 
 static bool
@@ -196,25 +258,23 @@ static int s_value (parser_t *self, ef_buf_t *out, unsigned depth);
 
 static int
 s_array (parser_t *self, ef_buf_t *out, unsigned depth) {
-    ef_buf_t items = {0};
+    size_t mark = out->size;
     uint32_t count = 0;
-    int rc = 0;
     self->at++;
+    (void)ef_buf_add (out, 1); /* the head, once the count is known */
     if (!s_take (self, ']')) {
         do {
-            rc = s_value (self, &items, depth + 1);
+            if (s_value (self, out, depth + 1)) {
+                return -1;
+            }
             count++;
-        } while (rc == 0 && s_take (self, ','));
-        if (rc == 0 && !s_take (self, ']')) {
-            rc = s_fail (self, "a comma or ] in an array");
+        } while (s_take (self, ','));
+        if (!s_take (self, ']')) {
+            return s_fail (self, "a comma or ] in an array");
         }
     }
-    if (rc == 0) {
-        ef_put_array (out, count);
-        ef_buf_put (out, items.data, items.size);
-    }
-    ef_buf_free (&items);
-    return rc;
+    s_set_head (out, mark, EF_TYPE_ARRAY, count);
+    return 0;
 }
 
 int
@@ -250,11 +310,10 @@ ef_base64_decode (ef_buf_t *out, const char *text, size_t size) {
     return 0;
 }
 
-/* The "$" forms. `value` holds the only value of the object as MessagePack. 0: written to `out`;
-   1: not such a form; -1: it claims to be one and is wrong. */
+/* The "$" forms. The cursor is at the only value of the object. 0: written to `out`; 1: not such a
+   form; -1: it claims to be one and is wrong. */
 static int
-s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value) {
-    ef_cursor_t cursor = ef_cursor (value->data, value->size);
+s_special (parser_t *self, ef_buf_t *out, ef_span_t key, ef_cursor_t cursor) {
     ef_buf_t bytes = {0};
     ef_span_t text;
     int rc = -1;
@@ -303,57 +362,65 @@ s_special (parser_t *self, ef_buf_t *out, ef_span_t key, const ef_buf_t *value) 
                   : rc;
 }
 
+/* The object at `mark` has one member, whose key begins with "$": it stands for something else. */
 static int
-s_members (parser_t *self, ef_buf_t *items, ef_buf_t *key, uint32_t *count, unsigned depth) {
-    do {
-        key->size = 0;
-        if (s_string (self, key)) {
-            return -1;
-        }
-        if (!s_take (self, ':')) {
-            return s_fail (self, "a colon behind a key");
-        }
-        ef_put_strn (items, (const char *)key->data, key->size);
-        if (s_value (self, items, depth + 1)) {
-            return -1;
-        }
-        ++*count;
-    } while (s_take (self, ','));
-    return s_take (self, '}') ? 0 : s_fail (self, "a comma or } in an object");
+s_stand_in (parser_t *self, ef_buf_t *out, size_t mark) {
+    ef_buf_t object = {0};
+    ef_buf_put (&object, out->data + mark, out->size - mark);
+    ef_cursor_t cursor = ef_cursor (object.data, object.size);
+    ef_span_t key;
+    uint32_t count;
+    int rc = ef_get_map (&cursor, &count) || ef_get_str (&cursor, &key) ? -1 : 0;
+    ef_assert (rc == 0); /* as it was written */
+    out->size = mark;
+    if (key.size > 1 && key.data[1] == '$') {
+        ef_put_map (out, 1);
+        ef_put_strn (out, key.data + 1, key.size - 1);
+        ef_buf_put (out, cursor.at, ef_cursor_left (&cursor));
+    } else {
+        rc = s_special (self, out, key, cursor);
+    }
+    if (rc > 0) {
+        ef_buf_put (out, object.data, object.size);
+    }
+    ef_buf_free (&object);
+    return rc < 0 ? -1 : 0;
+}
+
+static bool
+s_has_dollar (ef_cursor_t key) {
+    ef_span_t text;
+    return ef_get_str (&key, &text) == 0 && text.size > 0 && text.data[0] == '$';
 }
 
 static int
 s_object (parser_t *self, ef_buf_t *out, unsigned depth) {
-    ef_buf_t items = {0};
-    ef_buf_t key = {0};
+    size_t mark = out->size;
     uint32_t count = 0;
+    bool has_dollar = false;
     self->at++;
-    int rc = s_take (self, '}') ? 0 : s_members (self, &items, &key, &count, depth);
-    bool is_special = rc == 0 && count == 1 && key.size > 0 && key.data[0] == '$';
-    if (is_special) {
-        ef_cursor_t cursor = ef_cursor (items.data, items.size);
-        ef_span_t name;
-        int got = ef_get_str (&cursor, &name);
-        ef_assert (got == 0);
-        ef_buf_t value = {(uint8_t *)items.data + (cursor.at - items.data),
-                          ef_cursor_left (&cursor), 0};
-        if (name.size > 1 && name.data[1] == '$') {
-            ef_put_map (out, 1);
-            ef_put_strn (out, name.data + 1, name.size - 1);
-            ef_buf_put (out, value.data, value.size);
-        } else {
-            rc = s_special (self, out, name, &value);
-            is_special = rc == 0;
-            rc = rc > 0 ? 0 : rc;
+    (void)ef_buf_add (out, 1); /* the head, once the count is known */
+    if (!s_take (self, '}')) {
+        do {
+            size_t key = out->size;
+            if (s_string (self, out)) {
+                return -1;
+            }
+            has_dollar = s_has_dollar (ef_cursor (out->data + key, out->size - key));
+            if (!s_take (self, ':')) {
+                return s_fail (self, "a colon behind a key");
+            }
+            if (s_value (self, out, depth + 1)) {
+                return -1;
+            }
+            count++;
+        } while (s_take (self, ','));
+        if (!s_take (self, '}')) {
+            return s_fail (self, "a comma or } in an object");
         }
     }
-    if (rc == 0 && !is_special) {
-        ef_put_map (out, count);
-        ef_buf_put (out, items.data, items.size);
-    }
-    ef_buf_free (&items);
-    ef_buf_free (&key);
-    return rc;
+    s_set_head (out, mark, EF_TYPE_MAP, count);
+    return has_dollar && count == 1 ? s_stand_in (self, out, mark) : 0;
 }
 
 static int
@@ -378,15 +445,7 @@ s_value (parser_t *self, ef_buf_t *out, unsigned depth) {
     switch (*self->at) {
     case '{': return s_object (self, out, depth);
     case '[': return s_array (self, out, depth);
-    case '"': {
-        ef_buf_t text = {0};
-        int rc = s_string (self, &text);
-        if (rc == 0) {
-            ef_put_strn (out, (const char *)text.data, text.size);
-        }
-        ef_buf_free (&text);
-        return rc;
-    }
+    case '"': return s_string (self, out);
     case 't': ef_put_bool (out, true); return s_literal (self, "true");
     case 'f': ef_put_bool (out, false); return s_literal (self, "false");
     case 'n': ef_put_nil (out); return s_literal (self, "null");
@@ -397,7 +456,9 @@ s_value (parser_t *self, ef_buf_t *out, unsigned depth) {
 size_t
 ef_json_parse (ef_buf_t *out, const char *text, size_t size, const char **why) {
     parser_t parser = {text, text + size, NULL};
+    size_t before = out->size;
     if (s_value (&parser, out, 0)) {
+        out->size = before;
         *why = parser.why;
         return 0;
     }

@@ -32,6 +32,13 @@ ef_utf8_is_valid (const char *text, size_t size) {
     const uint8_t *at = (const uint8_t *)text;
     const uint8_t *end = size > 0 ? at + size : at; /* an empty text may be NULL */
     while (at < end) {
+        uint64_t word = 0;
+        while (end - at >= 8 && (memcpy (&word, at, 8), (word & (UINT64_MAX / 255 * 0x80)) == 0)) {
+            at += 8;
+        }
+        if (at == end) {
+            break;
+        }
         uint8_t lead = *at++;
         if (lead < 0x80) {
             continue;
@@ -65,11 +72,24 @@ ef_text_clean (char *text) {
     }
 }
 
+static inline bool
+s_stands_for_itself (uint8_t c, bool is_text) {
+    return c >= 0x20 && c != '"' && c != '\\' && c != 0x7f && (c < 0x80 || is_text);
+}
+
 void
 ef_json_string (ef_buf_t *out, const char *text, size_t size) {
     bool is_text = ef_utf8_is_valid (text, size);
     s_text (out, "\"");
     for (size_t i = 0; i < size; i++) {
+        size_t start = i;
+        while (i < size && s_stands_for_itself ((uint8_t)text[i], is_text)) {
+            i++;
+        }
+        ef_buf_put (out, text + start, i - start);
+        if (i == size) {
+            break;
+        }
         uint8_t c = (uint8_t)text[i];
         if (c == '"' || c == '\\') {
             char pair[2] = {'\\', (char)c};
@@ -80,10 +100,8 @@ ef_json_string (ef_buf_t *out, const char *text, size_t size) {
             char escape[8];
             int length = snprintf (escape, sizeof escape, "\\u%04x", c);
             ef_buf_put (out, escape, (size_t)length);
-        } else if (c >= 0x80 && !is_text) {
-            s_text (out, "\\ufffd");
         } else {
-            *ef_buf_add (out, 1) = c;
+            s_text (out, "\\ufffd");
         }
     }
     s_text (out, "\"");
