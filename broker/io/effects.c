@@ -95,6 +95,7 @@ int
 router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t *header,
                     zmq_msg_t *body) {
     void *socket = self->sockets[peer->socket];
+    self->may_have[peer->socket] = true;
     if (zmq_send (socket, peer->key + 1, peer->key_size - 1u, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         return -1;
     }

@@ -2,6 +2,8 @@
 #include "router_private.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -198,6 +200,10 @@ ef_router_bind (ef_router_t *self, char error[512]) {
         if (self->sockets[i] == NULL) {
             return -1;
         }
+        size_t size = sizeof self->socket_fds[i];
+        int rc = zmq_getsockopt (self->sockets[i], ZMQ_FD, &self->socket_fds[i], &size);
+        ef_assert (rc == 0);
+        self->may_have[i] = true;
     }
     return 0;
 }
@@ -278,9 +284,10 @@ s_dispatch (ef_router_t *self, unsigned socket, int count) {
 static bool
 s_drain (ef_router_t *self, unsigned socket) {
     uint64_t end = 0;
-    for (unsigned i = 0;; i++) {
+    for (unsigned i = 0; self->may_have[socket]; i++) {
         int count = router_receive (self, self->sockets[socket]);
         if (count == 0) {
+            self->may_have[socket] = false;
             return i > 0;
         }
         self->messages_in++;
@@ -298,6 +305,7 @@ s_drain (ef_router_t *self, unsigned socket) {
             }
         }
     }
+    return false;
 }
 
 static void
@@ -406,19 +414,25 @@ s_reads_publishers (const ef_router_t *self) {
     return is_known && !ef_core_is_behind (self->core);
 }
 
-/* Waits for a socket, an actor, or the next deadline. */
+/* Waits for a socket, an actor, or the next deadline. A socket's descriptor tells of commands that
+   came to it, and sending takes them in (zmq_getsockopt, ZMQ_FD): so it is waited for only once a
+   receive found nothing and nothing was sent since. zmq_poll would ask the system three times for
+   each socket. */
 static void
 s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
     uint64_t now = ef_mono_ms ();
-    zmq_pollitem_t items[SOCKET_COUNT + 1];
-    int count = 0;
+    struct pollfd polls[SOCKET_COUNT + 1];
+    bool has_message = false;
     for (unsigned i = 0; i < SOCKET_COUNT; i++) {
         bool is_full = i == SOCKET_INGRESS && ef_core_space_state (self->core) == EF_SPACE_FULL;
-        if ((reads_publishers && !is_full) || i == SOCKET_BACK || i == SOCKET_ADMIN) {
-            items[count++] = (zmq_pollitem_t){self->sockets[i], 0, ZMQ_POLLIN, 0};
-        }
+        bool is_read = (reads_publishers && !is_full) || i == SOCKET_BACK || i == SOCKET_ADMIN;
+        polls[i] = (struct pollfd){is_read ? self->socket_fds[i] : -1, POLLIN, 0};
+        has_message = has_message || (is_read && self->may_have[i]);
     }
-    items[count++] = (zmq_pollitem_t){NULL, self->parts.waker->fd, ZMQ_POLLIN, 0};
+    polls[SOCKET_COUNT] = (struct pollfd){self->parts.waker->fd, POLLIN, 0};
+    if (has_message) {
+        return;
+    }
     ef_waker_prepare (self->parts.waker);
     bool is_quiet = ef_ring_is_empty (&self->parts.journal->actor.out) &&
                     ef_ring_is_empty (&self->parts.reader->actor.out) &&
@@ -431,12 +445,14 @@ s_sleep (ef_router_t *self, bool reads_publishers, uint64_t until) {
     bool has_unsent = self->to_scaler.count || self->to_journal.count || self->to_reader.count ||
                       self->to_upkeep.count || self->to_finder.count || self->to_dead.count ||
                       self->to_monitor.count || self->waits;
-    if (is_quiet && !atomic_load (&self->stop_grace)) {
-        long timeout = until > now ? (long)(until - now) : 0;
-        timeout = has_unsent && timeout > 1 ? 1 : timeout;
-        (void)zmq_poll (items, count, timeout); /* however it ends, the loop looks again */
-    } else if (is_quiet) {
-        (void)zmq_poll (items, count, 10);
+    if (is_quiet) {
+        uint64_t most = has_unsent ? 1 : INT_MAX;
+        uint64_t wait = until > now ? until - now : 0;
+        int timeout = atomic_load (&self->stop_grace) ? 10 : (int)(wait < most ? wait : most);
+        int found = poll (polls, SOCKET_COUNT + 1, timeout); /* however it ends, we look again */
+        for (unsigned i = 0; i < SOCKET_COUNT && found > 0; i++) {
+            self->may_have[i] = self->may_have[i] || polls[i].revents;
+        }
     }
     ef_waker_up (self->parts.waker);
 }

@@ -44,6 +44,8 @@ struct ef_router_s {
     ef_core_t *core;
     ef_peers_t peers;
     void *sockets[SOCKET_COUNT];
+    int socket_fds[SOCKET_COUNT];
+    bool may_have[SOCKET_COUNT];     /* a message; see s_sleep */
     zmq_msg_t frames[EF_FRAMES_MAX]; /* of the message under way */
     outbox_t to_journal;             /* ef_batch_t */
     outbox_t to_reader;              /* ef_fetch_t */

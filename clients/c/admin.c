@@ -77,8 +77,7 @@ eventflow_admin_call (eventflow_admin_t *self, eventflow_bytes_t request, int ti
         if (ef_link_receive (&self->link, self->frames, now)) {
             return s_read (self, value, code, text);
         }
-        zmq_pollitem_t item = {self->link.socket, 0, ZMQ_POLLIN, 0};
-        (void)zmq_poll (&item, 1, (long)(deadline - now));
+        (void)ef_link_wait (&self->link, -1, (int)(deadline - now));
         now = ef_mono_ms ();
     }
     /* A late answer must not be taken for that of the next request. */

@@ -32,8 +32,8 @@ typedef struct {
 
    A publisher has a thread of its own, which gathers events, sends them, resends after a lost
    connection under the same session, and calls back. Its functions may be called from any thread.
-   An event is sent at once when nothing is unconfirmed, else gathered with others for at most
-   `linger_us`. */
+   An event is sent at once when nothing is unconfirmed, else gathered with others until they are
+   half as many as are unconfirmed, for at most `linger_us`. */
 
 typedef struct eventflow_publisher_s eventflow_publisher_t;
 
@@ -44,6 +44,7 @@ typedef struct {
     uint32_t batch_bytes;  /* of one message, 0: 48 KiB */
     uint32_t batch_events; /* of one message, 0: no bound but bytes and window */
     size_t outbox_bytes;   /* held unconfirmed at the most, 0: 16 MiB */
+    bool waits_for_flush;  /* events go once eventflow_publisher_flush was called behind them */
     /* Called from the publisher's thread, in order of tickets: `count` events from `first` on share
        an outcome. code is NULL for accepted ones. NULL: no calls. Must not call this publisher. */
     void (*outcome) (void *arg, uint64_t first, uint64_t count, const char *code, const char *text);
@@ -70,6 +71,10 @@ int eventflow_publish (eventflow_publisher_t *self, const char *topic, const cha
 /* The same for an event that is encoded already: [topic, id, payload] or with meta. */
 int eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t event, int timeout_ms,
                              uint64_t *ticket);
+
+/* Where `waits_for_flush` is set, to be called behind every burst of events: the thread is woken
+   once for all of them, and not for the first while the others are still on their way. */
+void eventflow_publisher_flush (eventflow_publisher_t *self);
 
 /* Takes events (encoded, back to back) that are accepted all or none, across topics; one message of
    their own. `*ticket` is the first one's, the others follow. EVENTFLOW_INVALID also where they are
@@ -197,7 +202,7 @@ int eventflow_worker_fd (
     const eventflow_worker_t *self); /* readable: call step, also behind every call */
 uint64_t eventflow_worker_done (const eventflow_worker_t *self);
 /* True where more has come than the last step took: step again before sleeping. */
-bool eventflow_worker_pending (const eventflow_worker_t *self);
+bool eventflow_worker_pending (eventflow_worker_t *self);
 
 /* Tells the broker that what the worker works with isn't well, and why, or (NULL) that it is. While
    it isn't, the broker gives it nothing new. Said anew after every reconnect. */

@@ -2,6 +2,7 @@
 #include "link.h"
 #include "../../proto/event.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -55,6 +56,10 @@ ef_link_open (ef_link_t *self, uint64_t now_ms) {
         ef_link_close (self, now_ms);
         return false;
     }
+    size_t size = sizeof self->fd;
+    int rc = zmq_getsockopt (self->socket, ZMQ_FD, &self->fd, &size);
+    ef_assert (rc == 0);
+    self->may_have = true;
     self->heard_ms = self->sent_ms = now_ms;
     self->opened++;
     return true;
@@ -77,6 +82,7 @@ ef_link_is_good (ef_link_t *self) {
 int
 ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uint64_t now_ms) {
     bool has_body = body && body->size > 0;
+    self->may_have = true;
     if (self->socket == NULL || zmq_send (self->socket, header->data, header->size,
                                           ZMQ_DONTWAIT | (has_body ? ZMQ_SNDMORE : 0)) < 0) {
         return -1;
@@ -90,7 +96,9 @@ ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uin
 
 bool
 ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms) {
-    if (self->socket == NULL || zmq_msg_recv (&frames[0], self->socket, ZMQ_DONTWAIT) < 0) {
+    if (self->socket == NULL || !self->may_have ||
+        zmq_msg_recv (&frames[0], self->socket, ZMQ_DONTWAIT) < 0) {
+        self->may_have = false;
         return false;
     }
     zmq_msg_close (&frames[1]);
@@ -107,4 +115,13 @@ ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms) {
     }
     self->heard_ms = now_ms;
     return true;
+}
+
+bool
+ef_link_wait (ef_link_t *self, int other, int timeout_ms) {
+    struct pollfd polls[2] = {{self->socket ? self->fd : -1, POLLIN, 0}, {other, POLLIN, 0}};
+    bool is_now = self->socket && self->may_have;
+    (void)poll (polls, 2, is_now ? 0 : timeout_ms); /* interrupted: the caller looks again */
+    self->may_have = self->may_have || polls[0].revents;
+    return polls[1].revents;
 }

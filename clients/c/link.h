@@ -1,7 +1,12 @@
 /* A DEALER connection that comes back with backoff. SPDX-License-Identifier: MIT
 
    What publisher and worker share: the socket, reconnecting (100 ms doubling to 5 s, with jitter),
-   what was heard and sent when. One thread. */
+   what was heard and sent when. One thread.
+
+   A ZeroMQ socket's descriptor says that commands came, not messages (zmq_getsockopt, ZMQ_FD):
+   sending may take in the command that told of a message. So the socket may hold one whenever the
+   descriptor was readable or something was sent, until a receive found none; only then its
+   descriptor is waited for. zmq_poll asks the system five times where this does once. */
 #ifndef EF_LINK_H
 #define EF_LINK_H
 
@@ -13,6 +18,8 @@
 typedef struct {
     void *context; /* owned */
     void *socket;  /* owned, NULL: between two tries */
+    int fd;        /* the socket's */
+    bool may_have; /* a message */
     char endpoint[256];
     uint64_t heard_ms;
     uint64_t sent_ms;
@@ -38,5 +45,9 @@ int ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body,
 /* Receives one message: its header and first body frame, kept in `frames` until the next call.
    False: there is none. */
 bool ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms);
+
+/* Waits until there may be a message, or `other` (a descriptor; -1: none) is readable: true; at the
+   most `timeout_ms`, negative: without end. */
+bool ef_link_wait (ef_link_t *self, int other, int timeout_ms);
 
 #endif

@@ -11,6 +11,14 @@ s_is_full (const eventflow_publisher_t *self) {
            (self->options.batch_events && self->gathered >= self->options.batch_events);
 }
 
+/* Is what is gathered enough to go on its own? Half of what is under way: so that the broker has
+   the next group at hand when its disk is done with one, and yet groups grow with the load. */
+bool
+publisher_is_ripe (const eventflow_publisher_t *self) {
+    uint64_t under_way = self->taken - self->gathered - self->decided;
+    return self->gathered > 0 && self->gathered * 2ull >= under_way;
+}
+
 void
 publisher_close (eventflow_publisher_t *self, bool is_atomic) {
     parcel_t *parcel = calloc (1, sizeof *parcel);
@@ -46,7 +54,17 @@ s_wait_for_room (eventflow_publisher_t *self, size_t bytes, int timeout_ms) {
     return EVENTFLOW_OK;
 }
 
-/* With the lock held and the event appended. */
+/* With the lock held. */
+static void
+s_wake (eventflow_publisher_t *self) {
+    if (!self->is_awake) {
+        self->is_awake = true;
+        publisher_wake (self);
+    }
+}
+
+/* With the lock held and the event appended. What lingers needs no wake-up: while something is
+   unconfirmed the thread looks by itself. */
 static void
 s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket) {
     if (self->gathered++ == 0) {
@@ -57,16 +75,21 @@ s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket) {
     if (ticket) {
         *ticket = self->taken;
     }
-    bool is_alone = self->held_bytes == bytes;
-    bool is_first = self->gathered == 1;
-    bool is_full = s_is_full (self);
-    if (is_full) {
+    if (s_is_full (self)) {
         publisher_close (self, false);
+        s_wake (self);
+    } else if (!self->options.waits_for_flush && publisher_is_ripe (self)) {
+        s_wake (self);
     }
-    if ((is_alone || is_full || is_first) && !self->is_awake) {
-        self->is_awake = true;
-        publisher_wake (self);
+}
+
+void
+eventflow_publisher_flush (eventflow_publisher_t *self) {
+    pthread_mutex_lock (&self->lock);
+    if (publisher_is_ripe (self)) {
+        s_wake (self);
     }
+    pthread_mutex_unlock (&self->lock);
 }
 
 int

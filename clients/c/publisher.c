@@ -8,7 +8,6 @@
 #include "publisher_private.h"
 #include "reply.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -130,8 +129,7 @@ s_seal (eventflow_publisher_t *self) {
     pthread_mutex_lock (&self->lock);
     if (self->gathered > 0) {
         due = self->gather_since_us + self->options.linger_us;
-        bool is_alone = self->outbox == NULL && self->ready == NULL;
-        if (is_alone || ef_mono_ns () / 1000 >= due) {
+        if (publisher_is_ripe (self) || ef_mono_ns () / 1000 >= due) {
             publisher_close (self, false);
             due = 0;
         }
@@ -296,16 +294,26 @@ s_keep_alive (eventflow_publisher_t *self, uint64_t now) {
 }
 
 /* How long the thread may sleep, in ms. */
-static long
+static int
 s_sleep_ms (const eventflow_publisher_t *self, uint64_t due_us, uint64_t now) {
     if (self->link.socket == NULL) {
-        return self->link.retry_ms > now ? (long)(self->link.retry_ms - now) : 1;
+        return self->link.retry_ms > now ? (int)(self->link.retry_ms - now) : 1;
     }
-    if (due_us && self->is_welcome) {
+    if (!self->is_welcome) {
+        return 200;
+    }
+    if (due_us) {
         uint64_t us = ef_mono_ns () / 1000;
-        return due_us > us ? (long)((due_us - us + 999) / 1000) : 0;
+        return due_us > us ? (int)((due_us - us + 999) / 1000) : 0;
     }
-    return self->is_welcome ? (long)self->heartbeat_ms / 2 : 200;
+    int most = (int)self->heartbeat_ms / 2;
+    if (self->outbox) { /* what is gathered from now on lingers, and nobody wakes us for it */
+        int linger = (int)self->options.linger_us / 1000 + 1;
+        int late = (int)(now - self->link.sent_ms) / 8; /* little beside what they wait anyway */
+        int sleep = linger > late ? linger : late;
+        return sleep < most ? sleep : most;
+    }
+    return most;
 }
 
 static void *
@@ -337,16 +345,13 @@ s_run (void *arg) {
         s_keep_alive (self, now);
         pthread_mutex_lock (&self->lock);
         /* What came in the meantime didn't wake us. */
-        bool has_more =
-            self->is_welcome && (self->ready || (self->gathered > 0 && self->outbox == NULL));
+        bool has_more = self->is_welcome && (self->ready || publisher_is_ripe (self));
         self->is_awake = false;
         pthread_mutex_unlock (&self->lock);
-        zmq_pollitem_t polls[2] = {{NULL, self->wake, ZMQ_POLLIN, 0},
-                                   {self->link.socket, 0, ZMQ_POLLIN, 0}};
-        (void)zmq_poll (polls, self->link.socket ? 2 : 1,
-                        has_more ? 0 : s_sleep_ms (self, due, now));
+        bool was_woken =
+            ef_link_wait (&self->link, self->wake, has_more ? 0 : s_sleep_ms (self, due, now));
         uint64_t count;
-        ssize_t got = polls[0].revents ? read (self->wake, &count, sizeof count) : 0;
+        ssize_t got = was_woken ? read (self->wake, &count, sizeof count) : 0;
         (void)got; /* how often it was woken doesn't matter */
     }
 }

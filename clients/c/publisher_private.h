@@ -62,6 +62,8 @@ struct eventflow_publisher_s {
 
 /* Wakes the thread. */
 void publisher_wake (eventflow_publisher_t *self);
+/* With the lock held: would a message of what was gathered go now? */
+bool publisher_is_ripe (const eventflow_publisher_t *self);
 /* With the lock held: makes a message of what was gathered. */
 void publisher_close (eventflow_publisher_t *self, bool is_atomic);
 

@@ -10,7 +10,7 @@
 
 /* True: a signal to end has come. */
 static bool
-s_wait (const eventflow_worker_t *worker, int signals) {
+s_wait (eventflow_worker_t *worker, int signals) {
     struct signalfd_siginfo info;
     struct pollfd items[2] = {{signals, POLLIN, 0}, {eventflow_worker_fd (worker), POLLIN, 0}};
     bool is_connected = items[1].fd >= 0; /* else: a pause between two tries to connect */

@@ -485,10 +485,10 @@ eventflow_worker_step (eventflow_worker_t *self, int timeout_ms) {
         s_ready (self, now);
     }
     if (self->link.socket) {
-        zmq_pollitem_t item = {self->link.socket, 0, ZMQ_POLLIN, 0};
         if (!ef_link_receive (&self->link, self->frames, now)) {
-            long most = (long)self->options.heartbeat_ms / 2;
-            (void)zmq_poll (&item, 1, timeout_ms < 0 || timeout_ms > most ? most : timeout_ms);
+            int most = (int)self->options.heartbeat_ms / 2;
+            (void)ef_link_wait (&self->link, -1,
+                                timeout_ms < 0 || timeout_ms > most ? most : timeout_ms);
             now = ef_mono_ms ();
         } else {
             s_handle (self, now);
@@ -585,10 +585,12 @@ eventflow_worker_fd (const eventflow_worker_t *self) {
 }
 
 bool
-eventflow_worker_pending (const eventflow_worker_t *self) {
+eventflow_worker_pending (eventflow_worker_t *self) {
     int events = 0;
     size_t size = sizeof events;
-    return self->link.socket &&
-           zmq_getsockopt (self->link.socket, ZMQ_EVENTS, &events, &size) == 0 &&
-           (events & ZMQ_POLLIN);
+    bool is_pending = self->link.socket &&
+                      zmq_getsockopt (self->link.socket, ZMQ_EVENTS, &events, &size) == 0 &&
+                      (events & ZMQ_POLLIN);
+    self->link.may_have = self->link.may_have || is_pending;
+    return is_pending;
 }

@@ -98,6 +98,7 @@ answer_items (ef_buf_t *out, const batch_t *batch) {
 
 void
 answer_accepted (ef_buf_t *out, const batch_t *batch, style_t style, const char *durability) {
+    ef_buf_grow (out, batch->is_list ? (size_t)batch->count * 96 : 192);
     if (!batch->is_list) {
         s_put_one (out, batch, style, durability);
         return;

@@ -193,6 +193,8 @@ s_take_list (intake_run_t *self, ef_cursor_t *list, char why[ITEM_WHY_BYTES]) {
 static const char *
 s_read_json (intake_run_t *self, const char *body, size_t size, char why[ITEM_WHY_BYTES]) {
     ef_buf_t value = {0};
+    ef_buf_grow (&value, size);
+    ef_buf_grow (&self->batch->events, size + 128); /* an id, heads */
     int rc = s_parse (&value, body, size, why);
     ef_cursor_t cursor = ef_cursor (value.data, value.size);
     bool is_list = rc == 0 && ef_peek (&cursor) == EF_TYPE_ARRAY;

@@ -28,19 +28,22 @@ typedef enum {
     PART_OTHER
 } part_t;
 
+#define M(name, part)                                                                              \
+    { {name, sizeof name - 1}, part }
 static const struct {
-    const char *name;
+    ef_span_t name;
     part_t part;
 } s_members[] = {
-    {"topic", PART_TOPIC},     {"queue", PART_TOPIC},           {"type", PART_TYPE},
-    {"event_type", PART_TYPE}, {"payload", PART_PAYLOAD},       {"id", PART_ID},
-    {"user", PART_USER},       {"user_id", PART_USER},          {"key", PART_KEY},
-    {"at", PART_AT},           {"delay", PART_DELAY},           {"ttl", PART_TTL},
-    {"time", PART_TIME},       {"dispatch_date", PART_TIME},    {"schema", PART_SCHEMA},
-    {"trace", PART_TRACE},     {"traceparent", PART_TRACE},     {"headers", PART_HEADERS},
-    {"on_dead", PART_ON_DEAD}, {"downstream", PART_DOWNSTREAM}, {"attempts", PART_IGNORED},
-    {"error", PART_IGNORED},
+    M ("topic", PART_TOPIC),     M ("queue", PART_TOPIC),           M ("type", PART_TYPE),
+    M ("event_type", PART_TYPE), M ("payload", PART_PAYLOAD),       M ("id", PART_ID),
+    M ("user", PART_USER),       M ("user_id", PART_USER),          M ("key", PART_KEY),
+    M ("at", PART_AT),           M ("delay", PART_DELAY),           M ("ttl", PART_TTL),
+    M ("time", PART_TIME),       M ("dispatch_date", PART_TIME),    M ("schema", PART_SCHEMA),
+    M ("trace", PART_TRACE),     M ("traceparent", PART_TRACE),     M ("headers", PART_HEADERS),
+    M ("on_dead", PART_ON_DEAD), M ("downstream", PART_DOWNSTREAM), M ("attempts", PART_IGNORED),
+    M ("error", PART_IGNORED),
 };
+#undef M
 
 typedef struct {
     const item_defaults_t *defaults;
@@ -65,7 +68,8 @@ s_span (const char *text) {
 static part_t
 s_part (ef_span_t name) {
     for (size_t i = 0; i < sizeof s_members / sizeof s_members[0]; i++) {
-        if (ef_span_is (name, s_members[i].name)) {
+        const ef_span_t known = s_members[i].name;
+        if (name.size == known.size && memcmp (name.data, known.data, known.size) == 0) {
             return s_members[i].part;
         }
     }
@@ -256,21 +260,24 @@ s_put_text (ef_buf_t *out, ef_span_t text) {
     }
 }
 
-/* Makes the view point into what was written. */
-static void
-s_look (const ef_buf_t *out, size_t start, item_view_t *view) {
+/* Reads what was written from `start` on, so that the view points into it; what can't be read is
+   taken back. */
+static int
+s_look (ef_buf_t *out, size_t start, item_view_t *view, char why[ITEM_WHY_BYTES]) {
     ef_cursor_t cursor = ef_cursor (out->data + start, out->size - start);
     ef_event_t event;
-    const char *why;
-    *view = (item_view_t){.schema = -1};
-    if (ef_event_read (&cursor, &event, &why) == EF_OK) {
-        *view = (item_view_t){event.topic, event.type, event.id, event.payload, event.schema};
+    const char *expected = NULL;
+    if (ef_event_read (&cursor, &event, &expected) != EF_OK) {
+        out->size = start;
+        snprintf (why, ITEM_WHY_BYTES, "expected %s", expected ? expected : "less nesting");
+        return -1;
     }
+    *view = (item_view_t){event.topic, event.type, event.id, event.payload, event.schema};
+    return 0;
 }
 
-static int
+static void
 s_write (reading_t *self, ef_buf_t *out, const item_view_t *view) {
-    size_t start = out->size;
     bool has_type = view->type.data && view->type.size > 0;
     uint32_t pairs = self->pairs + has_type;
     ef_put_array (out, pairs ? 4 : 3);
@@ -285,15 +292,6 @@ s_write (reading_t *self, ef_buf_t *out, const item_view_t *view) {
         ef_put_strn (out, view->type.data, view->type.size);
     }
     ef_buf_put (out, self->meta.data, self->meta.size);
-    ef_cursor_t whole = ef_cursor (out->data + start, out->size - start);
-    ef_event_t event;
-    const char *why = "an event";
-    if (ef_event_read (&whole, &event, &why) != EF_OK) {
-        out->size = start;
-        snprintf (self->why, ITEM_WHY_BYTES, "expected %s", why ? why : "less nesting");
-        return -1;
-    }
-    return 0;
 }
 
 int
@@ -316,11 +314,11 @@ item_read (ef_buf_t *out, ef_cursor_t *map, const item_defaults_t *defaults, ite
     view->type = view->type.data ? view->type : defaults->type;
     view->id = view->id.data ? view->id : defaults->id;
     rc = rc ? rc : s_check (why, view, defaults);
-    rc = rc ? rc : s_write (&self, out, view);
-    ef_buf_free (&self.meta);
     if (rc == 0) {
-        s_look (out, start, view);
+        s_write (&self, out, view);
+        rc = s_look (out, start, view, why);
     }
+    ef_buf_free (&self.meta);
     return rc;
 }
 
@@ -362,8 +360,7 @@ item_take (ef_buf_t *out, ef_cursor_t *array, const item_defaults_t *defaults, i
     s_put_text (out, view->topic);
     s_put_text (out, view->id);
     ef_buf_put (out, event.tail.data, event.tail.size);
-    s_look (out, start, view);
-    return 0;
+    return s_look (out, start, view, why);
 }
 
 /* ---- keys that are there twice ---- */

@@ -112,6 +112,7 @@ s_start (gateway_t *self, char error[512]) {
     const outbox_options_t outbox = {front, options->confirm_ms, options->outbox_bytes,
                                      options->linger_us};
     self->outbox = outbox_new (&outbox);
+    server_on_turn (self->server, outbox_flush, self->outbox);
     api_on_health (self->api, s_health, self);
     faces_add (self);
     return server_start (self->server, error);

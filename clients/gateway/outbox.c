@@ -23,6 +23,7 @@ typedef struct letter_s {
     call_t *call;          /* NULL: it was answered */
     batch_t batch;         /* owned */
     ef_buf_t accepted;     /* the answer where nothing is refused, made beforehand */
+    const char *place;     /* where one event is to be found, the call's; NULL: not told */
     uint32_t left;         /* events undecided */
     style_t style;
     bool is_atomic;
@@ -61,7 +62,8 @@ s_now_us (void) {
 }
 
 static void
-s_free (letter_t *letter) {
+s_free (void *arg) {
+    letter_t *letter = arg;
     batch_free (&letter->batch);
     ef_buf_free (&letter->accepted);
     free (letter);
@@ -159,33 +161,27 @@ s_refuse (letter_t *letter, uint32_t index, uint32_t count, const char *code, co
 
 /* ---- the publisher's thread ---- */
 
+/* The letter goes with its call, whose thread made it. */
 static void
-s_answer (outbox_t *self, letter_t *letter) {
-    char place[400];
+s_answer (letter_t *letter) {
     call_t *call = letter->call;
-    if (call && letter->batch.refused > 0) {
-        answer_refused (call, &letter->batch, letter->is_atomic);
-    } else if (call) {
-        ef_span_t id = batch_id (&letter->batch, &letter->batch.slots[0]);
-        bool is_plain = letter->style == STYLE_PLAIN && !letter->batch.is_list && id.data;
-        for (uint32_t i = 0; is_plain && i < id.size; i++) {
-            char c = id.data[i];
-            is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '-' || c == '_' || c == '.';
-        }
-        if (is_plain) {
-            snprintf (place, sizeof place, "%s/api/v1/events/%.*s", call_base (call), (int)id.size,
-                      id.data);
-            call_add_header (call, "Location", place);
-        }
-        call_answer (call, 202, "application/json", &letter->accepted);
+    if (call == NULL) {
+        s_free (letter);
+        return;
     }
-    (void)self;
-    s_free (letter);
+    call_own (call, letter, s_free);
+    if (letter->batch.refused > 0) {
+        answer_refused (call, &letter->batch, letter->is_atomic);
+        return;
+    }
+    if (letter->place) {
+        call_lend_header (call, "Location", letter->place);
+    }
+    call_answer (call, 202, "application/json", &letter->accepted);
 }
 
 static void
-s_answer_all (outbox_t *self, letter_t *ready) {
+s_answer_all (letter_t *ready) {
     letter_t *reversed = NULL;
     while (ready) { /* the oldest first */
         letter_t *next = ready->next;
@@ -195,7 +191,7 @@ s_answer_all (outbox_t *self, letter_t *ready) {
     }
     while (reversed) {
         letter_t *next = reversed->next;
-        s_answer (self, reversed);
+        s_answer (reversed);
         reversed = next;
     }
 }
@@ -230,7 +226,7 @@ s_outcome (void *arg, uint64_t first, uint64_t count, const char *code, const ch
         }
     }
     pthread_mutex_unlock (&self->lock);
-    s_answer_all (self, ready);
+    s_answer_all (ready);
 }
 
 /* ---- time-outs ---- */
@@ -316,6 +312,7 @@ outbox_new (const outbox_options_t *options) {
     const eventflow_publisher_options_t publisher = {.endpoint = options->front,
                                                      .name = "gateway",
                                                      .linger_us = options->linger_us,
+                                                     .waits_for_flush = true,
                                                      .outbox_bytes = options->bytes,
                                                      .outcome = s_outcome,
                                                      .arg = self};
@@ -477,6 +474,32 @@ s_publish_atomic (outbox_t *self, letter_t *letter, letter_t **ready) {
     pthread_mutex_unlock (&self->lock);
 }
 
+/* The path of the only event, where its id can be a part of one as it is. */
+static const char *
+s_place (const letter_t *letter) {
+    static const char path[] = "/api/v1/events/";
+    char place[sizeof ((web_options_t *)0)->base_path + sizeof path + EF_ID_MAX];
+    ef_span_t id = batch_id (&letter->batch, &letter->batch.slots[0]);
+    if (letter->style != STYLE_PLAIN || letter->batch.is_list || id.data == NULL) {
+        return NULL;
+    }
+    const char *base = call_base (letter->call);
+    size_t size = strlen (base);
+    memcpy (place, base, size);
+    memcpy (place + size, path, sizeof path - 1);
+    size += sizeof path - 1;
+    for (uint32_t i = 0; i < id.size; i++) {
+        char c = id.data[i];
+        bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                        (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+        if (!is_plain) {
+            return NULL;
+        }
+        place[size++] = c;
+    }
+    return call_keep (letter->call, place, size);
+}
+
 void
 outbox_publish (outbox_t *self, call_t *call, batch_t *batch, style_t style, bool is_atomic) {
     letter_t *ready = NULL;
@@ -495,6 +518,7 @@ outbox_publish (outbox_t *self, call_t *call, batch_t *batch, style_t style, boo
     letter->is_atomic = is_atomic;
     letter->begun_us = s_now_us ();
     if (letter->batch.refused == 0) {
+        letter->place = s_place (letter);
         const char *durability = atomic_load_explicit (&self->durability, memory_order_relaxed);
         answer_accepted (&letter->accepted, &letter->batch, style, durability);
     }
@@ -503,7 +527,17 @@ outbox_publish (outbox_t *self, call_t *call, batch_t *batch, style_t style, boo
     } else {
         s_publish_each (self, letter, &ready);
     }
-    s_answer_all (self, ready);
+    s_answer_all (ready);
+}
+
+void
+outbox_flush (void *arg) {
+    outbox_t *self = arg;
+    pthread_mutex_lock (&self->lock);
+    if (self->publisher) {
+        eventflow_publisher_flush (self->publisher);
+    }
+    pthread_mutex_unlock (&self->lock);
 }
 
 void

@@ -37,6 +37,9 @@ void outbox_durability (outbox_t *self, const char *text);
    all is decided. */
 void outbox_publish (outbox_t *self, call_t *call, batch_t *batch, style_t style, bool is_atomic);
 
+/* Behind every burst of outbox_publish; arg: the outbox. */
+void outbox_flush (void *arg);
+
 #define OUTBOX_STEPS 12 /* of the time from request to CONFIRM; the last has no bound */
 extern const double outbox_steps_s[OUTBOX_STEPS - 1];
 typedef struct {

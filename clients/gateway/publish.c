@@ -16,7 +16,6 @@ typedef struct {
 
 /* Headers of a CloudEvent in binary mode. */
 typedef struct {
-    call_t *call;
     ef_span_t names[PUBLISH_ATTRIBUTES];
     ef_span_t values[PUBLISH_ATTRIBUTES];
     char lower[PUBLISH_ATTRIBUTES][65];
@@ -168,7 +167,7 @@ s_publish (face_t *face, call_t *call, const intake_t *said, bool is_atomic) {
 void
 publish_post (void *arg, call_t *call) {
     face_t *face = arg;
-    attributes_t attributes = {.call = call};
+    attributes_t attributes; /* large: only what is used is set */
     bool is_atomic;
     int form = s_find_form (call);
     if (form < 0) {
@@ -186,6 +185,8 @@ publish_post (void *arg, call_t *call) {
     if (s_read_words (call, &how, &is_atomic)) {
         return;
     }
+    attributes.count = 0;
+    attributes.is_too_many = false;
     if (form == INTAKE_CLOUD_BINARY) {
         call_each (call, false, s_take_attribute, &attributes);
         how.names = attributes.names;

@@ -36,6 +36,9 @@ call_free (call_t *self) {
     ef_buf_free (&self->body);
     ef_buf_free (&self->answer);
     free (self->note);
+    if (self->owned) {
+        self->release (self->owned);
+    }
     if (self->stream) {
         stream_closed (&self->stream);
     }
@@ -45,7 +48,7 @@ call_free (call_t *self) {
 }
 
 char *
-call_text (call_t *self, const char *text, size_t size) {
+call_keep (call_t *self, const char *text, size_t size) {
     text_t *item = malloc (sizeof *item + size + 1);
     ef_assert (item != NULL);
     memcpy (item->text, text, size);
@@ -73,7 +76,9 @@ call_part (const call_t *self, unsigned index) {
 
 const char *
 call_query (const call_t *self, const char *name) {
-    const char *value = MHD_lookup_connection_value (self->connection, MHD_GET_ARGUMENT_KIND, name);
+    const char *value = self->has_query ? MHD_lookup_connection_value (self->connection,
+                                                                       MHD_GET_ARGUMENT_KIND, name)
+                                        : NULL;
     return value ? strict_decode ((call_t *)self, value, strlen (value)) : NULL;
 }
 
@@ -149,9 +154,21 @@ call_listener (const call_t *self) {
 
 void
 call_add_header (call_t *self, const char *name, const char *value) {
+    call_lend_header (self, name, call_keep (self, value, strlen (value)));
+}
+
+void
+call_lend_header (call_t *self, const char *name, const char *value) {
     ef_assert (self->header_count < WEB_HEADERS_MAX);
     self->headers[self->header_count].name = name;
-    self->headers[self->header_count++].value = call_text (self, value, strlen (value));
+    self->headers[self->header_count++].value = value;
+}
+
+void
+call_own (call_t *self, void *thing, void (*release) (void *thing)) {
+    ef_assert (self->owned == NULL);
+    self->owned = thing;
+    self->release = release;
 }
 
 bool

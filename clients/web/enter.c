@@ -41,7 +41,7 @@ s_find_client (call_t *call) {
         last = last ? last + 1 : head->forwarded_for;
         last += strspn (last, " ");
         if (*last && strlen (last) < 48) {
-            call->client = call_text (call, last, strlen (last));
+            call->client = call_keep (call, last, strlen (last));
         }
     }
 }
@@ -147,7 +147,7 @@ s_redirect (call_t *call, const char *url) {
     }
     int size = snprintf (place, sizeof place, "%s/", base);
     call->is_refused = true;
-    call_add_header (call, "Location", call_text (call, place, (size_t)size));
+    call_add_header (call, "Location", call_keep (call, place, (size_t)size));
     call_answer (call, 308, NULL, &none);
     return true;
 }
@@ -190,9 +190,10 @@ call_enter (call_t *self, const char *version, const char *url) {
     count_add (&server->counts.requests, 1);
     const char *why = strict_line (self->method, url, self->link->target_bytes, version);
     why = why ? why : strict_read (self->connection, self->method, version, &self->head);
-    bool has_query = strlen (url) < self->link->target_bytes;
-    why =
-        why || !has_query || strict_query (self) ? why : "the query has a bad escape, or no UTF-8";
+    self->has_query = strlen (url) < self->link->target_bytes;
+    why = why || !self->has_query || strict_query (self)
+              ? why
+              : "the query has a bad escape, or no UTF-8";
     self->path = routes_path (server, url);
     if (why || self->path == NULL) {
         count_add (&server->counts.refused_malformed, 1);

@@ -31,6 +31,7 @@ struct loop_s {
     int wake;       /* eventfd */
     uint32_t kept;  /* requests; the thread's own */
     bool has_moved; /* the daemon called us; the thread's own */
+    bool has_begun; /* a function of a route ran; the thread's own */
     _Atomic int state;
     _Atomic bool is_ending;
 };
@@ -62,6 +63,11 @@ loop_resume (loop_t *self, struct MHD_Connection *connection) {
 void
 loop_moved (loop_t *self) {
     self->has_moved = true;
+}
+
+void
+loop_begun (loop_t *self) {
+    self->has_begun = true;
 }
 
 bool
@@ -104,12 +110,17 @@ s_sleep (loop_t *self) {
 static void *
 s_run (void *arg) {
     loop_t *self = arg;
+    const server_t *server = self->listener->server;
     while (!atomic_load (&self->is_ending)) {
         if (!s_has_more (self)) {
             s_sleep (self);
         }
         (void)atomic_exchange (&self->state, LOOP_AWAKE); /* whatever it was */
         (void)MHD_run (self->daemon);                     /* fails only where it has ended */
+        if (self->has_begun && server->turn) {
+            server->turn (server->turn_arg);
+        }
+        self->has_begun = false;
     }
     return NULL;
 }

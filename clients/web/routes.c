@@ -79,7 +79,7 @@ s_take (call_t *call, const route_t *route, const ef_span_t *parts, unsigned cou
     }
     /* The call may outlive its connection: the path becomes its own. Without parts it is the
        route's, letter by letter. */
-    call->path = count == 0 ? route->path : call_text (call, call->path, strlen (call->path));
+    call->path = count == 0 ? route->path : call_keep (call, call->path, strlen (call->path));
     call->part_count = count;
     call->route = route;
     return 0;

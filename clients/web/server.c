@@ -143,6 +143,13 @@ s_raise_files (void) {
     }
 }
 
+void
+server_on_turn (server_t *self, void (*turn) (void *arg), void *arg) {
+    ef_assert (!self->is_started);
+    self->turn = turn;
+    self->turn_arg = arg;
+}
+
 int
 server_start (server_t *self, char error[512]) {
     s_raise_files ();
@@ -317,6 +324,7 @@ s_run (call_t *call) {
         count_add (&server->counts.refused_overload, 1);
         problem_answer (call, "OVERLOAD", "all requests together hold too much");
     } else if (call->route->kind == ROUTE_QUICK) {
+        loop_begun (call->loop);
         call->route->run (call->arg, call);
     } else if (!helpers_add (server, call)) {
         count_add (&server->counts.refused_overload, 1);

@@ -65,6 +65,9 @@ listener_t *server_listener (server_t *self, const char *name, const char *addre
 void listener_routes (listener_t *self, const route_t *rows, size_t count, void *arg);
 /* Opens all listeners and prints their addresses to standard error. 0, or -1 and `error`. */
 EF_MUST_USE int server_start (server_t *self, char error[512]);
+/* Before the start: calls `turn` in a listener's thread behind each round of functions of
+   ROUTE_QUICK, so that what they began can go on together. */
+void server_on_turn (server_t *self, void (*turn) (void *arg), void *arg);
 /* Takes nothing new: keep-alive ends, new requests are answered 503 DRAINING, but for /health. */
 void server_drain (server_t *self);
 /* Waits up to `timeout_ms` for calls under way; true: there are none left. */
@@ -117,6 +120,12 @@ listener_t *call_listener (const call_t *self);
 
 /* Before the answer. `name` is borrowed for ever (a literal), the value copied. */
 void call_add_header (call_t *self, const char *name, const char *value);
+/* The same for a value that lives as long as the call: of call_keep, or in what it owns. */
+void call_lend_header (call_t *self, const char *name, const char *value);
+/* A copy that lives as long as the call. */
+char *call_keep (call_t *self, const char *text, size_t size);
+/* Before the answer, once: what is freed with the call, by the thread that allocated most of it. */
+void call_own (call_t *self, void *thing, void (*release) (void *thing));
 bool call_has_header (const call_t *self, const char *name); /* one that was added */
 /* What an audit line says of it beside who, what and when: "topic=email purged=12". Copied. */
 void call_note (call_t *self, const char *format, ...) EF_PRINTF (2, 3);

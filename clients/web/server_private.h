@@ -90,6 +90,8 @@ struct server_s {
     counts_t counts;
     _Atomic bool is_draining;
     bool is_started;
+    void (*turn) (void *arg); /* NULL: nothing */
+    void *turn_arg;
     /* guard.c */
     pthread_t guard;
     bool has_guard;
@@ -158,7 +160,8 @@ struct call_s {
     bool is_kept;     /* by its loop */
     bool is_closing;  /* the connection ends with the answer */
     bool has_browser; /* an Origin that may read the answer */
-    call_t *next;     /* waits for a helper */
+    bool has_query;
+    call_t *next; /* waits for a helper */
     _Atomic int state;
     /* the answer */
     unsigned status;
@@ -171,7 +174,9 @@ struct call_s {
         const char *value;
     } headers[WEB_HEADERS_MAX];
     unsigned header_count;
-    char *note;       /* owned */
+    char *note;  /* owned */
+    void *owned; /* NULL: nothing */
+    void (*release) (void *owned);
     stream_t *stream; /* a reference; NULL: none */
 };
 
@@ -199,8 +204,7 @@ const char *routes_path (const server_t *server, const char *url);
 /* call.c */
 call_t *call_new (listener_t *listener, struct MHD_Connection *connection);
 void call_free (call_t *self);
-char *call_text (call_t *self, const char *text, size_t size); /* a copy that the call owns */
-enum MHD_Result call_queue (call_t *self);                     /* hands its answer over */
+enum MHD_Result call_queue (call_t *self); /* hands its answer over */
 
 /* enter.c: what is looked at before a route runs. The call is answered where it may not. */
 void call_enter (call_t *self, const char *version, const char *url);
@@ -239,6 +243,8 @@ void loop_wake (loop_t *self);
 void loop_resume (loop_t *self, struct MHD_Connection *connection);
 /* For the daemon's callbacks: something happened, after which there may be more to do. */
 void loop_moved (loop_t *self);
+/* A function of a route runs in its thread. */
+void loop_begun (loop_t *self);
 /* A request waits among those that the daemon looks at. False: it must be suspended. */
 EF_MUST_USE bool loop_keep (loop_t *self);
 void loop_let_go (loop_t *self);

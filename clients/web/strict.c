@@ -21,17 +21,24 @@ typedef struct {
     unsigned hosts;
 } reading_t;
 
+/* What a header's name is made of (RFC 9110, section 5.6.2: tchar), a bit each. */
+#define BIT(c) (1ull << ((c)&63))
+static const uint64_t s_token[2] = {
+    BIT ('!') | BIT ('#') | BIT ('$') | BIT ('%') | BIT ('&') | BIT ('\'') | BIT ('*') | BIT ('+') |
+        BIT ('-') | BIT ('.') | (0x3ffull << '0'),
+    (0x3ffffffull << ('A' & 63)) | (0x3ffffffull << ('a' & 63)) | BIT ('^') | BIT ('_') |
+        BIT ('`') | BIT ('|') | BIT ('~'),
+};
+#undef BIT
+
 static bool
 s_is_token (const char *text, size_t size) {
-    static const char others[] = "!#$%&'*+-.^_`|~";
+    bool is_token = size > 0;
     for (size_t i = 0; i < size; i++) {
-        char c = text[i];
-        bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!is_plain && (c == 0 || strchr (others, c) == NULL)) {
-            return false;
-        }
+        uint8_t c = (uint8_t)text[i];
+        is_token = is_token && c < 128 && (s_token[c >> 6] >> (c & 63) & 1);
     }
-    return size > 0;
+    return is_token;
 }
 
 static bool
@@ -237,7 +244,7 @@ s_decode (char *text, size_t size) {
 
 const char *
 strict_decode (call_t *call, const char *text, size_t size) {
-    char *out = call_text (call, text, size);
+    char *out = call_keep (call, text, size);
     return s_decode (out, size) ? out : NULL;
 }
 
