@@ -61,21 +61,22 @@ s_begin (loop_t *loop, struct MHD_Connection *connection, void **context) {
     }
     listener->connections = link;
     pthread_mutex_unlock (&listener->lock);
-    atomic_fetch_add (&listener->connection_count, 1);
     *context = link;
-    loop_moved (loop);
+    loop_opened (loop);
 }
 
 static void
-s_end (listener_t *listener, void **context) {
+s_end (void **context) {
     connection_t *link = *context;
+    loop_t *loop = link->loop;
+    listener_t *listener = loop_listener (loop);
     pthread_mutex_lock (&listener->lock);
     *(link->previous ? &link->previous->next : &listener->connections) = link->next;
     if (link->next) {
         link->next->previous = link->previous;
     }
     pthread_mutex_unlock (&listener->lock);
-    atomic_fetch_sub (&listener->connection_count, 1);
+    loop_closed (loop);
     free (link);
     *context = NULL;
 }
@@ -86,7 +87,7 @@ guard_notify (void *arg, struct MHD_Connection *connection, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         s_begin (arg, connection, context);
     } else if (*context) {
-        s_end (loop_listener (arg), context);
+        s_end (context);
     }
 }
 

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,21 +98,6 @@ s_say (listener_t *self, int fd) {
     }
 }
 
-/* Each loop has a descriptor of its own of the socket, which it takes. */
-static int
-s_serve (listener_t *self, int fd) {
-    int rc = 0;
-    for (uint32_t i = 1; i < self->server->options->threads && rc == 0; i++) {
-        int own = fcntl (fd, F_DUPFD_CLOEXEC, 0);
-        rc = own < 0 ? -1 : loop_start (self, own);
-    }
-    if (rc) {
-        close (fd);
-        return -1;
-    }
-    return loop_start (self, fd);
-}
-
 int
 listen_open (listener_t *self, char error[512]) {
     char addresses[sizeof self->address];
@@ -130,14 +114,28 @@ listen_open (listener_t *self, char error[512]) {
             return -1;
         }
         s_say (self, fd);
-        self->address_count++;
-        if (s_serve (self, fd)) {
-            snprintf (error, 512, "%s: can't serve on %.100s (certificate and key, threads?)",
-                      self->name, one);
-            return -1;
+        self->doors[self->address_count++] = fd;
+        for (uint32_t i = 0; i < self->server->options->threads; i++) {
+            if (loop_add (self, fd)) {
+                snprintf (error, 512, "%s: can't serve on %.100s (certificate and key?)",
+                          self->name, one);
+                return -1;
+            }
         }
     }
+    if (loops_start (self)) {
+        snprintf (error, 512, "%s: can't start threads", self->name);
+        return -1;
+    }
     return 0;
+}
+
+void
+listen_close (listener_t *self) {
+    loops_stop (self);
+    while (self->address_count > 0) {
+        close (self->doors[--self->address_count]);
+    }
 }
 
 static char *

@@ -197,7 +197,7 @@ server_destroy (server_t **self_p) {
     helpers_stop (self);
     guard_stop (self);
     for (unsigned i = 0; i < self->listener_count; i++) {
-        loops_stop (&self->listeners[i]);
+        listen_close (&self->listeners[i]);
         pthread_mutex_destroy (&self->listeners[i].lock);
     }
     pthread_mutex_destroy (&self->guard_lock);

@@ -50,8 +50,9 @@ typedef struct connection_s {
 struct listener_s {
     server_t *server;
     char name[32];
-    char address[256]; /* as it was said */
-    loop_t *loops;     /* `threads` for each of its addresses */
+    char address[256];            /* as it was said */
+    loop_t *loops;                /* `threads` for each of its addresses */
+    int doors[WEB_ADDRESSES_MAX]; /* sockets that listen, owned */
     unsigned address_count;
     uint16_t port; /* of the first */
     struct {
@@ -233,9 +234,14 @@ enum MHD_Result server_handle (void *arg, struct MHD_Connection *connection, con
                                size_t *upload_size, void **mark);
 
 /* loop.c */
-/* Serves on a socket, which it takes. 0 or -1. */
-int loop_start (listener_t *listener, int fd);
-void loops_stop (listener_t *listener);
+/* Another loop for a socket that listens. 0 or -1. */
+int loop_add (listener_t *listener, int door);
+/* All that were added begin. 0 or -1. */
+int loops_start (listener_t *listener);
+void loops_stop (listener_t *listener); /* before their sockets are closed */
+/* From guard.c: a connection of its own came or went. */
+void loop_opened (loop_t *self);
+void loop_closed (loop_t *self);
 listener_t *loop_listener (const loop_t *self);
 /* Its daemon looks at all that is kept. From any thread. */
 void loop_wake (loop_t *self);
@@ -256,6 +262,7 @@ bool helpers_add (server_t *self, call_t *call);
 
 /* listen.c */
 int listen_open (listener_t *self, char error[512]);
+void listen_close (listener_t *self);
 int listen_load_tls (server_t *self, char error[512]);
 
 /* stream.c */

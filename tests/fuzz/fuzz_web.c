@@ -202,10 +202,31 @@ loop_let_go (loop_t *self) {
     (void)self;
 }
 
+void
+loop_begun (loop_t *self) {
+    (void)self;
+}
+
+void
+loop_opened (loop_t *self) {
+    (void)self;
+}
+
+void
+loop_closed (loop_t *self) {
+    (void)self;
+}
+
 int
-loop_start (listener_t *listener, int fd) {
+loop_add (listener_t *listener, int door) {
     (void)listener;
-    (void)fd;
+    (void)door;
+    return -1;
+}
+
+int
+loops_start (listener_t *listener) {
+    (void)listener;
     return -1;
 }
 
