@@ -73,7 +73,8 @@ int eventflow_publish_event (eventflow_publisher_t *self, eventflow_bytes_t even
                              uint64_t *ticket);
 
 /* Where `waits_for_flush` is set, to be called behind every burst of events: the thread is woken
-   once for all of them, and not for the first while the others are still on their way. */
+   for 16 of them or at the burst's end, and not for the first while the others are still on their
+   way. */
 void eventflow_publisher_flush (eventflow_publisher_t *self);
 
 /* Takes events (encoded, back to back) that are accepted all or none, across topics; one message of

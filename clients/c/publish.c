@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define PUBLISH_BURST 16 /* events that go without waiting for a flush */
+
 /* With the lock held: has the message that is gathered reached a bound? */
 static bool
 s_is_full (const eventflow_publisher_t *self) {
@@ -75,10 +77,12 @@ s_taken (eventflow_publisher_t *self, size_t bytes, uint64_t *ticket) {
     if (ticket) {
         *ticket = self->taken;
     }
+    /* Of a long burst the first ones are on their way while the others come. */
+    bool may_go = !self->options.waits_for_flush || self->gathered >= PUBLISH_BURST;
     if (s_is_full (self)) {
         publisher_close (self, false);
         s_wake (self);
-    } else if (!self->options.waits_for_flush && publisher_is_ripe (self)) {
+    } else if (may_go && publisher_is_ripe (self)) {
         s_wake (self);
     }
 }

@@ -261,6 +261,8 @@ s_put_headers (const call_t *self, struct MHD_Response *response) {
     bool has_caching = false;
     if (self->type) {
         (void)MHD_add_response_header (response, "Content-Type", self->type);
+    }
+    if (self->type && !(self->method && strcmp (self->method, "POST") == 0)) {
         (void)MHD_add_response_header (response, "X-Content-Type-Options", "nosniff");
     }
     for (unsigned i = 0; i < self->header_count; i++) {
@@ -331,6 +333,7 @@ call_queue (call_t *self) {
     guard_phase (self->link, self->stream ? PHASE_STREAM : PHASE_ANSWER, size);
     count_add (&counts->by_status[self->status / 100 % 6], 1);
     count_add (&counts->sent_bytes, size);
+    loop_moved (self->loop); /* to send it */
     enum MHD_Result rc = MHD_queue_response (self->connection, self->status, response);
     MHD_destroy_response (response);
     return rc;

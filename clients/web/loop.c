@@ -188,6 +188,15 @@ s_has_more (loop_t *self) {
     return MHD_get_timeout (self->daemon, &ms) == MHD_YES && ms == 0;
 }
 
+/* A loop that is busy doesn't sleep, but looks for callers all the same. */
+static bool
+s_is_time_to_look (loop_t *self) {
+    uint64_t now = ef_mono_ms ();
+    bool is_time = now != self->looked_ms;
+    self->looked_ms = now;
+    return is_time;
+}
+
 /* True: there are callers. */
 static bool
 s_sleep (loop_t *self) {
@@ -211,11 +220,10 @@ s_run (void *arg) {
     loop_t *self = arg;
     const server_t *server = self->listener->server;
     while (!atomic_load (&self->is_ending)) {
-        bool has_callers = !s_has_more (self) && s_sleep (self);
+        bool is_busy = s_has_more (self);
+        bool has_callers = is_busy ? s_is_time_to_look (self) : s_sleep (self);
         (void)atomic_exchange (&self->state, LOOP_AWAKE); /* whatever it was */
-        uint64_t now = ef_mono_ms ();
-        if (has_callers || now != self->looked_ms) { /* one that is busy never sleeps */
-            self->looked_ms = now;
+        if (has_callers) {
             s_accept (self);
         }
         (void)MHD_run (self->daemon); /* fails only where it has ended */

@@ -15,7 +15,7 @@ static const setting_t s_rows[] = {
     {"listen", &config_text, OF (listen), 0, 0, NULL, true,
      "HOST:PORT, [IPV6]:PORT or PORT for loopback; several by commas"},
     {"threads", &config_number, OF (threads), 1, 64, NULL, true,
-     "of a listener; by default one for two cores, from 2 to 8"},
+     "of a listener; by default one for two cores, up to 8"},
     {"helpers", &config_number, OF (helpers), 1, 64, NULL, true, "threads that ask the broker"},
     {"connections", &config_number, OF (connections), 1, 1000000, NULL, true,
      "of a listener; past it 503"},
@@ -62,7 +62,7 @@ const settings_t web_settings = {s_rows, sizeof s_rows / sizeof s_rows[0]};
 void
 web_defaults (web_options_t *options, const char *listen) {
     long cores = sysconf (_SC_NPROCESSORS_ONLN);
-    uint32_t threads = cores < 4 ? 2 : cores < 16 ? (uint32_t)cores / 2 : 8;
+    uint32_t threads = cores < 4 ? 1 : cores < 16 ? (uint32_t)cores / 2 : 8;
     *options = (web_options_t){.threads = threads,
                                .helpers = 4,
                                .connections = 8192,
@@ -244,7 +244,6 @@ server_line (void *arg, const char *uri, struct MHD_Connection *connection) {
     (void)arg;
     link->target_bytes = uri ? strlen (uri) : 0;
     guard_phase (link, PHASE_HEADERS, 0);
-    loop_moved (link->loop);
     return NULL;
 }
 
@@ -262,7 +261,6 @@ s_end (call_t *call, bool is_well) {
     if (call->is_kept) {
         loop_let_go (call->loop);
     }
-    loop_moved (call->loop);
     bool is_ours =
         !call->is_started || atomic_exchange (&call->state, CALL_ABANDONED) == CALL_ANSWERED;
     if (!is_well && (!is_ours || call->status == 0)) {
@@ -297,6 +295,9 @@ s_feed (call_t *call, const char *bytes, size_t size) {
     uint64_t sum =
         atomic_fetch_add_explicit (&call->link->bytes, size, memory_order_relaxed) + size;
     count_add (&server->counts.received_bytes, size);
+    if (call->head.is_chunked || sum < call->head.length) {
+        loop_moved (call->loop); /* more of it may be here already */
+    }
     if (call->is_refused || call->is_over) {
         /* Read so that the connection lives on, and thrown away. */
         return sum > most * WEB_DISCARD_TIMES + WEB_DISCARD_BYTES ? MHD_NO : MHD_YES;
@@ -362,14 +363,12 @@ server_handle (void *arg, struct MHD_Connection *connection, const char *url, co
     }
     if (call == NULL) {
         call = call_new (arg, connection);
-        loop_moved (call->loop);
         call->method = method;
         *mark = call;
         call_enter (call, version, url);
         guard_phase (call->link, PHASE_BODY, 0);
         return call->is_refused && call->is_closing ? call_queue (call) : MHD_YES;
     }
-    loop_moved (call->loop);
     if (*upload_size > 0) {
         enum MHD_Result rc = s_feed (call, upload, *upload_size);
         *upload_size = 0;
