@@ -104,8 +104,9 @@ s_add (ef_spares_t *self, const char *name, bool is_zeroed) {
 
 /* Takes the first one out of the list. False: there is none. */
 static bool
-s_pop (ef_spares_t *self, char name[EF_SPARE_NAME], bool unless_zeroed) {
+s_pop (ef_spares_t *self, char name[EF_SPARE_NAME], bool unless_zeroed, bool *is_zeroed) {
     pthread_mutex_lock (&self->lock);
+    *is_zeroed = self->is_first_zeroed;
     bool is_any = self->count > 0 && !(unless_zeroed && self->is_first_zeroed);
     if (is_any) {
         strcpy (name, self->names[0]);
@@ -149,7 +150,8 @@ ef_spares_zero (ef_spares_t *self) {
     ef_storage_t *storage = self->storage;
     char unfinished[EF_SPARE_NAME];
     char name[EF_SPARE_NAME];
-    if (!s_pop (self, name, true)) {
+    bool is_zeroed;
+    if (!s_pop (self, name, true, &is_zeroed)) {
         return 0;
     }
     snprintf (unfinished, sizeof unfinished, "%.16s%s", name, UNFINISHED);
@@ -188,8 +190,9 @@ ef_spares_count (ef_spares_t *self) {
 }
 
 int
-ef_spares_take (ef_spares_t *self, const char *name) {
+ef_spares_take (ef_spares_t *self, const char *name, bool *is_zeroed) {
     char taken[EF_SPARE_NAME];
-    return s_pop (self, taken, false) ? self->storage->rename (self->storage, taken, name)
-                                      : -ENOENT;
+    return s_pop (self, taken, false, is_zeroed)
+               ? self->storage->rename (self->storage, taken, name)
+               : -ENOENT;
 }

@@ -48,8 +48,8 @@ uint32_t ef_spares_ready (const ef_spares_t *self);
 /* True where the next one is filled, or there is none. */
 bool ef_spares_is_zeroed (ef_spares_t *self);
 
-/* Gives the oldest spare a new name. 0: done, not yet durable; -ENOENT: none is ready; or another
-   negative errno. */
-EF_MUST_USE int ef_spares_take (ef_spares_t *self, const char *name);
+/* Gives the oldest spare a new name, and says whether it was filled with zeros. 0: done, not yet
+   durable; -ENOENT: none is ready; or another negative errno. */
+EF_MUST_USE int ef_spares_take (ef_spares_t *self, const char *name, bool *is_zeroed);
 
 #endif

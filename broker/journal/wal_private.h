@@ -21,6 +21,7 @@ struct ef_wal_s {
     uint32_t epoch;
     uint64_t offset;   /* where the next group goes */
     uint64_t reserved; /* bytes that the open segment's file has */
+    uint64_t written;  /* up to here its blocks were written, be it with zeros */
     uint64_t next_seq;
     uint64_t hinted_seq;
     uint64_t *sizes; /* owned: found at open */
