@@ -223,6 +223,66 @@ test_wal_missing_and_foreign_segments_are_refused (void **state) {
     sim_disk_destroy (&disk);
 }
 
+/* ---- zeros ahead ---- */
+
+static struct {
+    int (*write) (ef_storage_t *self, int file, const struct iovec *parts, int count, uint64_t at);
+    uint64_t bytes; /* of the last write */
+    uint64_t end;
+} s_noted;
+
+static int
+s_note_write (ef_storage_t *self, int file, const struct iovec *parts, int count, uint64_t at) {
+    s_noted.bytes = 0;
+    for (int i = 0; i < count; i++) {
+        s_noted.bytes += parts[i].iov_len;
+    }
+    s_noted.end = at + s_noted.bytes;
+    return s_noted.write (self, file, parts, count, at);
+}
+
+/* Small groups are written over zeros that an earlier one took along; large ones take none, and
+   none go past what the segment has. */
+static void
+test_wal_small_groups_take_zeros_along (void **state) {
+    (void)state;
+    enum { AHEAD = 256 << 10, SEGMENT = 1 << 20 };
+    sim_random_t dice = {78};
+    sim_disk_t *disk = sim_disk_new (&dice);
+    ef_storage_t *storage = sim_disk_open (disk, "j");
+    seen_t seen = {0};
+    ef_wal_report_t report;
+    ef_wal_options_t options = {.segment_bytes = SEGMENT, .wall_ms = 1, .random = {1, 2}};
+    s_noted.write = storage->write;
+    storage->write = s_note_write;
+    ef_wal_t *wal = ef_wal_open (storage, &options, s_each, &seen, &report);
+    assert_non_null (wal);
+    unsigned records = 0;
+    unsigned with_zeros = 0;
+    uint64_t sum = 0;
+    while (s_noted.end < SEGMENT) {
+        assert_int_equal (s_append (wal, 1, 100, false), 0);
+        records += 100;
+        with_zeros += s_noted.bytes > AHEAD / 8;
+        sum += s_noted.bytes;
+        assert_true (s_noted.end <= SEGMENT);
+    }
+    assert_int_equal (with_zeros, 4); /* the last one what is left */
+    assert_true (sum < 2 * SEGMENT);
+    assert_int_equal (s_append (wal, 1, 1, true), 0); /* a new segment */
+    assert_true (s_noted.bytes > AHEAD);
+    assert_int_equal (s_append (wal, 1, 1, true), 0);
+    assert_int_equal (s_append (wal, 1, 2000, true), 0); /* a large group */
+    assert_true (s_noted.bytes > AHEAD / 8 && s_noted.bytes < AHEAD);
+    ef_wal_destroy (&wal);
+    wal = ef_wal_open (storage, &options, s_each, &seen, &report);
+    assert_non_null (wal);
+    assert_int_equal (seen.count, records + 2002);
+    ef_wal_destroy (&wal);
+    storage->destroy (&storage);
+    sim_disk_destroy (&disk);
+}
+
 int
 main (void) {
     const struct CMUnitTest tests[] = {
@@ -231,6 +291,7 @@ main (void) {
         cmocka_unit_test (test_wal_every_flipped_bit_is_noticed),
         cmocka_unit_test (test_wal_first_error_ends_it_for_good),
         cmocka_unit_test (test_wal_missing_and_foreign_segments_are_refused),
+        cmocka_unit_test (test_wal_small_groups_take_zeros_along),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
