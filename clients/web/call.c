@@ -333,7 +333,7 @@ call_queue (call_t *self) {
     guard_phase (self->link, self->stream ? PHASE_STREAM : PHASE_ANSWER, size);
     count_add (&counts->by_status[self->status / 100 % 6], 1);
     count_add (&counts->sent_bytes, size);
-    loop_moved (self->loop); /* to send it */
+    loop_moved (self->loop, 2); /* to send it; to look at what came behind its request */
     enum MHD_Result rc = MHD_queue_response (self->connection, self->status, response);
     MHD_destroy_response (response);
     return rc;

@@ -10,8 +10,8 @@
    whoever woke first would have all of a burst, and the others nothing to do. Owns: the daemon, the
    thread. Invariants: who answers wakes the loop behind it, and `state` is set to AWAKE before the
    daemon looks, so that no answer is passed over. While requests are kept the daemon can't say
-   whether it has more to do: then it runs on as long as it calls us, and looks again after
-   LOOP_LOOK_MS in any case. */
+   whether it has more to do: then it runs on for as many turns as what it called us for may need,
+   and looks again after LOOP_LOOK_MS in any case. */
 #include "../../broker/base/log.h"
 #include "server_private.h"
 
@@ -42,7 +42,7 @@ struct loop_s {
     uint64_t rests_ms;  /* accepts nobody until then; the thread's own */
     _Atomic uint32_t connections;
     uint32_t kept;  /* requests; the thread's own */
-    bool has_moved; /* the daemon called us; the thread's own */
+    unsigned turns; /* that the daemon runs at least before it sleeps; the thread's own */
     bool has_begun; /* a function of a route ran; the thread's own */
     bool is_running;
     _Atomic int state;
@@ -85,7 +85,7 @@ void
 loop_opened (loop_t *self) {
     atomic_fetch_add (&self->connections, 1);
     atomic_fetch_add (&self->listener->connection_count, 1);
-    self->has_moved = true;
+    loop_moved (self, 1);
 }
 
 void
@@ -154,8 +154,8 @@ s_accept (loop_t *self) {
 }
 
 void
-loop_moved (loop_t *self) {
-    self->has_moved = true;
+loop_moved (loop_t *self, unsigned turns) {
+    self->turns = turns > self->turns ? turns : self->turns;
 }
 
 void
@@ -180,8 +180,8 @@ loop_let_go (loop_t *self) {
 static bool
 s_has_more (loop_t *self) {
     MHD_UNSIGNED_LONG_LONG ms = 1;
-    bool has_moved = self->has_moved;
-    self->has_moved = false;
+    bool has_moved = self->turns > 0;
+    self->turns -= has_moved;
     if (self->kept > 0) {
         return has_moved;
     }

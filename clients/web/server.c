@@ -296,7 +296,7 @@ s_feed (call_t *call, const char *bytes, size_t size) {
         atomic_fetch_add_explicit (&call->link->bytes, size, memory_order_relaxed) + size;
     count_add (&server->counts.received_bytes, size);
     if (call->head.is_chunked || sum < call->head.length) {
-        loop_moved (call->loop); /* more of it may be here already */
+        loop_moved (call->loop, 1); /* more of it may be here already */
     }
     if (call->is_refused || call->is_over) {
         /* Read so that the connection lives on, and thrown away. */
@@ -341,7 +341,7 @@ s_wait (call_t *call) {
     call->is_kept = call->route->kind == ROUTE_QUICK && loop_keep (call->loop);
     if (call->is_kept) {
         if (!atomic_compare_exchange_strong (&call->state, &running, CALL_KEPT)) {
-            loop_moved (call->loop); /* it was answered meanwhile */
+            loop_moved (call->loop, 1); /* it was answered meanwhile */
         }
         return;
     }
@@ -367,6 +367,9 @@ server_handle (void *arg, struct MHD_Connection *connection, const char *url, co
         *mark = call;
         call_enter (call, version, url);
         guard_phase (call->link, PHASE_BODY, 0);
+        if (call->head.is_expecting) {
+            loop_moved (call->loop, 1); /* to tell it */
+        }
         return call->is_refused && call->is_closing ? call_queue (call) : MHD_YES;
     }
     if (*upload_size > 0) {

@@ -135,6 +135,7 @@ typedef struct {
     bool is_forwarded; /* by a proxy, whoever that is */
     bool has_length;
     bool is_chunked;
+    bool is_expecting; /* waits to be told to go on */
     uint64_t length;
 } head_t;
 
@@ -247,8 +248,9 @@ listener_t *loop_listener (const loop_t *self);
 void loop_wake (loop_t *self);
 /* A suspended connection goes on. From any thread; it may be gone before this returns. */
 void loop_resume (loop_t *self, struct MHD_Connection *connection);
-/* For the daemon's callbacks: something happened, after which there may be more to do. */
-void loop_moved (loop_t *self);
+/* For the daemon's callbacks: something happened, after which there may be more to do in as many
+   turns of the daemon's, which it doesn't tell. */
+void loop_moved (loop_t *self, unsigned turns);
 /* A function of a route runs in its thread. */
 void loop_begun (loop_t *self);
 /* A request waits among those that the daemon looks at. False: it must be suspended. */

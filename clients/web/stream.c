@@ -121,7 +121,7 @@ s_read (void *arg, uint64_t position, char *buffer, size_t most) {
     (void)position;
     pthread_mutex_lock (&self->lock);
     size_t size = self->text.size - self->sent;
-    loop_moved (self->link->loop);
+    loop_moved (self->link->loop, 1);
     size = size < most ? size : most;
     if (size > 0) {
         memcpy (buffer, self->text.data + self->sent, size);

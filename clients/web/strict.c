@@ -94,7 +94,7 @@ s_once (const char **place, const char *value, const char *why) {
 static const char *
 s_take (reading_t *self, const char *name, const char *value, size_t size) {
     head_t *head = self->head;
-    if (strchr ("hcaostxfv", name[0] | 0x20) == NULL) {
+    if (strchr ("hcaostxfve", name[0] | 0x20) == NULL) {
         return NULL; /* none of those below */
     }
     if (strcasecmp (name, "Host") == 0) {
@@ -124,6 +124,8 @@ s_take (reading_t *self, const char *name, const char *value, size_t size) {
         head->is_forwarded = true;
     } else if (strcasecmp (name, "Forwarded") == 0 || strcasecmp (name, "Via") == 0) {
         head->is_forwarded = true;
+    } else if (strcasecmp (name, "Expect") == 0) {
+        head->is_expecting = true;
     }
     return NULL;
 }
