@@ -33,7 +33,8 @@ typedef struct {
    A publisher has a thread of its own, which gathers events, sends them, resends after a lost
    connection under the same session, and calls back. Its functions may be called from any thread.
    An event is sent at once when nothing is unconfirmed, else gathered with others until they are
-   half as many as are unconfirmed, for at most `linger_us`. */
+   half as many as are unconfirmed, or for `linger_us` (in whole milliseconds; longer only while the
+   broker is silent, by an eighth of that time and 500 ms at the most). */
 
 typedef struct eventflow_publisher_s eventflow_publisher_t;
 

@@ -45,7 +45,10 @@ ef_link_open (ef_link_t *self, uint64_t now_ms) {
         return false;
     }
     self->socket = zmq_socket (self->context, ZMQ_DEALER);
-    ef_assert (self->socket != NULL);
+    if (self->socket == NULL) { /* no descriptor is left: perhaps later */
+        ef_link_close (self, now_ms);
+        return false;
+    }
     s_set (self->socket, ZMQ_TCP_KEEPALIVE, 1);
     s_set (self->socket, ZMQ_TCP_KEEPALIVE_IDLE, 30);
     s_set (self->socket, ZMQ_SNDHWM, 10000);

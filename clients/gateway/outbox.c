@@ -11,6 +11,7 @@
 #define OUTBOX_LOOK_MS 50  /* between two looks for time-outs */
 #define OUTBOX_RUN     128 /* events handed over under one lock */
 #define OUTBOX_STOPPED "this server is stopping"
+#define OUTBOX_LIGHT   65536 /* bytes of events that are kept until the client has its answer */
 
 const double outbox_steps_s[OUTBOX_STEPS - 1] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                                  0.05,   0.1,   0.5,    1,     5};
@@ -173,6 +174,9 @@ s_answer (letter_t *letter) {
     if (letter->batch.refused > 0) {
         answer_refused (call, &letter->batch, letter->is_atomic);
         return;
+    }
+    if (letter->batch.events.capacity > OUTBOX_LIGHT) {
+        batch_free (&letter->batch);
     }
     if (letter->place) {
         call_lend_header (call, "Location", letter->place);

@@ -262,7 +262,7 @@ s_put_headers (const call_t *self, struct MHD_Response *response) {
     if (self->type) {
         (void)MHD_add_response_header (response, "Content-Type", self->type);
     }
-    if (self->type && !(self->method && strcmp (self->method, "POST") == 0)) {
+    if (self->type && self->status != 202) { /* what is accepted is no page */
         (void)MHD_add_response_header (response, "X-Content-Type-Options", "nosniff");
     }
     for (unsigned i = 0; i < self->header_count; i++) {

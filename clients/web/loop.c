@@ -204,6 +204,9 @@ s_sleep (loop_t *self) {
     if (!atomic_compare_exchange_strong (&self->state, &awake, LOOP_ASLEEP)) {
         return false;
     }
+    if (self->rests_ms && ef_mono_ms () >= self->rests_ms) {
+        self->rests_ms = 0;
+    }
     struct pollfd polls[3] = {{self->sockets, POLLIN, 0},
                               {self->wake, POLLIN, 0},
                               {s_may_accept (self) ? self->door : -1, POLLIN, 0}};

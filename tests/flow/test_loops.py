@@ -173,6 +173,9 @@ def test_callers_wait_for_descriptors(binaries):
             spent = cpu_seconds(gateway.process) - spent
             assert spent < 0.3 * (time.monotonic() - begin), spent
             all_live(old + inside)
+            # What the answer needs can't be opened either: it says so, and nothing ends.
+            topics = live().replace(b"/health/live", b"/api/v1/topics")
+            assert ask(old[0], topics).startswith(b"HTTP/1.1 50")
             outside = [sock for sock in new if sock not in inside]
             for sock in outside:
                 sock.sendall(live())
