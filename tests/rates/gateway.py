@@ -5,7 +5,6 @@ usage: gateway.py BINARIES [SECONDS]   (needs wrk; prints one JSON object)
 
 Twice: with the data directory on the disk, where 64 clients that wait for a sync each do nothing meanwhile, and in
 memory (/dev/shm), which shows what HTTP costs: the handler beside it touches no disk either."""
-import glob
 import json
 import os
 import re
@@ -72,24 +71,11 @@ def beside_slow(gateway, seconds, count):
     return 2 * beside / (before + after)
 
 
-def leave_first_segment(broker, gateway, lines):
-    """A broker's very first segment isn't zeroed ahead as all later ones are, and every fdatasync of
-    it has the file system's own journal written too: two to four times as long."""
-    journal = os.path.join(broker.directory, "data", "journal")
-    count = len(glob.glob(journal + "/*.seg"))
-    for _ in range(30):
-        if len(glob.glob(journal + "/*.seg")) > count:
-            return
-        wrk(gateway.url("/api/v1/events"), 1, lines, "application/x-ndjson", 16)
-    raise AssertionError("no second segment")
-
-
 def measure(binaries, seconds=5, batch=500):
     with support.Broker(binaries, topics="email\n    dedupe = 0ms") as broker:
         broker.start()
         with http_gateway.Gateway(broker, "--header-timeout", "120s", "--pace", "1") as gateway:
             lines = "\n".join(LINE % n for n in range(batch)) + "\n"
-            leave_first_segment(broker, gateway, lines)
             port = support.free_ports(1)[0]
             other = bare(binaries, port)
             try:
