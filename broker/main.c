@@ -295,7 +295,7 @@ s_start_actors (broker_t *self) {
     ef_router_set_dead (self->router, self->dead);
     int rc = ef_journal_start (&self->journal, self->journal.wal, &self->waker);
     rc = rc ? rc : ef_reader_start (&self->reader, self->storage, &self->waker);
-    rc = rc ? rc : ef_finder_start (&self->finder, self->storage, &self->waker);
+    rc = rc ? rc : ef_finder_start (&self->finder, &self->waker);
     rc = rc ? rc : ef_upkeep_start (&self->upkeep, self->storage, &self->spares, &self->waker);
     rc = rc ? rc : ef_retry_start (&self->retry, &self->waker);
     rc = rc ? rc : ef_dead_letters_start (self->dead, &self->waker);
@@ -345,6 +345,11 @@ s_start (broker_t *self, char error[512]) {
     self->has_router = rc == 0;
     if (rc == 0 && (rc = s_open_journal (self, error)) != 0) {
         return rc;
+    }
+    if (rc == 0 && (rc = ef_finder_open (&self->finder, self->storage)) != 0) {
+        snprintf (error, 512, "%.300s: the journal's sidecars can't be read: %s", self->config.data,
+                  strerror (-rc));
+        return EXIT_IO;
     }
     rc = rc ? rc : s_start_actors (self);
     if (rc) {

@@ -475,11 +475,15 @@ s_step (void *arg) {
 }
 
 int
-ef_finder_start (ef_finder_t *self, ef_storage_t *storage, ef_waker_t *owner) {
+ef_finder_open (ef_finder_t *self, ef_storage_t *storage) {
     self->storage = storage;
     self->file = -1;
-    int rc = ef_lookup_init (&self->lookup, storage);
-    return rc ? rc : ef_actor_start (&self->actor, "finder", owner, s_step, self);
+    return ef_lookup_init (&self->lookup, storage);
+}
+
+int
+ef_finder_start (ef_finder_t *self, ef_waker_t *owner) {
+    return ef_actor_start (&self->actor, "finder", owner, s_step, self);
 }
 
 void

@@ -82,7 +82,9 @@ typedef struct {
     ef_question_t *unsent; /* owned: found the ring out full */
 } ef_finder_t;
 
-EF_MUST_USE int ef_finder_start (ef_finder_t *self, ef_storage_t *storage, ef_waker_t *owner);
+/* Reads what there is of sidecars, before the start. 0, or a negative errno of the storage. */
+EF_MUST_USE int ef_finder_open (ef_finder_t *self, ef_storage_t *storage);
+EF_MUST_USE int ef_finder_start (ef_finder_t *self, ef_waker_t *owner);
 void ef_finder_stop (ef_finder_t *self);
 
 /* From the router: how far the log is durable, and whether space is short. */
