@@ -11,9 +11,10 @@
     65536 /* bytes; a full disk may leave room for no more than that at a start                    \
            */
 
-/* What is written to blocks that are only reserved syncs half as slow again as what is written over
-   zeros (each sync notes in the file system that they are in use): so a small group takes zeros
-   along for those that follow it. Large ones have little of it, and disks have more to do then. */
+/* A sync of what was written to blocks that are only reserved takes half as long again as of what
+   was written over zeros, for each notes in the file system that they are in use: so a small group
+   takes zeros along for those that follow it. Large ones would gain little, and the disk has enough
+   to do then. */
 #define AHEAD_BYTES (256u << 10)
 #define AHEAD_GROUP (AHEAD_BYTES / 8)
 static uint8_t s_zeros[AHEAD_BYTES]; /* never written to */
