@@ -95,10 +95,14 @@ int
 router_send_frames (ef_router_t *self, const ef_peer_t *peer, const ef_buf_t *header,
                     zmq_msg_t *body) {
     void *socket = self->sockets[peer->socket];
-    self->may_have[peer->socket] = true;
     if (zmq_send (socket, peer->key + 1, peer->key_size - 1u, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
+        int events = 0; /* what is tried every turn must not keep the router awake */
+        size_t size = sizeof events;
+        bool is_known = zmq_getsockopt (socket, ZMQ_EVENTS, &events, &size) == 0;
+        self->may_have[peer->socket] |= !is_known || (events & ZMQ_POLLIN);
         return -1;
     }
+    self->may_have[peer->socket] = true;
     if (peer->is_req) {
         (void)zmq_send (socket, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT); /* behind the first frame */
     }

@@ -85,11 +85,15 @@ ef_link_is_good (ef_link_t *self) {
 int
 ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body, uint64_t now_ms) {
     bool has_body = body && body->size > 0;
-    self->may_have = true;
-    if (self->socket == NULL || zmq_send (self->socket, header->data, header->size,
-                                          ZMQ_DONTWAIT | (has_body ? ZMQ_SNDMORE : 0)) < 0) {
+    if (self->socket == NULL) {
         return -1;
     }
+    if (zmq_send (self->socket, header->data, header->size,
+                  ZMQ_DONTWAIT | (has_body ? ZMQ_SNDMORE : 0)) < 0) {
+        (void)ef_link_look (self); /* who tries again and again must sleep between */
+        return -1;
+    }
+    self->may_have = true;
     if (has_body && zmq_send (self->socket, body->data, body->size, ZMQ_DONTWAIT) < 0) {
         return -1;
     }
@@ -118,6 +122,17 @@ ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms) {
     }
     self->heard_ms = now_ms;
     return true;
+}
+
+bool
+ef_link_look (ef_link_t *self) {
+    int events = 0;
+    size_t size = sizeof events;
+    bool is_there = self->socket &&
+                    zmq_getsockopt (self->socket, ZMQ_EVENTS, &events, &size) == 0 &&
+                    (events & ZMQ_POLLIN);
+    self->may_have = self->may_have || is_there;
+    return is_there;
 }
 
 bool

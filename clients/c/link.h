@@ -46,6 +46,9 @@ int ef_link_send (ef_link_t *self, const ef_buf_t *header, const ef_buf_t *body,
    False: there is none. */
 bool ef_link_receive (ef_link_t *self, zmq_msg_t frames[2], uint64_t now_ms);
 
+/* Asks the socket itself whether it holds a message. */
+bool ef_link_look (ef_link_t *self);
+
 /* Waits until there may be a message, or `other` (a descriptor; -1: none) is readable: true; at the
    most `timeout_ms`, negative: without end. */
 bool ef_link_wait (ef_link_t *self, int other, int timeout_ms);

@@ -586,11 +586,5 @@ eventflow_worker_fd (const eventflow_worker_t *self) {
 
 bool
 eventflow_worker_pending (eventflow_worker_t *self) {
-    int events = 0;
-    size_t size = sizeof events;
-    bool is_pending = self->link.socket &&
-                      zmq_getsockopt (self->link.socket, ZMQ_EVENTS, &events, &size) == 0 &&
-                      (events & ZMQ_POLLIN);
-    self->link.may_have = self->link.may_have || is_pending;
-    return is_pending;
+    return ef_link_look (&self->link);
 }
