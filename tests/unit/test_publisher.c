@@ -7,6 +7,7 @@
 #include "eventflow.h"
 
 #include <stdio.h>
+#include <time.h>
 #include <zmq.h>
 
 #define NEVER_US 60000000u /* a linger that no test waits for */
@@ -95,7 +96,7 @@ s_start (front_t *self, const eventflow_publisher_options_t *said) {
     ef_put_uint (&welcome, EF_PROTOCOL_VERSION);
     ef_put_map (&welcome, 3);
     ef_put_key_uint (&welcome, "last", 0);
-    ef_put_key_uint (&welcome, "window", 4096);
+    ef_put_key_uint (&welcome, "window", 1u << 20);
     ef_put_key_uint (&welcome, "heartbeat", 60000);
     s_say (self, &welcome);
     ef_buf_free (&welcome);
@@ -194,12 +195,56 @@ test_publisher_a_burst_goes_when_it_is_flushed (void **state) {
     s_end (&front);
 }
 
+/* What the process used of a processor in `ms`. */
+static uint64_t
+s_cpu_ms (int ms) {
+    struct timespec before;
+    struct timespec after;
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &before);
+    (void)zmq_poll (NULL, 0, ms);
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &after);
+    return (uint64_t)((after.tv_sec - before.tv_sec) * 1000 +
+                      (after.tv_nsec - before.tv_nsec) / 1000000);
+}
+
+/* A broker that takes nothing: what can't be sent is tried again, with sleep between. */
+static void
+test_publisher_sleeps_beside_a_full_pipe (void **state) {
+    (void)state;
+    enum { MESSAGES = 60000 }; /* more than two queues and the system's buffers hold */
+    static const uint8_t payload[1000];
+    ef_buf_t event = {0};
+    ef_put_array (&event, 3);
+    ef_put_str (&event, "email");
+    ef_put_nil (&event);
+    ef_put_bin (&event, payload, sizeof payload);
+    const eventflow_bytes_t bytes = {event.data, event.size};
+    const eventflow_publisher_options_t options = {.outbox_bytes = 256u << 20};
+    eventflow_publisher_stats_t stats = {0};
+    uint64_t sent = 1;
+    front_t front;
+    s_start (&front, &options);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        assert_int_equal (eventflow_publish_atomic (front.publisher, bytes, 0, NULL), EVENTFLOW_OK);
+    }
+    while (stats.messages != sent) { /* until no more goes */
+        sent = stats.messages;
+        (void)s_cpu_ms (300);
+        eventflow_publisher_stats (front.publisher, &stats);
+    }
+    assert_in_range (sent, 1, MESSAGES - 1);
+    assert_in_range (s_cpu_ms (1000), 0, 500);
+    ef_buf_free (&event);
+    s_end (&front);
+}
+
 int
 main (void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_publisher_groups_grow_with_what_is_unconfirmed),
         cmocka_unit_test (test_publisher_nothing_lingers_for_ever),
         cmocka_unit_test (test_publisher_a_burst_goes_when_it_is_flushed),
+        cmocka_unit_test (test_publisher_sleeps_beside_a_full_pipe),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
